@@ -1,0 +1,3 @@
+//! The program `dsgd`: the library with the built-in tasks.
+
+fn main() {}

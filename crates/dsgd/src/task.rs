@@ -1,0 +1,100 @@
+//! The user's extension point: a model and its data behind one trait.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::params::{Gradient, Layout, Params};
+
+/// What a task's own code returns: any error, `?` works on all of them.
+pub type TaskResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Which batch of which epoch. The number always means the same examples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// 0-based number of the batch, below [`Task::batches`].
+    pub index: usize,
+    /// 1-based epoch.
+    pub epoch: u32,
+    /// Seed for whatever is random in this batch, such as dropout: a function of the run's
+    /// seed, the epoch and the batch, so that it does not matter which worker computes it.
+    pub seed: u64,
+}
+
+/// What is known about a batch once it has been computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, serde::Deserialize)]
+pub struct Stats {
+    /// Loss summed over `count` items, in nats for a perplexity.
+    pub loss: f64,
+    /// Items of the loss, such as words or examples: perplexity is exp(loss / count).
+    pub count: u64,
+    /// Rows of the batch; gradients of one synchronous step are weighted by it.
+    pub examples: u64,
+    /// Source tokens handled, for the speed shown; 0 where there are none.
+    pub source_tokens: u64,
+    /// Target tokens handled, for the speed shown.
+    pub target_tokens: u64,
+}
+
+/// A model with its data: all that dsgd needs to train it.
+///
+/// The task itself is loaded once a process and shared by its workers; what a worker
+/// needs for itself, buffers above all, is its [`Scratch`](Task::Scratch).
+/// `examples/linear.rs` is a complete program.
+pub trait Task: Sized + Send + Sync + 'static {
+    /// Options of its own, shown in `--help` under the task's heading and kept in the run.
+    type Options: clap::Args + Serialize + DeserializeOwned + Clone + Send + Sync;
+
+    /// What each worker keeps for itself between batches.
+    type Scratch: Send;
+
+    /// Loads the data and fixes the model's shape. `seed` is the run's.
+    fn load(options: &Self::Options, seed: u64) -> TaskResult<Self>;
+
+    /// The model's tensors.
+    fn layout(&self) -> Layout;
+
+    /// Writes the initial values; the same seed gives the same values.
+    fn init(&self, seed: u64, params: &mut Params) -> TaskResult<()>;
+
+    /// Number of training batches in an epoch.
+    fn batches(&self) -> usize;
+
+    /// Number of validation batches; 0 when there is no validation set.
+    fn validation_batches(&self) -> usize {
+        0
+    }
+
+    /// Buffers for one worker that may use that many kernel threads.
+    fn scratch(&self, threads: usize) -> Self::Scratch;
+
+    /// Adds the gradient of the batch's mean loss per example to `gradient`, which is zero on entry.
+    fn gradient(
+        &self,
+        batch: Batch,
+        params: &Params,
+        scratch: &mut Self::Scratch,
+        gradient: &mut Gradient,
+    ) -> TaskResult<Stats>;
+
+    /// Loss of one validation batch, without dropout.
+    fn evaluate(
+        &self,
+        batch: usize,
+        params: &Params,
+        scratch: &mut Self::Scratch,
+    ) -> TaskResult<Stats> {
+        let _ = (batch, params, scratch);
+        Ok(Stats::default())
+    }
+
+    /// Lines about model and data, printed when a run starts.
+    fn describe(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What a checkpoint must carry besides tensors to be of use alone, such as vocabularies.
+    fn metadata(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+}

@@ -1,0 +1,3 @@
+//! The demo of dsgd: an LSTM encoder–decoder for translation and dialogue.
+
+pub mod batch;
