@@ -1,0 +1,114 @@
+//! Parameters that are read while they are updated, without a lock.
+//!
+//! Whoever wants to read a version gets an `Arc` of it and keeps it as long as it likes;
+//! it never changes. The owner writes the next version where nobody reads: in place when
+//! no reader is left, into a buffer that its readers have given back otherwise, and
+//! into a fresh one only when there is none. So there are about as many buffers as
+//! readers at one time, and each is used again and again.
+
+use std::mem;
+use std::sync::Arc;
+
+use super::{StepSize, Updater};
+use crate::params::{Gradient, Params};
+
+/// Free buffers that are kept beside the published version: one for a reader of it, and one
+/// for a checkpoint that is being written. More are given back to the system.
+const FREE_BUFFERS: usize = 2;
+
+/// The published parameters and the updater that makes the next ones.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use dsgd::optim::{Hyper, OptimizerKind, StepSize, Updater, Versions};
+/// # use dsgd::{Gradient, Layout, Params};
+/// let mut layout = Layout::new();
+/// let weight = layout.dense("weight", &[1]);
+/// let layout = Arc::new(layout);
+/// let updater = Updater::new(OptimizerKind::Sgd, Hyper::default(), layout.clone());
+/// let mut versions = Versions::new(updater, Params::zeros(layout.clone()));
+///
+/// let reader = versions.current().clone();
+/// let mut gradient = Gradient::new(layout);
+/// gradient.dense(weight)[0] = 2.0;
+/// versions.step(&gradient, StepSize { learning_rate: 0.5, scale: 1.0 });
+///
+/// assert_eq!((versions.version(), versions.current().get(weight)), (1, &[-1.0][..]));
+/// assert_eq!(reader.get(weight), [0.0]);
+/// ```
+pub struct Versions {
+    updater: Updater,
+    current: Arc<Params>,
+    /// Buffers of earlier versions, with what they hold, whether or not they are still read.
+    earlier: Vec<(u64, Arc<Params>)>,
+}
+
+impl Versions {
+    /// Publishes `params` as the updater's version.
+    pub fn new(updater: Updater, params: Params) -> Self {
+        Self {
+            updater,
+            current: Arc::new(params),
+            earlier: Vec::new(),
+        }
+    }
+
+    /// The newest version's parameters.
+    pub fn current(&self) -> &Arc<Params> {
+        &self.current
+    }
+
+    /// The newest version's number: how many steps were taken.
+    pub fn version(&self) -> u64 {
+        self.updater.version()
+    }
+
+    /// The optimizer's state vectors with their names, as of the newest version.
+    pub fn slots(&self) -> Vec<(&'static str, &[f32])> {
+        self.updater.slots()
+    }
+
+    /// Makes and publishes the next version.
+    ///
+    /// # Panics
+    /// When the gradient is of another layout.
+    pub fn step(&mut self, gradient: &Gradient, size: StepSize) {
+        if let Some(params) = Arc::get_mut(&mut self.current) {
+            self.updater.in_place(params, gradient, size);
+        } else {
+            let (held, mut buffer) = self.buffer();
+            // Ours alone, so nothing is cloned here.
+            let new = Arc::make_mut(&mut buffer);
+            self.updater
+                .out_of_place(&self.current, (new, held), gradient, size);
+            let read = mem::replace(&mut self.current, buffer);
+            self.earlier.push((self.updater.version() - 1, read));
+        }
+        self.give_back();
+    }
+
+    /// A buffer that nobody reads, and the version that it holds.
+    fn buffer(&mut self) -> (u64, Arc<Params>) {
+        match self.earlier.iter_mut().position(is_free) {
+            Some(at) => self.earlier.swap_remove(at),
+            None => (self.version(), Arc::new(Params::clone(&self.current))),
+        }
+    }
+
+    fn give_back(&mut self) {
+        let mut free = 0;
+        self.earlier.retain_mut(|buffer| {
+            free += usize::from(is_free(buffer));
+            free <= FREE_BUFFERS || !is_free(buffer)
+        });
+    }
+
+    /// Number of buffers held, the published one included.
+    pub fn buffers(&self) -> usize {
+        1 + self.earlier.len()
+    }
+}
+
+fn is_free((_, params): &mut (u64, Arc<Params>)) -> bool {
+    Arc::get_mut(params).is_some()
+}
