@@ -1,5 +1,6 @@
 //! Distributed stochastic gradient descent for the machines people already have.
 
+pub mod checkpoint;
 pub mod optim;
 pub mod params;
 pub mod task;
