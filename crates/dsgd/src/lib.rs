@@ -1,9 +1,45 @@
 //! Distributed stochastic gradient descent for the machines people already have.
+//!
+//! A model and its data stand behind one trait, [`Task`]; a program is a list of tasks:
+//!
+//! ```no_run
+//! # use dsgd::*;
+//! # struct Mine;
+//! # #[derive(clap::Args, serde::Serialize, serde::Deserialize, Clone)] struct Options {}
+//! # impl Task for Mine {
+//! #     type Options = Options; type Scratch = ();
+//! #     fn load(_: &Options, _: u64) -> TaskResult<Self> { Ok(Mine) }
+//! #     fn layout(&self) -> Layout { Layout::new() }
+//! #     fn init(&self, _: u64, _: &mut Params) -> TaskResult<()> { Ok(()) }
+//! #     fn batches(&self) -> usize { 1 }
+//! #     fn scratch(&self, _: usize) {}
+//! #     fn gradient(&self, _: Batch, _: &Params, _: &mut (), _: &mut Gradient) -> TaskResult<Stats> { todo!() }
+//! # }
+//! fn main() {
+//!     dsgd::Tasks::new().with::<Mine>("mine").main()
+//! }
+//! ```
+//!
+//! From the words to the front door: [`params`], [`task`], [`event`] and [`config`] are words,
+//! [`optim`] and [`checkpoint`] mechanisms, [`core`] decides, [`server`] and [`worker`] carry
+//! out, [`launch`] gives birth to workers, [`observe`] looks on.
 
 pub mod checkpoint;
+mod cli;
+pub mod config;
+pub mod core;
+mod error;
+pub mod event;
+pub mod launch;
+pub mod observe;
 pub mod optim;
 pub mod params;
+pub mod run;
+pub mod server;
 pub mod task;
+pub mod worker;
 
+pub use cli::Tasks;
+pub use error::Error;
 pub use params::{Gradient, Kind, Layout, Params, Part, Rows, Tensor, TensorId};
-pub use task::{Batch, Stats, Task, TaskResult};
+pub use task::{Batch, Stats, Task, TaskCommand, TaskResult};

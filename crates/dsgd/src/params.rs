@@ -249,7 +249,9 @@ impl Gradient {
                 Part::Dense(values) => values,
                 Part::Rows(rows) => &mut rows.values,
             };
-            values.iter_mut().for_each(|g| *g *= factor);
+            for g in values {
+                *g *= factor;
+            }
         }
     }
 
@@ -364,7 +366,7 @@ fn add_scaled(into: &mut [f32], from: &[f32], factor: f32) {
 }
 
 /// Sixteen running sums, so that the compiler may use vectors; the order is fixed.
-fn sum_of_squares(values: &[f32]) -> f64 {
+pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
     const LANES: usize = 16;
     let mut total = 0.0;
     for block in values.chunks(4096) {

@@ -36,13 +36,25 @@ pub struct Stats {
     pub target_tokens: u64,
 }
 
+/// A subcommand that a task adds to the program.
+pub struct TaskCommand {
+    /// Its name, help and arguments.
+    pub command: clap::Command,
+    /// What it does.
+    pub run: fn(&clap::ArgMatches) -> TaskResult<()>,
+}
+
 /// A model with its data: all that dsgd needs to train it.
 ///
 /// The task itself is loaded once a process and shared by its workers; what a worker
 /// needs for itself, buffers above all, is its [`Scratch`](Task::Scratch).
 /// `examples/linear.rs` is a complete program.
 pub trait Task: Sized + Send + Sync + 'static {
-    /// Options of its own, shown in `--help` under the task's heading and kept in the run.
+    /// One line about it for `--help`.
+    const ABOUT: &'static str = "";
+
+    /// Options of its own, shown in `--help` under the task's heading and kept in the run under
+    /// the names of their fields (so do not rename them, for serde or for clap).
     type Options: clap::Args + Serialize + DeserializeOwned + Clone + Send + Sync;
 
     /// What each worker keeps for itself between batches.
@@ -50,6 +62,18 @@ pub trait Task: Sized + Send + Sync + 'static {
 
     /// Loads the data and fixes the model's shape. `seed` is the run's.
     fn load(options: &Self::Options, seed: u64) -> TaskResult<Self>;
+
+    /// Options of `dsgd train` for which this task knows a better default, as typed on the command
+    /// line; whatever the user says wins.
+    fn defaults(options: &Self::Options) -> Vec<String> {
+        let _ = options;
+        Vec::new()
+    }
+
+    /// Subcommands that the task adds to the program.
+    fn commands() -> Vec<TaskCommand> {
+        Vec::new()
+    }
 
     /// The model's tensors.
     fn layout(&self) -> Layout;
@@ -86,6 +110,23 @@ pub trait Task: Sized + Send + Sync + 'static {
     ) -> TaskResult<Stats> {
         let _ = (batch, params, scratch);
         Ok(Stats::default())
+    }
+
+    /// Figures that `dsgd eval` shows beside the loss, such as BLEU: name and value.
+    fn report(
+        &self,
+        params: &Params,
+        scratch: &mut Self::Scratch,
+    ) -> TaskResult<Vec<(String, String)>> {
+        let _ = (params, scratch);
+        Ok(Vec::new())
+    }
+
+    /// Lines to print when a run is done, such as the command to try the model with. `checkpoint`
+    /// is the file that was saved last.
+    fn next_steps(&self, program: &str, checkpoint: &str) -> Vec<String> {
+        let _ = (program, checkpoint);
+        Vec::new()
     }
 
     /// Lines about model and data, printed when a run starts.

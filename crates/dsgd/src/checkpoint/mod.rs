@@ -161,6 +161,23 @@ pub fn load_weights(path: &Path, layout: &Arc<Layout>) -> Result<Weights, Checkp
     read_weights(Reader::open(path)?, layout)
 }
 
+/// What a checkpoint's weights carry besides, without reading them or knowing their layout.
+pub fn load_metadata(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError> {
+    let mut metadata = Reader::open(path)?.metadata;
+    metadata.retain(|key, _| !key.starts_with(OWN));
+    Ok(metadata)
+}
+
+/// The caller's own state of a checkpoint, given the path of its weights.
+pub fn load_state<S: DeserializeOwned>(path: &Path) -> Result<S, CheckpointError> {
+    let path = state_path(path);
+    let reader = Reader::open(&path)?;
+    serde_json::from_str(reader.text(STATE)?).map_err(|e| CheckpointError::State {
+        reason: e.to_string(),
+        path,
+    })
+}
+
 /// Reads a whole checkpoint, given the path of its weights.
 pub fn load<S: DeserializeOwned>(
     path: &Path,

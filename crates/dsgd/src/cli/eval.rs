@@ -1,0 +1,57 @@
+//! `dsgd eval`: loss and the task's own figures of a checkpoint.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, Command, FromArgMatches};
+
+use super::{Call, layers};
+use crate::checkpoint;
+use crate::error::Error;
+use crate::run::{self, CONFIG};
+use crate::task::{Stats, Task};
+
+#[derive(Debug, Args)]
+struct EvalArgs {
+    /// A run's folder, for its best checkpoint, or a checkpoint's file
+    checkpoint: PathBuf,
+    /// Kernel threads
+    #[arg(long, value_name = "N", default_value_t = std::thread::available_parallelism().map_or(1, std::num::NonZero::get))]
+    threads: usize,
+}
+
+pub(super) fn command() -> Command {
+    EvalArgs::augment_args(Command::new("eval"))
+        .about("Evaluate a checkpoint on the validation data")
+}
+
+pub(super) fn eval<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
+    let args = EvalArgs::from_arg_matches(call.matches)?;
+    let (file, run) = run::find(&args.checkpoint)?;
+    // The run's own options, so that its data are found again.
+    let config = run.join(CONFIG);
+    let config = match config.is_file() {
+        true => layers::read(&config)?,
+        false => layers::ConfigFile::default(),
+    };
+    let options: T::Options = layers::merge(call.matches, &config.options, None)?;
+    let seed = config.run.get("seed").and_then(toml::Value::as_integer);
+    let task = |source| Error::Task {
+        task: call.task.to_owned(),
+        source,
+    };
+    let model = T::load(&options, seed.unwrap_or(3435) as u64).map_err(task)?;
+    let params = checkpoint::load_weights(&file, &Arc::new(model.layout()))?.params;
+    let mut scratch = model.scratch(args.threads);
+    let mut sum = Stats::default();
+    for batch in 0..model.validation_batches() {
+        sum.add(&model.evaluate(batch, &params, &mut scratch).map_err(task)?);
+    }
+    println!("{}", file.display());
+    println!("loss        {:.4}", sum.mean_loss());
+    println!("perplexity  {:.4}", sum.perplexity());
+    for (name, value) in model.report(&params, &mut scratch).map_err(task)? {
+        println!("{name:<11} {value}");
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! Where an option's value comes from: the command line, a file, the task, the library.
+//!
+//! They lie on each other in this order, the first that says something wins. Names in files
+//! are those of the options with underscores.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use toml::Table;
+
+/// Table of a configuration file with the library's own options.
+const RUN: &str = "run";
+/// Table of a configuration file with the task's options.
+const OPTIONS: &str = "options";
+
+/// A configuration file: which task, and a table for each struct of options.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ConfigFile {
+    pub(super) run: Table,
+    pub(super) options: Table,
+}
+
+/// Reads a `config.toml`.
+pub(super) fn read(path: &Path) -> anyhow::Result<ConfigFile> {
+    let mut table = table(path)?;
+    let mut take = |name: &str| match table.remove(name) {
+        None => Ok(Table::new()),
+        Some(toml::Value::Table(table)) => Ok(table),
+        Some(_) => bail!("{}: {name} must be a table", path.display()),
+    };
+    let (run, options) = (take(RUN)?, take(OPTIONS)?);
+    if let Some(key) = table.keys().find(|&key| key != "task") {
+        bail!(
+            "{}: unknown key {key:?}; it may hold task, [{RUN}] and [{OPTIONS}]",
+            path.display()
+        );
+    }
+    Ok(ConfigFile { run, options })
+}
+
+/// The task that a `config.toml` names.
+pub(super) fn task_in(path: &Path) -> anyhow::Result<String> {
+    match table(path)?.get("task") {
+        Some(toml::Value::String(task)) => Ok(task.clone()),
+        _ => bail!("{}: has no line task = \"…\"", path.display()),
+    }
+}
+
+/// The text of a `config.toml`.
+pub(super) fn write(
+    task: &str,
+    run: &impl Serialize,
+    options: &impl Serialize,
+) -> anyhow::Result<String> {
+    let run = toml::to_string(run)?;
+    let options = toml::to_string(options)?;
+    Ok(format!(
+        "# What this run was started with; --config takes this file.\n\
+         task = {task:?}\n\n[{RUN}]\n{run}\n[{OPTIONS}]\n{options}"
+    ))
+}
+
+fn table(path: &Path) -> anyhow::Result<Table> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    text.parse()
+        .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
+}
+
+/// Puts the layers on each other.
+pub(super) fn merge<C>(
+    typed: &ArgMatches,
+    file: &Table,
+    task: Option<&ArgMatches>,
+) -> anyhow::Result<C>
+where
+    C: Args + Serialize + DeserializeOwned,
+{
+    let mut values = serde_json::to_value(C::from_arg_matches(typed)?)?;
+    let task_values = task.map(C::from_arg_matches).transpose()?;
+    let task_values = serde_json::to_value(task_values)?;
+    let ids = ids::<C>();
+    if let Some(key) = file.keys().find(|key| !ids.contains(key)) {
+        bail!("unknown option {key:?} in the configuration file");
+    }
+    for id in ids {
+        if is_typed(typed, &id) {
+            continue;
+        }
+        if let Some(value) = file.get(&id) {
+            values[&id] = serde_json::to_value(value)?;
+        } else if task.is_some_and(|task| is_typed(task, &id)) {
+            values[&id] = task_values.get(&id).cloned().unwrap_or(Value::Null);
+        }
+    }
+    serde_json::from_value(values.clone())
+        .map_err(|error| anyhow::anyhow!("in the configuration file: {error}"))
+}
+
+/// The options of `C` that the user typed.
+pub(super) fn typed<C: Args>(matches: &ArgMatches) -> Vec<String> {
+    let mut ids = ids::<C>();
+    ids.retain(|id| is_typed(matches, id));
+    ids
+}
+
+fn ids<C: Args>() -> Vec<String> {
+    let command = C::augment_args(Command::new(""));
+    command
+        .get_arguments()
+        .map(|arg| arg.get_id().to_string())
+        .collect()
+}
+
+fn is_typed(matches: &ArgMatches, id: &str) -> bool {
+    matches.value_source(id) == Some(ValueSource::CommandLine)
+}

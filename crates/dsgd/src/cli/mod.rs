@@ -1,0 +1,223 @@
+//! The front door: a program from a list of tasks.
+
+mod ancestor;
+mod eval;
+mod layers;
+mod train;
+
+use std::ffi::OsString;
+use std::process::exit;
+
+use clap::{Arg, ArgMatches, Command};
+use clap_complete::Shell;
+
+use crate::task::{Task, TaskCommand, TaskResult};
+
+/// The tasks of a program. `Tasks::new().with::<Mine>("mine").main()` is a whole one.
+#[derive(Default)]
+pub struct Tasks {
+    entries: Vec<Entry>,
+}
+
+/// What the program knows of a task.
+pub(crate) struct Entry {
+    name: &'static str,
+    aliases: Vec<&'static str>,
+    about: &'static str,
+    options: fn(Command) -> Command,
+    train: fn(&Call<'_>) -> anyhow::Result<()>,
+    eval: fn(&Call<'_>) -> anyhow::Result<()>,
+    commands: Vec<TaskCommand>,
+}
+
+/// A subcommand that was called.
+pub(crate) struct Call<'a> {
+    /// The task's registered name.
+    task: &'static str,
+    /// The subcommand with the task's options, to parse further words with.
+    command: Command,
+    /// What the user typed.
+    matches: &'a ArgMatches,
+}
+
+impl Tasks {
+    /// No task yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a task. The first one is the default of `--task`.
+    #[must_use]
+    pub fn with<T: Task>(mut self, name: &'static str) -> Self {
+        self.entries.push(Entry {
+            name,
+            aliases: Vec::new(),
+            about: T::ABOUT,
+            options: <T::Options as clap::Args>::augment_args,
+            train: train::train::<T>,
+            eval: eval::eval::<T>,
+            commands: T::commands(),
+        });
+        self
+    }
+
+    /// Another name for the task that was added last.
+    #[must_use]
+    pub fn alias(mut self, name: &'static str) -> Self {
+        if let Some(entry) = self.entries.last_mut() {
+            entry.aliases.push(name);
+        }
+        self
+    }
+
+    /// Runs the program with this process's arguments, and ends the process if it fails.
+    pub fn main(self) {
+        if let Err(error) = self.run(std::env::args_os()) {
+            eprintln!("error: {error:#}");
+            exit(1);
+        }
+    }
+
+    /// Runs the program with these arguments, the program's own name first.
+    ///
+    /// # Errors
+    /// What a person should read. Wrong usage, `--help` and `--version` end the process instead.
+    pub fn run(&self, args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
+        let args: Vec<OsString> = args.into_iter().collect();
+        let task = self.task_of(&args)?;
+        let program = args.first().map(std::path::Path::new);
+        let program = program.and_then(|path| path.file_stem());
+        let program = program.map_or("dsgd".into(), |name| name.to_string_lossy());
+        let command = self.command(task).name(program.into_owned());
+        let (args, notes) = ancestor::translate(&command, args)?;
+        for note in notes {
+            eprintln!("Note: {note}");
+        }
+        let matches = command.clone().get_matches_from(args);
+        let Some((name, matches)) = matches.subcommand() else {
+            return Ok(());
+        };
+        let call = |matches| Call {
+            task: task.name,
+            command: subcommand(&command, name),
+            matches,
+        };
+        match name {
+            "train" => (task.train)(&call(matches)),
+            "eval" => (task.eval)(&call(matches)),
+            "completions" => {
+                let shell = matches.get_one::<Shell>("shell").copied();
+                let mut command = command.clone();
+                let shell = shell.unwrap_or(Shell::Bash);
+                let name = command.get_name().to_owned();
+                clap_complete::generate(shell, &mut command, name, &mut std::io::stdout());
+                Ok(())
+            }
+            _ => self
+                .task_command(name, matches)
+                .map_err(|e| anyhow::anyhow!(e)),
+        }
+    }
+
+    fn task_command(&self, name: &str, matches: &ArgMatches) -> TaskResult<()> {
+        let mut commands = self.entries.iter().flat_map(|entry| &entry.commands);
+        match commands.find(|c| c.command.get_name() == name) {
+            Some(command) => (command.run)(matches),
+            None => Err(format!("no command {name}").into()),
+        }
+    }
+
+    /// The task that is meant, found before the arguments are parsed, because they depend on it:
+    /// `--task`, else that of `--config` or `--resume`, else the first.
+    fn task_of(&self, args: &[OsString]) -> anyhow::Result<&Entry> {
+        let value = |names: &[&str]| value_of(args, names);
+        let named = value(&[
+            "--task",
+            "--server-class",
+            "--server_class",
+            "-server_class",
+        ]);
+        let named = match named {
+            Some(name) => Some(name),
+            None => {
+                let config = value(&["--config"]).map(Into::into);
+                let resumed = value(&["--resume"])
+                    .map(|run| std::path::PathBuf::from(run).join(crate::run::CONFIG));
+                let file = config.or(resumed).filter(|path| path.is_file());
+                file.map(|path| layers::task_in(&path)).transpose()?
+            }
+        };
+        let Some(name) = named else {
+            return self
+                .entries
+                .first()
+                .ok_or_else(|| anyhow::anyhow!("this program has no task"));
+        };
+        let found = self
+            .entries
+            .iter()
+            .find(|e| e.name == name || e.aliases.contains(&&*name));
+        let names: Vec<_> = self.entries.iter().map(|e| e.name).collect();
+        found.ok_or_else(|| {
+            anyhow::anyhow!("no task {name:?}; this program has: {}", names.join(", "))
+        })
+    }
+
+    fn command(&self, task: &Entry) -> Command {
+        let with_task = |command: Command| {
+            let heading = format!("Task {}: {}", task.name, task.about);
+            let heading = heading.trim_end_matches(": ").to_owned();
+            (task.options)(command.next_help_heading(heading))
+        };
+        let names: Vec<_> = self
+            .entries
+            .iter()
+            .flat_map(|e| std::iter::once(e.name).chain(e.aliases.iter().copied()))
+            .collect();
+        let which = Arg::new("task")
+            .long("task")
+            .alias("server-class")
+            .value_name("TASK")
+            .default_value(task.name)
+            .value_parser(clap::builder::PossibleValuesParser::new(names))
+            .hide_possible_values(self.entries.len() == 1)
+            .help("What to train");
+        let train = train::command().arg(which.clone());
+        let root = Command::new("dsgd")
+            .version(env!("CARGO_PKG_VERSION"))
+            .about("Train your model on the machines you have")
+            .subcommand_required(true)
+            .arg_required_else_help(true)
+            .subcommand(with_task(train))
+            .subcommand(with_task(eval::command().arg(which)));
+        let commands = self.entries.iter().flat_map(|entry| &entry.commands);
+        commands
+            .fold(root, |root, c| root.subcommand(c.command.clone()))
+            .subcommand(
+                Command::new("completions")
+                    .about("Print a script that completes commands in your shell")
+                    .arg(
+                        Arg::new("shell")
+                            .required(true)
+                            .value_parser(clap::value_parser!(Shell))
+                            .help("Which shell"),
+                    ),
+            )
+    }
+}
+
+/// The value of the first of these options that is there, as `--option value` or `--option=value`.
+fn value_of(args: &[OsString], names: &[&str]) -> Option<String> {
+    let args: Vec<_> = args.iter().map(|a| a.to_string_lossy()).collect();
+    args.iter().enumerate().find_map(|(at, arg)| {
+        let (name, value) = match arg.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (&**arg, args.get(at + 1).map(ToString::to_string)),
+        };
+        names.contains(&name).then_some(value).flatten()
+    })
+}
+
+fn subcommand(command: &Command, name: &str) -> Command {
+    command.find_subcommand(name).cloned().unwrap_or_default()
+}

@@ -1,0 +1,274 @@
+//! Apply or not: what becomes of a gradient, and why.
+
+use std::time::Duration;
+
+use super::{Action, Core, LeaseId, Outcome, Phase, Report, WorkerId};
+use crate::config::Mode;
+use crate::event::{Event, Step};
+use crate::task::Stats;
+
+/// A batch that has failed this often is left out of its epoch.
+const FAILURES_OF_A_BATCH: u32 = 3;
+
+/// So many gradients in a row that are not finite, and no step between: the run has diverged.
+const NOT_FINITE_IN_A_ROW: u32 = 20;
+
+impl Core {
+    pub(super) fn pushed(
+        &mut self,
+        worker: WorkerId,
+        lease: LeaseId,
+        report: &Report,
+        actions: &mut Vec<Action>,
+    ) {
+        if !self.holds(worker, lease) || self.over {
+            self.refuse_late(worker, lease, actions);
+            return;
+        }
+        self.roster.free(worker);
+        if !report.grad_norm.is_finite() || !report.stats.loss.is_finite() {
+            self.refuse_not_finite(worker, lease, report, actions);
+            return;
+        }
+        let staleness = self.staleness(lease);
+        if let Some(max) = self.rules.max_staleness
+            && self.rules.mode == Mode::Async
+            && staleness > max
+        {
+            let reason = format!("{staleness} versions old, more than --max-staleness {max}");
+            self.refuse(worker, lease, reason, actions);
+            return;
+        }
+        self.not_finite_in_a_row = 0;
+        self.ledger_mut().hold(lease);
+        self.reports.insert(lease, (worker, *report));
+        match self.rules.mode {
+            Mode::Async => self.step(vec![lease], actions),
+            Mode::Sync => self.step_if_group_is_full(actions),
+        }
+    }
+
+    pub(super) fn evaluated(&mut self, worker: WorkerId, lease: LeaseId, stats: Stats) {
+        let held = self.holds(worker, lease);
+        self.roster.free(worker);
+        let Phase::Validating(ledger, results) = &mut self.phase else {
+            return;
+        };
+        let Some(position) = ledger.get(lease).map(|l| l.position).filter(|_| held) else {
+            return;
+        };
+        results[position] = Some(stats);
+        ledger.count(lease);
+    }
+
+    /// The task's code returned an error.
+    pub(super) fn failed(
+        &mut self,
+        worker: WorkerId,
+        lease: LeaseId,
+        reason: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.holds(worker, lease) {
+            self.batch_failed(lease, reason, actions);
+        }
+        self.roster.free(worker);
+    }
+
+    /// A worker is gone. That is not its batch's fault: the batch is simply free again.
+    pub(super) fn lost(&mut self, worker: WorkerId, reason: &str, actions: &mut Vec<Action>) {
+        let Some(name) = self.roster.leave(worker) else {
+            return;
+        };
+        let reason = reason.to_owned();
+        let why = format!("{name} is lost: {reason}");
+        actions.push(Action::Observe(Event::WorkerLost {
+            worker,
+            name,
+            reason,
+        }));
+        for lease in self.ledger().leases_of(worker) {
+            if let Some(lease) = self.ledger_mut().free(lease) {
+                let batch = self.ledger().batch(lease.position);
+                let reason = why.clone();
+                actions.push(Action::Observe(Event::BatchFreed { batch, reason }));
+            }
+        }
+    }
+
+    /// Batches that have been out for too long are offered to whoever is free.
+    pub(super) fn offer_overdue(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        for (batch, worker) in self.ledger_mut().offer_overdue(now) {
+            let reason = format!("worker {worker} has had it for longer than its lease");
+            actions.push(Action::Observe(Event::BatchFreed { batch, reason }));
+        }
+    }
+
+    pub(super) fn step_if_group_is_full(&mut self, actions: &mut Vec<Action>) {
+        let held = self.ledger().held();
+        let group = self.ledger().group().len();
+        let backup = match self.ledger().group().len() {
+            full if full == self.group_size() => self.rules.backup_workers.min(full - 1),
+            _ => 0,
+        };
+        if group > 0 && held.len() >= group - backup {
+            self.step(held, actions);
+        }
+    }
+
+    /// Batches of one step: one while `--wait` holds the others back.
+    pub(super) fn group_size(&self) -> usize {
+        self.rules.group().min(self.allowed_workers())
+    }
+
+    fn step(&mut self, leases: Vec<LeaseId>, actions: &mut Vec<Action>) {
+        let mut step = Step {
+            epoch: self.progress.epoch,
+            batches: self.rules.batches,
+            live: self.roster.live(),
+            ..Step::default()
+        };
+        for &lease in &leases {
+            let (worker, report) = self.reports.remove(&lease).unwrap_or_default();
+            step.workers.push(worker);
+            step.staleness = step.staleness.max(self.staleness(lease));
+            step.stats.add(&report.stats);
+            step.grad_norm = report.grad_norm;
+            step.compute_secs += report.compute_secs / leases.len() as f64;
+            step.wait_secs += report.wait_secs / leases.len() as f64;
+            self.ledger_mut().count(lease);
+        }
+        if self.rules.mode == Mode::Sync {
+            for (lease, worker) in self.ledger_mut().close_group() {
+                let reason = "the step was made without it (--backup-workers)".to_owned();
+                self.roster.revoke(worker, lease, reason);
+            }
+        }
+        step.learning_rate = self.schedule.learning_rate(self.progress.version);
+        if self.rules.staleness_lr {
+            step.learning_rate /= 1.0 + step.staleness as f32;
+        }
+        let progress = &mut self.progress;
+        progress.version += 1;
+        progress.epoch_steps += 1;
+        progress.staleness += step.staleness;
+        progress.stats.add(&step.stats);
+        progress.learning_rate = step.learning_rate;
+        step.version = progress.version;
+        step.epoch_stats = progress.stats;
+        step.counted = self.ledger().closed();
+        actions.push(Action::Apply {
+            leases,
+            learning_rate: step.learning_rate,
+            step,
+        });
+        self.ramp_up(actions);
+    }
+
+    fn ramp_up(&mut self, actions: &mut Vec<Action>) {
+        let perplexity = self.progress.stats.perplexity();
+        if let Some(wait) = self.rules.wait
+            && !self.progress.ramped_up
+            && perplexity < wait
+        {
+            self.progress.ramped_up = true;
+            actions.push(Action::Observe(Event::RampUp { perplexity }));
+        }
+    }
+
+    fn holds(&self, worker: WorkerId, lease: LeaseId) -> bool {
+        let ledger = self.ledger();
+        self.roster.knows(worker) && ledger.get(lease).is_some_and(|l| l.worker == worker)
+    }
+
+    fn staleness(&self, lease: LeaseId) -> u64 {
+        let pulled = self.ledger().get(lease).map(|l| l.version);
+        pulled.map_or(0, |version| self.progress.version - version)
+    }
+
+    /// The batch of this lease is someone else's now, or nobody's.
+    fn refuse_late(&mut self, worker: WorkerId, lease: LeaseId, actions: &mut Vec<Action>) {
+        let reason = match self.over {
+            true => "the run is over".to_owned(),
+            false => self.roster.why_revoked(worker, lease),
+        };
+        self.roster.free(worker);
+        self.progress.refused += 1;
+        actions.push(Action::Discard { lease });
+        actions.push(Action::Observe(Event::Refused {
+            worker,
+            batch: None,
+            reason,
+        }));
+    }
+
+    fn refuse(
+        &mut self,
+        worker: WorkerId,
+        lease: LeaseId,
+        reason: String,
+        actions: &mut Vec<Action>,
+    ) {
+        let lost = self.ledger_mut().free(lease);
+        let batch = lost.map(|l| self.ledger().batch(l.position));
+        self.progress.refused += 1;
+        actions.push(Action::Discard { lease });
+        actions.push(Action::Observe(Event::Refused {
+            worker,
+            batch,
+            reason,
+        }));
+    }
+
+    fn refuse_not_finite(
+        &mut self,
+        worker: WorkerId,
+        lease: LeaseId,
+        report: &Report,
+        actions: &mut Vec<Action>,
+    ) {
+        let what = match report.stats.loss.is_finite() {
+            true => "its gradient is not finite",
+            false => "its loss is not finite",
+        };
+        let batch = self
+            .ledger()
+            .get(lease)
+            .map(|l| self.ledger().batch(l.position));
+        self.progress.refused += 1;
+        self.progress.not_finite += 1;
+        self.not_finite_in_a_row += 1;
+        actions.push(Action::Discard { lease });
+        actions.push(Action::Observe(Event::Refused {
+            worker,
+            batch,
+            reason: what.to_owned(),
+        }));
+        self.batch_failed(lease, what, actions);
+        if self.not_finite_in_a_row >= NOT_FINITE_IN_A_ROW {
+            let reason = format!(
+                "{NOT_FINITE_IN_A_ROW} gradients in a row were not finite: training has diverged; \
+                 try a lower --learning-rate or --max-grad-norm"
+            );
+            self.over = true;
+            actions.push(Action::Finish(Outcome::Failed(reason)));
+        }
+    }
+
+    /// Frees the batch of a lease that came to nothing, or leaves it out after too many times.
+    fn batch_failed(&mut self, lease: LeaseId, reason: &str, actions: &mut Vec<Action>) {
+        let Some(lease) = self.ledger_mut().free(lease) else {
+            return;
+        };
+        let batch = self.ledger().batch(lease.position);
+        let failures = self.ledger_mut().fail(lease.position);
+        if failures < FAILURES_OF_A_BATCH {
+            let reason = reason.to_owned();
+            actions.push(Action::Observe(Event::BatchFreed { batch, reason }));
+            return;
+        }
+        self.ledger_mut().leave_out(lease.position);
+        let reason = format!("failed {failures} times, last: {reason}");
+        actions.push(Action::Observe(Event::BatchLeftOut { batch, reason }));
+    }
+}

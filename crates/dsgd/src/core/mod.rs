@@ -1,0 +1,439 @@
+//! The server's mind: messages and time in, actions and their reasons out.
+//!
+//! It owns no parameter, socket, thread or clock. It knows workers by number, batches by
+//! number, and decides four things, each in a file of its own: who is alive ([`roster`]),
+//! which batch next ([`ledger`]), apply or not ([`decide`]), what to save ([`save`]).
+//! [`Core::handle`] takes what a worker says and [`Core::tick`] takes time; both return
+//! what is to be done, in order. Whoever carries the actions out holds the parameters,
+//! and keeps each pushed gradient under its lease until an action applies or refuses it.
+//!
+//! What it leaves out: it trusts the numbers that a push reports (the server has computed
+//! or checked them), and it does not know how long an action takes.
+
+mod decide;
+mod ledger;
+mod roster;
+mod save;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Mode, RunConfig};
+use crate::event::Event;
+use crate::optim::Schedule;
+use crate::task::Stats;
+
+use ledger::Ledger;
+use roster::Roster;
+pub use save::Progress;
+
+/// A worker's number; never given twice in a run.
+pub type WorkerId = u32;
+
+/// A lease's number; never given twice in a run.
+pub type LeaseId = u64;
+
+/// What a worker says, or what is found out about it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// It is there and wants work.
+    Join {
+        /// Name for people, such as `local/2`.
+        name: String,
+    },
+    /// It lives, and is still at its work.
+    Alive,
+    /// It has computed the gradient of its lease and wants more work.
+    Push {
+        /// The lease that it was granted.
+        lease: LeaseId,
+        /// What it found out.
+        report: Report,
+    },
+    /// It has evaluated the validation batch of its lease and wants more work.
+    Evaluated {
+        /// The lease that it was granted.
+        lease: LeaseId,
+        /// Sums over the batch.
+        stats: Stats,
+    },
+    /// The task's code returned an error for the batch of its lease; it wants more work.
+    Failed {
+        /// The lease that it was granted.
+        lease: LeaseId,
+        /// The error, in words.
+        reason: String,
+    },
+    /// It is gone and will not come back under this number.
+    Lost {
+        /// Why, in words.
+        reason: String,
+    },
+}
+
+/// What comes with a gradient.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Report {
+    /// Sums over the batch.
+    pub stats: Stats,
+    /// Norm of the gradient; not finite when an element is not.
+    pub grad_norm: f64,
+    /// Seconds that it took to compute.
+    pub compute_secs: f64,
+    /// Seconds that the worker had waited for this lease.
+    pub wait_secs: f64,
+}
+
+/// What a lease is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// The gradient of a training batch.
+    Train {
+        /// 1-based epoch.
+        epoch: u32,
+        /// 0-based batch.
+        batch: usize,
+    },
+    /// The loss of a validation batch.
+    Validate {
+        /// 0-based validation batch.
+        batch: usize,
+    },
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Give a worker this work with the current parameters.
+    Grant {
+        /// To whom.
+        worker: WorkerId,
+        /// Under which lease.
+        lease: LeaseId,
+        /// To do what.
+        work: Work,
+    },
+    /// Make one step from the gradients pushed under these leases, in this order.
+    Apply {
+        /// Leases in batch order.
+        leases: Vec<LeaseId>,
+        /// Learning rate of this step.
+        learning_rate: f32,
+        /// What is to be told of it, but for what the step itself finds out.
+        step: crate::event::Step,
+    },
+    /// Throw away the gradient that was pushed under this lease.
+    Discard {
+        /// The lease.
+        lease: LeaseId,
+    },
+    /// Write a checkpoint of the parameters, the optimizer and [`Core::progress`].
+    Save {
+        /// 1-based epoch that names it.
+        epoch: u32,
+        /// Perplexity that names it: validation's, or the epoch's own so far.
+        perplexity: f64,
+        /// Whether this is the lowest validation perplexity so far.
+        best: bool,
+        /// Why now, in words.
+        reason: String,
+    },
+    /// Tell whoever listens.
+    Observe(Event),
+    /// Let the workers go and end the run.
+    Finish(Outcome),
+}
+
+/// How a run ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All epochs are done.
+    Done,
+    /// Someone asked for it.
+    Interrupted,
+    /// It makes no sense to go on.
+    Failed(String),
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Done => write!(f, "finished"),
+            Self::Interrupted => write!(f, "interrupted"),
+            Self::Failed(reason) => write!(f, "failed ({reason})"),
+        }
+    }
+}
+
+/// What the core needs to know of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rules {
+    /// Training batches of an epoch.
+    pub batches: usize,
+    /// Validation batches; may be 0.
+    pub validation_batches: usize,
+    /// Seed of the batches' order.
+    pub seed: u64,
+    /// First and last epoch, 1-based.
+    pub epochs: (u32, u32),
+    /// How gradients become steps.
+    pub mode: Mode,
+    /// Workers asked for; in sync mode the batches of one step.
+    pub workers: usize,
+    /// Gradients of a synchronous step that are not waited for.
+    pub backup_workers: usize,
+    /// Refuse gradients staler than this.
+    pub max_staleness: Option<u64>,
+    /// Divide the learning rate by 1 + staleness.
+    pub staleness_lr: bool,
+    /// One worker until training perplexity is below this.
+    pub wait: Option<f64>,
+    /// How long a worker may keep a batch before it is offered to another.
+    pub lease: Duration,
+    /// How long a worker may be silent before it is lost; none for threads of this process.
+    pub dead_after: Option<Duration>,
+    /// Save after every so many epochs; 0 for only at the end.
+    pub save_every: u32,
+    /// Save when this much time has passed within an epoch.
+    pub save_after: Option<Duration>,
+}
+
+impl Rules {
+    /// The rules that follow from a run's options and the task's sizes.
+    pub fn new(config: &RunConfig, batches: usize, validation_batches: usize) -> Self {
+        let minutes = config.save_minutes;
+        Self {
+            batches,
+            validation_batches,
+            seed: config.seed,
+            epochs: (
+                config.start_epoch,
+                config.start_epoch + config.epochs.saturating_sub(1),
+            ),
+            mode: config.mode,
+            workers: config.workers,
+            backup_workers: config.backup_workers,
+            max_staleness: config.max_staleness,
+            staleness_lr: config.staleness_lr,
+            wait: config.wait,
+            lease: Duration::from_secs_f64(config.lease_timeout),
+            dead_after: None,
+            save_every: config.save_every,
+            save_after: (minutes > 0.0).then(|| Duration::from_secs_f64(minutes * 60.0)),
+        }
+    }
+
+    /// Batches of one step.
+    pub fn group(&self) -> usize {
+        match self.mode {
+            Mode::Async => 1,
+            Mode::Sync => self.workers,
+        }
+    }
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Core {
+    rules: Rules,
+    schedule: Schedule,
+    progress: Progress,
+    roster: Roster,
+    phase: Phase,
+    /// What came with the gradients that are in hand and not yet applied.
+    reports: BTreeMap<LeaseId, (WorkerId, Report)>,
+    next_lease: LeaseId,
+    last_save: Duration,
+    saved_version: u64,
+    /// Refusals for gradients that are not finite, since the last step.
+    not_finite_in_a_row: u32,
+    over: bool,
+}
+
+/// What the batches that are given out now are for.
+#[derive(Debug)]
+enum Phase {
+    Training(Ledger),
+    Validating(Ledger, Vec<Option<Stats>>),
+}
+
+impl Core {
+    /// A core at the given progress: that of a checkpoint, or [`Progress::start`].
+    pub fn new(rules: Rules, schedule: Schedule, progress: Progress) -> Self {
+        let ledger = Ledger::training(&rules, &progress);
+        Self {
+            saved_version: progress.version,
+            rules,
+            schedule,
+            progress,
+            roster: Roster::default(),
+            phase: Phase::Training(ledger),
+            reports: BTreeMap::new(),
+            next_lease: 1,
+            last_save: Duration::ZERO,
+            not_finite_in_a_row: 0,
+            over: false,
+        }
+    }
+
+    /// The first thing to call: says where the run stands and opens the epoch.
+    pub fn start(&mut self, now: Duration) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.last_save = now;
+        if self.progress.epoch > self.rules.epochs.1 {
+            self.over = true;
+            return vec![Action::Finish(Outcome::Done)];
+        }
+        actions.push(Action::Observe(self.epoch_started()));
+        self.advance(now, &mut actions);
+        actions
+    }
+
+    /// A worker said something at `now`.
+    pub fn handle(&mut self, now: Duration, worker: WorkerId, message: Message) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match message {
+            Message::Join { name } => {
+                self.roster.join(now, worker, name.clone());
+                actions.push(Action::Observe(Event::WorkerJoined { worker, name }));
+            }
+            Message::Alive => self.roster.seen(now, worker),
+            Message::Push { lease, report } => {
+                self.roster.seen(now, worker);
+                self.pushed(worker, lease, &report, &mut actions);
+            }
+            Message::Evaluated { lease, stats } => {
+                self.roster.seen(now, worker);
+                self.evaluated(worker, lease, stats);
+            }
+            Message::Failed { lease, reason } => {
+                self.roster.seen(now, worker);
+                self.failed(worker, lease, &reason, &mut actions);
+            }
+            Message::Lost { reason } => self.lost(worker, &reason, &mut actions),
+        }
+        self.settle(now, &mut actions);
+        actions
+    }
+
+    /// Time has come to `now`: silent workers, late batches, a checkpoint that is due.
+    pub fn tick(&mut self, now: Duration) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if let Some(silence) = self.rules.dead_after {
+            for worker in self.roster.silent(now, silence) {
+                let reason = format!("silent for {} s", silence.as_secs());
+                self.lost(worker, &reason, &mut actions);
+            }
+        }
+        self.offer_overdue(now, &mut actions);
+        self.save_if_due(now, &mut actions);
+        self.settle(now, &mut actions);
+        actions
+    }
+
+    /// When [`Core::tick`] has something to do next, if nothing happens before.
+    pub fn next_tick(&self) -> Option<Duration> {
+        let silence = self
+            .rules
+            .dead_after
+            .and_then(|d| self.roster.first_silence(d));
+        let overdue = self.ledger().first_deadline();
+        let save = self.rules.save_after.map(|after| self.last_save + after);
+        [silence, overdue, save].into_iter().flatten().min()
+    }
+
+    /// Someone wants the run to stop: save and finish.
+    pub fn interrupt(&mut self, reason: &str) -> Vec<Action> {
+        self.stop(Outcome::Interrupted, reason)
+    }
+
+    /// There is nobody left to work, and nobody will come: save and fail.
+    pub fn abandon(&mut self, reason: &str) -> Vec<Action> {
+        self.stop(Outcome::Failed(reason.to_owned()), reason)
+    }
+
+    /// What a checkpoint must hold for [`Core::new`] to go on from here.
+    pub fn progress(&self) -> Progress {
+        let mut progress = self.progress.clone();
+        if let Phase::Training(ledger) = &self.phase {
+            progress.leases = ledger.outstanding();
+            progress.left_out = ledger.left_out();
+            progress.counted = ledger.counted();
+        } else {
+            let all = 0..self.rules.batches;
+            progress.counted = all.filter(|b| !progress.left_out.contains(b)).collect();
+        }
+        progress.schedule = self.schedule.state();
+        progress
+    }
+
+    /// Version of the parameters: number of steps so far.
+    pub fn version(&self) -> u64 {
+        self.progress.version
+    }
+
+    /// Number of workers that have joined and are not lost.
+    pub fn live(&self) -> usize {
+        self.roster.live()
+    }
+
+    /// Work for everyone who has none, as far as there is any.
+    fn settle(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if self.over {
+            return;
+        }
+        self.advance(now, actions);
+        let allowed = self.allowed_workers();
+        for worker in self.roster.idle() {
+            if self.over || self.ledger().workers_busy() >= allowed {
+                return;
+            }
+            let Some(position) = self.ledger().next_free() else {
+                return;
+            };
+            let lease = self.next_lease;
+            self.next_lease += 1;
+            let (version, deadline) = (self.progress.version, self.rules.lease);
+            let superseded = self
+                .ledger_mut()
+                .lease(lease, worker, position, version, now, deadline);
+            if let Some((old, holder)) = superseded {
+                self.roster.revoke(
+                    holder,
+                    old,
+                    format!("its batch was given to worker {worker}"),
+                );
+            }
+            self.roster.busy(worker, lease);
+            let work = self.ledger().work(position);
+            actions.push(Action::Grant {
+                worker,
+                lease,
+                work,
+            });
+        }
+    }
+
+    /// Workers that may have work at the same time (`--wait`).
+    fn allowed_workers(&self) -> usize {
+        if self.rules.wait.is_some() && !self.progress.ramped_up {
+            1
+        } else {
+            usize::MAX
+        }
+    }
+
+    fn ledger(&self) -> &Ledger {
+        match &self.phase {
+            Phase::Training(ledger) | Phase::Validating(ledger, _) => ledger,
+        }
+    }
+
+    fn ledger_mut(&mut self) -> &mut Ledger {
+        match &mut self.phase {
+            Phase::Training(ledger) | Phase::Validating(ledger, _) => ledger,
+        }
+    }
+}

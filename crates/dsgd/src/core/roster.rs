@@ -1,0 +1,111 @@
+//! Who is alive.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{LeaseId, WorkerId};
+
+/// The workers that have joined and are not lost.
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    workers: BTreeMap<WorkerId, Worker>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    name: String,
+    last_seen: Duration,
+    state: State,
+}
+
+#[derive(Debug, PartialEq)]
+enum State {
+    /// Wants work.
+    Idle,
+    /// Has a lease.
+    Busy(LeaseId),
+    /// Still computes for a lease that it no longer has, for this reason.
+    Revoked(LeaseId, String),
+}
+
+impl Roster {
+    pub(super) fn join(&mut self, now: Duration, worker: WorkerId, name: String) {
+        let state = State::Idle;
+        self.workers.insert(
+            worker,
+            Worker {
+                name,
+                last_seen: now,
+                state,
+            },
+        );
+    }
+
+    pub(super) fn seen(&mut self, now: Duration, worker: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.last_seen = now;
+        }
+    }
+
+    pub(super) fn knows(&self, worker: WorkerId) -> bool {
+        self.workers.contains_key(&worker)
+    }
+
+    /// Removes a worker and returns its name, if it was there.
+    pub(super) fn leave(&mut self, worker: WorkerId) -> Option<String> {
+        self.workers.remove(&worker).map(|w| w.name)
+    }
+
+    pub(super) fn busy(&mut self, worker: WorkerId, lease: LeaseId) {
+        self.set(worker, State::Busy(lease));
+    }
+
+    /// The worker is done with whatever it had.
+    pub(super) fn free(&mut self, worker: WorkerId) {
+        self.set(worker, State::Idle);
+    }
+
+    /// The worker keeps computing, but its lease is gone.
+    pub(super) fn revoke(&mut self, worker: WorkerId, lease: LeaseId, reason: String) {
+        self.set(worker, State::Revoked(lease, reason));
+    }
+
+    /// Why the lease that the worker speaks of is not its own any more.
+    pub(super) fn why_revoked(&self, worker: WorkerId, lease: LeaseId) -> String {
+        match self.workers.get(&worker).map(|w| &w.state) {
+            None => "the worker had been given up for lost".to_owned(),
+            Some(State::Revoked(old, reason)) if *old == lease => reason.clone(),
+            Some(_) => format!("lease {lease} is not this worker's"),
+        }
+    }
+
+    pub(super) fn idle(&self) -> Vec<WorkerId> {
+        let idle = |(&id, w): (&WorkerId, &Worker)| (w.state == State::Idle).then_some(id);
+        self.workers.iter().filter_map(idle).collect()
+    }
+
+    pub(super) fn live(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Workers that were last heard of `silence` ago or earlier.
+    pub(super) fn silent(&self, now: Duration, silence: Duration) -> Vec<WorkerId> {
+        let silent = |w: &Worker| w.last_seen + silence <= now;
+        self.workers
+            .iter()
+            .filter(|(_, w)| silent(w))
+            .map(|(&id, _)| id)
+            .collect()
+    }
+
+    /// When the first worker will have been silent for too long.
+    pub(super) fn first_silence(&self, silence: Duration) -> Option<Duration> {
+        self.workers.values().map(|w| w.last_seen + silence).min()
+    }
+
+    fn set(&mut self, worker: WorkerId, state: State) {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.state = state;
+        }
+    }
+}

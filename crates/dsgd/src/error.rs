@@ -1,0 +1,70 @@
+//! What can go wrong, one variant for each thing that a caller can act on.
+
+use std::path::PathBuf;
+
+use crate::checkpoint::CheckpointError;
+use crate::optim::OptimError;
+
+/// Why a run could not be started, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The task's own code could not load its data or model.
+    #[error("task {task}: {source}")]
+    Task {
+        /// The task's name.
+        task: String,
+        /// What it said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An option's value makes no sense.
+    #[error("{0}")]
+    Options(String),
+    /// A file or folder of the run could not be read or written.
+    #[error("{what} {path}: {source}; {hint}")]
+    File {
+        /// What was tried, such as `cannot create`.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+        /// What to do next.
+        hint: &'static str,
+    },
+    /// A configuration file could not be understood.
+    #[error("{path}: {reason}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A checkpoint could not be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The optimizer cannot work with its numbers.
+    #[error(transparent)]
+    Optimizer(#[from] OptimError),
+    /// The run ended before it was done.
+    #[error("{reason}\n{next}")]
+    Run {
+        /// Why, in words.
+        reason: String,
+        /// What to do next.
+        next: String,
+    },
+}
+
+impl Error {
+    /// Whether trying the same thing again may help.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::File { .. } | Self::Run { .. } => true,
+            Self::Task { .. }
+            | Self::Options(_)
+            | Self::Config { .. }
+            | Self::Checkpoint(_)
+            | Self::Optimizer(_) => false,
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Everything that can be observed of a run, as one enum.
+//!
+//! Events are made by the core (what it decided and why) and by the server (what it did).
+//! Consumers are functions from an event to their own output: see [`observe`](crate::observe).
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Mode;
+use crate::task::Stats;
+
+/// One line of a run's `events.jsonl`: an event and when it happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Seconds since the run (or its resumption) started.
+    pub at_secs: f64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The server is up; workers are about to join.
+    RunStarted {
+        /// Registered name of the task.
+        task: String,
+        /// Number of parameters.
+        parameters: usize,
+        /// Workers asked for.
+        workers: usize,
+        /// How gradients become steps.
+        mode: Mode,
+        /// The task's own lines about model and data.
+        about: Vec<String>,
+        /// Steps done before, when this is a resumption.
+        resumed_at: Option<u64>,
+    },
+    /// A worker asks for work for the first time.
+    WorkerJoined {
+        /// Its number.
+        worker: u32,
+        /// Its name, such as `local/2`.
+        name: String,
+    },
+    /// A worker is gone.
+    WorkerLost {
+        /// Its number.
+        worker: u32,
+        /// Its name.
+        name: String,
+        /// Why, in words; for a panic its message.
+        reason: String,
+    },
+    /// The first batch of an epoch is about to be given out.
+    EpochStarted {
+        /// 1-based epoch.
+        epoch: u32,
+        /// Batches of the epoch.
+        batches: usize,
+        /// Batches of it that are counted already (after a resumption).
+        counted: usize,
+    },
+    /// The parameters were updated once.
+    Step(Step),
+    /// A gradient was not applied.
+    Refused {
+        /// Who pushed it.
+        worker: u32,
+        /// Of which batch, when it was this worker's.
+        batch: Option<usize>,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A batch is free to be given to another worker.
+    BatchFreed {
+        /// Which batch.
+        batch: usize,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A batch failed again and again and is left out of this epoch.
+    BatchLeftOut {
+        /// Which batch.
+        batch: usize,
+        /// Why, in words.
+        reason: String,
+    },
+    /// Training perplexity is low enough: from now on every worker gets work (`--wait`).
+    RampUp {
+        /// Training perplexity of this epoch so far.
+        perplexity: f64,
+    },
+    /// The learning rate is lower from now on.
+    RateDecayed {
+        /// What it is now.
+        learning_rate: f32,
+        /// Why, in words.
+        reason: String,
+    },
+    /// All batches of an epoch are counted and its validation is done.
+    EpochFinished {
+        /// 1-based epoch.
+        epoch: u32,
+        /// Sums over its training batches.
+        train: Stats,
+        /// Sums over the validation batches, when there are any.
+        validation: Option<Stats>,
+        /// Learning rate of its last step.
+        learning_rate: f32,
+        /// Gradients refused in it.
+        refused: u64,
+        /// Batches left out of it.
+        left_out: u64,
+        /// Mean staleness of its steps.
+        staleness: f64,
+    },
+    /// A checkpoint is on disk.
+    Saved {
+        /// Its file.
+        file: String,
+        /// Why now.
+        reason: String,
+        /// Seconds that it took.
+        secs: f64,
+    },
+    /// Something that the user should know and that stops nothing.
+    Warning {
+        /// In words.
+        message: String,
+    },
+    /// The run is over.
+    RunFinished {
+        /// How, in words.
+        outcome: String,
+        /// Steps of the parameters in all.
+        steps: u64,
+    },
+}
+
+/// One update of the parameters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// 1-based epoch.
+    pub epoch: u32,
+    /// Version of the parameters after the step: number of steps so far.
+    pub version: u64,
+    /// Batches of this epoch counted so far.
+    pub counted: usize,
+    /// Batches of this epoch.
+    pub batches: usize,
+    /// Who pushed: one worker, or in sync mode each of the step's.
+    pub workers: Vec<u32>,
+    /// Sums over the step's batches.
+    pub stats: Stats,
+    /// Sums over the epoch's batches so far.
+    pub epoch_stats: Stats,
+    /// Learning rate of the step.
+    pub learning_rate: f32,
+    /// Versions between pull and push.
+    pub staleness: u64,
+    /// Norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Norm of all parameters, every `--print-every` batches.
+    pub param_norm: Option<f64>,
+    /// Mean seconds that the step's workers computed.
+    pub compute_secs: f64,
+    /// Mean seconds that they had waited for the work.
+    pub wait_secs: f64,
+    /// Live workers.
+    pub live: usize,
+}
+
+impl Stats {
+    /// exp(loss / count); infinite where the mean is too large, 1 for nothing.
+    pub fn perplexity(&self) -> f64 {
+        self.mean_loss().exp()
+    }
+
+    /// Loss of one item; 0 for nothing.
+    pub fn mean_loss(&self) -> f64 {
+        if self.count == 0 {
+            return 0.0;
+        }
+        self.loss / self.count as f64
+    }
+
+    /// Adds another batch's sums.
+    pub fn add(&mut self, other: &Stats) {
+        self.loss += other.loss;
+        self.count += other.count;
+        self.examples += other.examples;
+        self.source_tokens += other.source_tokens;
+        self.target_tokens += other.target_tokens;
+    }
+}

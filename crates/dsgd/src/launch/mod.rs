@@ -1,0 +1,3 @@
+//! How workers come to be.
+
+pub mod local;

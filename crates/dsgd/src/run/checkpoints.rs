@@ -1,0 +1,143 @@
+//! The checkpoints of a run: which are kept, which is the best, which one to go on from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::{self, CheckpointError, Snapshot};
+use crate::core::Progress;
+use crate::error::Error;
+use crate::optim::{Updater, Versions};
+use crate::params::Layout;
+use crate::server::SaveRequest;
+
+/// What a checkpoint of a run records besides tensors.
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    /// How far the run has come.
+    progress: Progress,
+    /// File of the checkpoint with the lowest validation perplexity so far.
+    best: Option<String>,
+}
+
+/// Writes a run's checkpoints and removes those that are not to be kept.
+pub struct Keeper<'a> {
+    /// The run's folder.
+    pub folder: &'a Path,
+    /// Start of the files' names.
+    pub prefix: &'a str,
+    /// How many to keep, besides the best.
+    pub keep: usize,
+    /// What the weights carry.
+    pub metadata: BTreeMap<String, String>,
+    /// File of the best one so far.
+    pub best: Option<String>,
+}
+
+impl Keeper<'_> {
+    /// Writes `PREFIX_epochE_PPL.safetensors` and its state, and returns the path.
+    ///
+    /// # Errors
+    /// When it could not be written; earlier ones are untouched then.
+    pub fn save(&mut self, request: &SaveRequest<'_>) -> Result<String, CheckpointError> {
+        let stem = format!(
+            "{}_epoch{}_{:.2}",
+            self.prefix, request.epoch, request.perplexity
+        );
+        let best = match request.best {
+            true => Some(format!("{stem}.safetensors")),
+            false => self.best.clone(),
+        };
+        let state = State {
+            progress: request.progress.clone(),
+            best: best.clone(),
+        };
+        let snapshot = Snapshot {
+            version: request.versions.version(),
+            params: request.versions.current(),
+            slots: &request.versions.slots(),
+            metadata: &self.metadata,
+            state: &state,
+        };
+        let path = checkpoint::save(self.folder, &stem, &snapshot)?;
+        self.best = best;
+        let best = self.best.as_ref().map(|name| self.folder.join(name));
+        checkpoint::prune(self.folder, self.prefix, self.keep, best.as_deref())?;
+        Ok(path.display().to_string())
+    }
+}
+
+/// A run that can go on.
+pub struct Resumed {
+    /// Its parameters and optimizer.
+    pub versions: Versions,
+    /// How far it has come.
+    pub progress: Progress,
+    /// File of its best checkpoint.
+    pub best: Option<String>,
+    /// What was wrong with newer checkpoints.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the newest checkpoint of a run that is whole.
+///
+/// # Errors
+/// When there is none, or it is of another model or optimizer.
+pub fn resume(folder: &Path, layout: &Arc<Layout>, mut updater: Updater) -> Result<Resumed, Error> {
+    let newest = checkpoint::load_newest::<State>(folder, layout)?;
+    let warnings = newest.skipped.iter().map(ToString::to_string).collect();
+    let Some(resumed) = newest.resumed else {
+        let damaged: Vec<_> = newest.skipped.iter().map(ToString::to_string).collect();
+        let folder = folder.display();
+        return Err(Error::Options(match damaged.first() {
+            None => format!(
+                "{folder} has no checkpoint: its run ended before the first one; start a new run, \
+                 with --config {folder}/{} for the same options",
+                super::CONFIG
+            ),
+            Some(why) => format!("no checkpoint in {folder} can be read: {why}"),
+        }));
+    };
+    updater.restore(resumed.version, resumed.slots)?;
+    Ok(Resumed {
+        versions: Versions::new(updater, resumed.weights.params),
+        progress: resumed.state.progress,
+        best: resumed.state.best,
+        warnings,
+    })
+}
+
+/// The checkpoint with the lowest validation perplexity; the newest where none is known.
+pub fn best(folder: &Path) -> Option<PathBuf> {
+    let newest = checkpoint::list(folder).ok()?.found.into_iter().next()?;
+    let state = checkpoint::load_state::<State>(&newest.path).ok();
+    let best = state.and_then(|state| state.best);
+    let best = best.map(|name| folder.join(name)).filter(|p| p.is_file());
+    Some(best.unwrap_or(newest.path))
+}
+
+/// The checkpoint that is meant by a run's folder or a file, and the folder of its run.
+///
+/// # Errors
+/// When there is none.
+pub fn find(wanted: &Path) -> Result<(PathBuf, PathBuf), Error> {
+    if wanted.is_dir() {
+        return match best(wanted) {
+            Some(file) => Ok((file, wanted.to_owned())),
+            None => Err(Error::Options(format!(
+                "{} holds no checkpoint",
+                wanted.display()
+            ))),
+        };
+    }
+    if !wanted.is_file() {
+        return Err(Error::Options(format!(
+            "{} does not exist: give a run's folder or a .safetensors file",
+            wanted.display()
+        )));
+    }
+    let folder = wanted.parent().unwrap_or(Path::new("."));
+    Ok((wanted.to_owned(), folder.to_owned()))
+}

@@ -1,0 +1,7 @@
+//! A run is a folder: its configuration, its checkpoints, its events and its log.
+
+mod checkpoints;
+mod folder;
+
+pub use checkpoints::{Keeper, Resumed, best, find, resume};
+pub use folder::{CONFIG, EVENTS, LOG, RunFolder};

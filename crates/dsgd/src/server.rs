@@ -1,0 +1,346 @@
+//! The server: owns the parameters and the core, and carries the core's actions out.
+//!
+//! One thread, one inbox. It waits for a letter or for the core's next deadline, tells the
+//! core, and does what the core says, in that order; whoever listens is told last, when
+//! the workers have their work. Gradients lie here under their lease from push to step.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use crate::core::{Action, Core, LeaseId, Message, Outcome, Progress, WorkerId};
+use crate::event::{Event, Record, Step};
+use crate::optim::{StepSize, Versions, batch_share, clip_scale};
+use crate::params::Gradient;
+use crate::worker;
+
+/// The longest wait for a letter before the core is asked again.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Something for the server.
+pub enum Letter {
+    /// A worker is there.
+    Join {
+        /// Its number, never used before.
+        worker: WorkerId,
+        /// Its name.
+        name: String,
+        /// Where its assignments go; closed when the run is over.
+        inbox: Sender<worker::Assignment>,
+    },
+    /// A worker has done its assignment.
+    Done {
+        /// Its number.
+        worker: WorkerId,
+        /// What came of it.
+        outcome: worker::Outcome,
+    },
+    /// A worker is gone.
+    Lost {
+        /// Its number.
+        worker: WorkerId,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A slot will have no worker any more.
+    SlotClosed {
+        /// The slot's name.
+        name: String,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The user wants the run to stop.
+    Interrupt,
+}
+
+/// Whoever listens: called with each event in order, on the server's thread.
+pub type Observer = Box<dyn FnMut(&Record) + Send>;
+
+/// Writes a checkpoint: the names it is to have, what it holds, where the run stands.
+/// Returns the file's name, or in words why there is none.
+pub type Saver<'a> = Box<dyn FnMut(&SaveRequest<'_>) -> Result<String, String> + 'a>;
+
+/// What a [`Saver`] is to save.
+pub struct SaveRequest<'a> {
+    /// 1-based epoch for the name.
+    pub epoch: u32,
+    /// Perplexity for the name.
+    pub perplexity: f64,
+    /// Whether it is the best so far.
+    pub best: bool,
+    /// Parameters and optimizer.
+    pub versions: &'a Versions,
+    /// Where the core stands.
+    pub progress: &'a Progress,
+}
+
+/// Everything that a server needs.
+pub struct Server<'a> {
+    core: Core,
+    versions: Versions,
+    max_grad_norm: f32,
+    print_every: u64,
+    slots: usize,
+    inboxes: BTreeMap<WorkerId, Sender<worker::Assignment>>,
+    held: BTreeMap<LeaseId, (Box<Gradient>, u64)>,
+    free: Vec<Box<Gradient>>,
+    observers: Vec<Observer>,
+    saver: Saver<'a>,
+    started: Instant,
+    /// Why the last checkpoint could not be written, until one can.
+    unsaved: Option<String>,
+}
+
+/// How a run went.
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Steps of the parameters in all.
+    pub steps: u64,
+    /// Why its last checkpoint could not be written, if so.
+    pub unsaved: Option<String>,
+    /// The parameters and the optimizer as they are now.
+    pub versions: Versions,
+}
+
+impl<'a> Server<'a> {
+    /// A server for `slots` workers; all buffers of the parameters' size are made here.
+    pub fn new(
+        core: Core,
+        versions: Versions,
+        slots: usize,
+        max_grad_norm: f32,
+        print_every: usize,
+        saver: Saver<'a>,
+    ) -> Self {
+        let layout = versions.current().layout();
+        let free = (0..slots).map(|_| Box::new(Gradient::new(Arc::clone(layout))));
+        Self {
+            free: free.collect(),
+            core,
+            versions,
+            max_grad_norm,
+            print_every: print_every as u64,
+            slots,
+            inboxes: BTreeMap::new(),
+            held: BTreeMap::new(),
+            observers: Vec::new(),
+            saver,
+            started: Instant::now(),
+            unsaved: None,
+        }
+    }
+
+    /// Adds someone who listens.
+    pub fn observe(&mut self, observer: Observer) {
+        self.observers.push(observer);
+    }
+
+    /// Tells whoever listens.
+    pub fn tell(&mut self, event: Event) {
+        let at_secs = self.started.elapsed().as_secs_f64();
+        let record = Record { at_secs, event };
+        for observer in &mut self.observers {
+            observer(&record);
+        }
+    }
+
+    /// Serves until the run is over. The workers find their inboxes closed then.
+    pub fn run(mut self, letters: &Receiver<Letter>) -> Report {
+        let now = self.started.elapsed();
+        let mut actions = self.core.start(now);
+        loop {
+            if let Some(outcome) = self.carry_out(actions) {
+                let steps = self.core.version();
+                let words = outcome.to_string();
+                self.tell(Event::RunFinished {
+                    outcome: words,
+                    steps,
+                });
+                return Report {
+                    outcome,
+                    steps,
+                    unsaved: self.unsaved,
+                    versions: self.versions,
+                };
+            }
+            let now = self.started.elapsed();
+            let wait = self
+                .core
+                .next_tick()
+                .map_or(LONGEST_WAIT, |at| at.saturating_sub(now).min(LONGEST_WAIT));
+            let letter = letters.recv_timeout(wait);
+            let now = self.started.elapsed();
+            actions = match letter {
+                Ok(letter) => self.read(now, letter),
+                Err(RecvTimeoutError::Timeout) => self.core.tick(now),
+                Err(RecvTimeoutError::Disconnected) => self.core.abandon("every worker is gone"),
+            };
+        }
+    }
+
+    fn read(&mut self, now: Duration, letter: Letter) -> Vec<Action> {
+        match letter {
+            Letter::Join {
+                worker,
+                name,
+                inbox,
+            } => {
+                self.inboxes.insert(worker, inbox);
+                self.core.handle(now, worker, Message::Join { name })
+            }
+            Letter::Done { worker, outcome } => {
+                let message = self.unpack(outcome);
+                self.core.handle(now, worker, message)
+            }
+            Letter::Lost { worker, reason } => {
+                self.inboxes.remove(&worker);
+                self.core.handle(now, worker, Message::Lost { reason })
+            }
+            Letter::SlotClosed { name, reason } => {
+                self.slots -= 1;
+                let message = format!("{name} will not work any more: {reason}");
+                self.tell(Event::Warning { message });
+                match self.slots {
+                    0 => self.core.abandon("no worker is left"),
+                    _ => Vec::new(),
+                }
+            }
+            Letter::Interrupt => self.core.interrupt("interrupted"),
+        }
+    }
+
+    /// What the core is to know of an outcome; the gradient stays here.
+    fn unpack(&mut self, outcome: worker::Outcome) -> Message {
+        match outcome {
+            worker::Outcome::Gradient {
+                lease,
+                report,
+                gradient,
+            } => {
+                self.held.insert(lease, (gradient, report.stats.examples));
+                Message::Push { lease, report }
+            }
+            worker::Outcome::Evaluated { lease, stats } => Message::Evaluated { lease, stats },
+            worker::Outcome::Failed { lease, reason } => Message::Failed { lease, reason },
+        }
+    }
+
+    /// Does what the core says; listeners are told when all else is done.
+    fn carry_out(&mut self, actions: Vec<Action>) -> Option<Outcome> {
+        let mut outcome = None;
+        let mut events = VecDeque::new();
+        for action in actions {
+            match action {
+                Action::Grant {
+                    worker,
+                    lease,
+                    work,
+                } => self.grant(worker, lease, work),
+                Action::Apply {
+                    leases,
+                    learning_rate,
+                    step,
+                } => {
+                    events.push_back(Event::Step(self.apply(&leases, learning_rate, step)));
+                }
+                Action::Discard { lease } => {
+                    let discarded = self.held.remove(&lease);
+                    self.free.extend(discarded.map(|(gradient, _)| gradient));
+                }
+                Action::Save {
+                    epoch,
+                    perplexity,
+                    best,
+                    reason,
+                } => {
+                    // What was seen before comes before the checkpoint, also in the log.
+                    events.drain(..).for_each(|event| self.tell(event));
+                    let event = self.save(epoch, perplexity, best, reason);
+                    events.push_back(event);
+                }
+                Action::Observe(event) => events.push_back(event),
+                Action::Finish(how) => outcome = Some(how),
+            }
+        }
+        for mut event in events {
+            if let Event::Step(step) = &mut event
+                && step.version.is_multiple_of(self.print_every)
+            {
+                let params = self.versions.current().flat();
+                step.param_norm = Some(crate::params::sum_of_squares(params).sqrt());
+            }
+            self.tell(event);
+        }
+        outcome
+    }
+
+    fn grant(&mut self, worker: WorkerId, lease: LeaseId, work: crate::core::Work) {
+        let gradient = matches!(work, crate::core::Work::Train { .. }).then(|| {
+            let layout = self.versions.current().layout();
+            let fresh = || Box::new(Gradient::new(Arc::clone(layout)));
+            self.free.pop().unwrap_or_else(fresh)
+        });
+        let assignment = worker::Assignment {
+            lease,
+            work,
+            params: Arc::clone(self.versions.current()),
+            gradient,
+        };
+        // A worker whose inbox is closed is about to be reported lost; its lease goes then.
+        if let Some(inbox) = self.inboxes.get(&worker) {
+            let _ = inbox.send(assignment);
+        }
+    }
+
+    /// One step from these gradients: their mean by examples, clipped.
+    fn apply(&mut self, leases: &[LeaseId], learning_rate: f32, mut step: Step) -> Step {
+        let mut gradients: Vec<_> = leases.iter().filter_map(|l| self.held.remove(l)).collect();
+        let Some(((mean, examples), others)) = gradients.split_first_mut() else {
+            return step;
+        };
+        if !others.is_empty() {
+            let all = *examples + others.iter().map(|(_, examples)| examples).sum::<u64>();
+            mean.scale(batch_share(*examples, all));
+            for (gradient, examples) in others.iter() {
+                mean.add(gradient, batch_share(*examples, all));
+            }
+            step.grad_norm = mean.sum_of_squares().sqrt();
+        }
+        let scale = clip_scale(step.grad_norm, self.max_grad_norm);
+        self.versions.step(
+            mean,
+            StepSize {
+                learning_rate,
+                scale,
+            },
+        );
+        self.free
+            .extend(gradients.into_iter().map(|(gradient, _)| gradient));
+        step
+    }
+
+    fn save(&mut self, epoch: u32, perplexity: f64, best: bool, reason: String) -> Event {
+        let started = Instant::now();
+        let progress = self.core.progress();
+        let request = SaveRequest {
+            epoch,
+            perplexity,
+            best,
+            versions: &self.versions,
+            progress: &progress,
+        };
+        match (self.saver)(&request) {
+            Ok(file) => {
+                self.unsaved = None;
+                let secs = started.elapsed().as_secs_f64();
+                Event::Saved { file, reason, secs }
+            }
+            Err(message) => {
+                self.unsaved = Some(message.clone());
+                Event::Warning { message }
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Tests of the library as a whole.
+
+mod random;
+mod stories;

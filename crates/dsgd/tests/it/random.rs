@@ -1,0 +1,364 @@
+//! Random stories: whatever happens to the workers, the accounts stay right.
+//!
+//! Each seed makes a run with rules of its own and lets its workers join, compute at their
+//! own speed, die, be late, fail and push nonsense. What must hold: every batch is counted
+//! exactly once in each epoch (or named as left out), versions rise one by one, no batch is
+//! under two leases, and while a worker lives the run comes to its end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use dsgd::Stats;
+use dsgd::config::{Mode, RunConfig};
+use dsgd::core::{
+    Action, Core, LeaseId, Message, Outcome, Progress, Report, Rules, Work, WorkerId,
+};
+use dsgd::event::Event;
+use dsgd::optim::{LrSchedule, Schedule, ScheduleOptions, ScheduleState};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const SEEDS: u64 = 10_000;
+const MOST_ROUNDS: usize = 20_000;
+
+#[test]
+fn whatever_happens_each_batch_is_counted_once() {
+    let mut seen = Seen::default();
+    for seed in 0..SEEDS {
+        World::new(seed).live(&mut seen);
+    }
+    // The stories are worth something only if all of this has happened.
+    assert!(seen.applied > SEEDS, "{seen:?}");
+    for count in [
+        seen.refused,
+        seen.lost,
+        seen.late,
+        seen.left_out,
+        seen.resumed,
+        seen.validated,
+    ] {
+        assert!(count > 100, "{seen:?}");
+    }
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    applied: u64,
+    refused: u64,
+    lost: u64,
+    late: u64,
+    left_out: u64,
+    resumed: u64,
+    validated: u64,
+}
+
+struct World {
+    random: ChaCha8Rng,
+    rules: Rules,
+    core: Core,
+    now: Duration,
+    next_worker: WorkerId,
+    /// What each living worker computes, until when.
+    busy: BTreeMap<WorkerId, (LeaseId, Work, Duration)>,
+    idle: BTreeSet<WorkerId>,
+    /// The batch of each lease that was ever given.
+    given: BTreeMap<LeaseId, (WorkerId, Work)>,
+    /// Leases that still hold, by what they are for.
+    holders: BTreeMap<(bool, usize), LeaseId>,
+    /// Batches that were offered to others since their lease had run out.
+    offered: BTreeSet<usize>,
+    counted: BTreeSet<usize>,
+    left_out: BTreeSet<usize>,
+    version: u64,
+    epoch: u32,
+    saved: Option<(Progress, BTreeSet<usize>)>,
+    over: Option<Outcome>,
+    /// How likely a push is nonsense, a worker dies, is slow.
+    trouble: (f64, f64, f64),
+}
+
+fn schedule(state: ScheduleState) -> Schedule {
+    let options = ScheduleOptions {
+        kind: LrSchedule::Constant,
+        learning_rate: 0.1,
+        warmup_steps: 0,
+        lr_decay: 0.5,
+        start_decay_at: 9,
+        total_steps: 0,
+    };
+    Schedule::new(options, state)
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let workers = random.random_range(1..6);
+        let config = RunConfig {
+            mode: [Mode::Async, Mode::Sync][random.random_range(0..2)],
+            workers,
+            backup_workers: random.random_range(0..workers),
+            max_staleness: random.random_bool(0.3).then(|| random.random_range(0..4)),
+            wait: random.random_bool(0.2).then_some(3.0),
+            lease_timeout: 20.0,
+            epochs: random.random_range(1..4),
+            save_minutes: 0.5,
+            seed,
+            ..RunConfig::default()
+        };
+        let mut rules = Rules::new(
+            &config,
+            random.random_range(1..20),
+            random.random_range(0..4),
+        );
+        rules.dead_after = random.random_bool(0.3).then_some(Duration::from_secs(60));
+        let progress = Progress::start(1);
+        let core = Core::new(rules.clone(), schedule(progress.schedule), progress);
+        let rare = |random: &mut ChaCha8Rng| f64::from(random.random_range(0..4)) * 0.04;
+        let trouble = (rare(&mut random), rare(&mut random), rare(&mut random));
+        Self {
+            random,
+            rules,
+            core,
+            now: Duration::ZERO,
+            next_worker: 0,
+            busy: BTreeMap::new(),
+            idle: BTreeSet::new(),
+            given: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            offered: BTreeSet::new(),
+            counted: BTreeSet::new(),
+            left_out: BTreeSet::new(),
+            version: 0,
+            epoch: 1,
+            saved: None,
+            over: None,
+            trouble,
+        }
+    }
+
+    fn live(&mut self, seen: &mut Seen) {
+        let actions = self.core.start(self.now);
+        self.follow(actions, seen);
+        for _ in 0..MOST_ROUNDS {
+            if self.over.is_some() {
+                break;
+            }
+            self.something_happens(seen);
+        }
+        match &self.over {
+            Some(Outcome::Done) => assert_eq!(self.epoch, self.rules.epochs.1 + 1),
+            Some(Outcome::Failed(reason)) => assert!(reason.contains("not finite"), "{reason}"),
+            other => panic!("no end, {other:?}: {:?} {:?}", self.rules, self.core),
+        }
+    }
+
+    fn something_happens(&mut self, seen: &mut Seen) {
+        let alive = self.busy.len() + self.idle.len();
+        let (_, dies, _) = self.trouble;
+        if alive < self.rules.workers && self.random.random_bool(0.5) {
+            let worker = self.next_worker;
+            self.next_worker += 1;
+            self.idle.insert(worker);
+            let name = format!("w{worker}");
+            self.say(worker, Message::Join { name }, seen);
+        } else if alive > 0 && self.random.random_bool(dies / 4.0) {
+            let all: Vec<_> = self.busy.keys().chain(&self.idle).copied().collect();
+            let worker = all[self.random.random_range(0..all.len())];
+            self.busy.remove(&worker);
+            self.idle.remove(&worker);
+            seen.lost += 1;
+            let reason = "killed".to_owned();
+            self.say(worker, Message::Lost { reason }, seen);
+        } else if self.random.random_bool(0.002) && self.saved.is_some() {
+            self.begin_again(seen);
+        } else if let Some(worker) = self.next_done() {
+            self.done(worker, seen);
+        } else {
+            self.now += Duration::from_secs(1);
+        }
+        let actions = self.core.tick(self.now);
+        self.follow(actions, seen);
+    }
+
+    /// The server is killed and goes on from its last checkpoint.
+    fn begin_again(&mut self, seen: &mut Seen) {
+        let Some((progress, counted)) = self.saved.clone() else {
+            return;
+        };
+        seen.resumed += 1;
+        self.rules.workers = self.random.random_range(1..6);
+        self.rules.backup_workers = 0;
+        self.version = progress.version;
+        self.epoch = progress.epoch;
+        self.left_out = progress.left_out.iter().copied().collect();
+        self.counted = counted;
+        self.busy.clear();
+        self.idle.clear();
+        self.holders.clear();
+        self.given.clear();
+        self.core = Core::new(self.rules.clone(), schedule(progress.schedule), progress);
+        let actions = self.core.start(self.now);
+        self.follow(actions, seen);
+    }
+
+    fn next_done(&mut self) -> Option<WorkerId> {
+        let (&worker, &(_, _, until)) = self.busy.iter().min_by_key(|(_, (_, _, until))| *until)?;
+        let next = until.max(self.now);
+        // Time passes in small pieces, so that leases run out on the way.
+        self.now = next.min(self.now + Duration::from_secs(5));
+        (self.now >= until).then_some(worker)
+    }
+
+    fn done(&mut self, worker: WorkerId, seen: &mut Seen) {
+        let Some((lease, work, _)) = self.busy.remove(&worker) else {
+            return;
+        };
+        self.idle.insert(worker);
+        let (nonsense, _, _) = self.trouble;
+        let stats = Stats {
+            loss: self.random.random_range(0.1..2.0),
+            count: 1,
+            examples: 1,
+            ..Stats::default()
+        };
+        if matches!(work, Work::Validate { .. }) && self.holders.get(&key(work)) == Some(&lease) {
+            self.holders.remove(&key(work));
+        }
+        let message = match work {
+            _ if self.random.random_bool(nonsense / 2.0) => {
+                self.holders.retain(|_, held| *held != lease);
+                let reason = "bad luck".to_owned();
+                Message::Failed { lease, reason }
+            }
+            Work::Validate { .. } => Message::Evaluated { lease, stats },
+            Work::Train { .. } => {
+                let broken = self.random.random_bool(nonsense);
+                let grad_norm = if broken { f64::NAN } else { 1.0 };
+                let report = Report {
+                    stats,
+                    grad_norm,
+                    ..Report::default()
+                };
+                Message::Push { lease, report }
+            }
+        };
+        self.say(worker, message, seen);
+    }
+
+    fn say(&mut self, worker: WorkerId, message: Message, seen: &mut Seen) {
+        let actions = self.core.handle(self.now, worker, message);
+        self.follow(actions, seen);
+    }
+
+    fn follow(&mut self, actions: Vec<Action>, seen: &mut Seen) {
+        for action in actions {
+            match action {
+                Action::Grant {
+                    worker,
+                    lease,
+                    work,
+                } => self.granted(worker, lease, work, seen),
+                Action::Apply { leases, step, .. } => {
+                    seen.applied += 1;
+                    self.version += 1;
+                    assert_eq!(step.version, self.version, "versions rise one by one");
+                    for lease in leases {
+                        let (_, work) = self.given[&lease];
+                        let Work::Train { epoch, batch } = work else {
+                            panic!("a validation batch was applied");
+                        };
+                        assert_eq!(epoch, self.epoch, "a batch of another epoch");
+                        assert!(self.counted.insert(batch), "batch {batch} is counted twice");
+                        self.holders.remove(&key(work));
+                    }
+                    if self.rules.mode == Mode::Sync {
+                        // Whoever the step was made without has lost its lease.
+                        self.holders.retain(|(train, _), _| !train);
+                    }
+                    assert_eq!(step.counted, self.counted.len() + self.left_out.len());
+                }
+                Action::Discard { lease } => {
+                    seen.refused += 1;
+                    self.holders.retain(|_, held| *held != lease);
+                }
+                Action::Save { .. } => {
+                    let progress = self.core.progress();
+                    let counted: BTreeSet<_> = progress.counted.iter().copied().collect();
+                    assert_eq!(progress.version, self.version);
+                    self.saved = Some((progress, counted));
+                }
+                Action::Observe(event) => self.told(&event, seen),
+                Action::Finish(outcome) => self.over = Some(outcome),
+            }
+        }
+    }
+
+    fn granted(&mut self, worker: WorkerId, lease: LeaseId, work: Work, seen: &mut Seen) {
+        assert!(self.idle.remove(&worker), "worker {worker} is not idle");
+        if let Some(old) = self.holders.insert(key(work), lease) {
+            seen.late += 1;
+            let batch = batch_of(self.given[&old].1);
+            assert!(
+                self.offered.contains(&batch),
+                "batch {batch} is under two leases"
+            );
+        }
+        if let Work::Train { batch, .. } = work {
+            assert!(
+                !self.counted.contains(&batch),
+                "batch {batch} is counted already"
+            );
+        }
+        self.offered.remove(&batch_of(work));
+        self.given.insert(lease, (worker, work));
+        let (_, _, slow) = self.trouble;
+        let secs = match self.random.random_bool(slow) {
+            true => self.random.random_range(15..100),
+            false => self.random.random_range(1..10),
+        };
+        let until = self.now + Duration::from_secs(secs);
+        self.busy.insert(worker, (lease, work, until));
+    }
+
+    fn told(&mut self, event: &Event, seen: &mut Seen) {
+        match event {
+            Event::BatchFreed { batch, .. } => {
+                self.offered.insert(*batch);
+            }
+            Event::BatchLeftOut { batch, .. } => {
+                seen.left_out += 1;
+                self.left_out.insert(*batch);
+            }
+            Event::WorkerLost { worker, .. } => {
+                self.busy.remove(worker);
+                self.idle.remove(worker);
+                self.holders
+                    .retain(|_, lease| self.given[lease].0 != *worker);
+            }
+            Event::EpochFinished {
+                epoch, validation, ..
+            } => {
+                assert_eq!(*epoch, self.epoch);
+                let all = self.counted.len() + self.left_out.len();
+                assert!(all >= self.rules.batches, "an epoch ended early");
+                seen.validated += u64::from(validation.is_some());
+                self.counted.clear();
+                self.left_out.clear();
+                self.holders.clear();
+                self.epoch += 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn batch_of(work: Work) -> usize {
+    key(work).1
+}
+
+fn key(work: Work) -> (bool, usize) {
+    match work {
+        Work::Train { batch, .. } => (true, batch),
+        Work::Validate { batch } => (false, batch),
+    }
+}

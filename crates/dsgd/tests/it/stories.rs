@@ -1,0 +1,227 @@
+//! Stories told to the core in virtual time, one a file in `stories/`.
+//!
+//! Each command of a script is a message or time, its output what the core wants done.
+//! After a change that is meant, `UPDATE_GOLDENFILES=1 cargo test -p dsgd --test it` writes
+//! the outputs anew; read the difference before you believe it.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use dsgd::Stats;
+use dsgd::config::{Mode, RunConfig};
+use dsgd::core::{Action, Core, LeaseId, Message, Progress, Report, Rules, Work, WorkerId};
+use dsgd::optim::{LrSchedule, Schedule, ScheduleOptions, ScheduleState};
+use goldenscript::{ArgumentConsumer, Command, Context};
+
+#[test]
+fn stories() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/stories");
+    let mut told = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        goldenscript::run(&mut Story::default(), &path)
+            .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        told += 1;
+    }
+    assert!(told >= 10, "only {told} stories found");
+}
+
+/// A core, the time, and who holds which lease.
+#[derive(Default)]
+struct Story {
+    core: Option<Core>,
+    rules: Option<Rules>,
+    now: Duration,
+    leases: BTreeMap<WorkerId, LeaseId>,
+    /// Numbers of batches in a story are places in the epoch's order, so that it reads well.
+    saved: Option<Progress>,
+}
+
+/// A schedule that stays as it is at rate 1.
+fn schedule(state: ScheduleState) -> Schedule {
+    let options = ScheduleOptions {
+        kind: LrSchedule::Decay,
+        learning_rate: 1.0,
+        warmup_steps: 0,
+        lr_decay: 0.5,
+        start_decay_at: 100,
+        total_steps: 0,
+    };
+    Schedule::new(options, state)
+}
+
+impl Story {
+    fn start(&mut self, command: &Command) -> Result<Vec<Action>, Box<dyn Error>> {
+        let mut args = command.consume_args();
+        let mode = match args.take_key("mode") {
+            Some("sync") => Mode::Sync,
+            _ => Mode::Async,
+        };
+        let config = RunConfig {
+            mode,
+            workers: take(&mut args, "workers")?.unwrap_or(2),
+            backup_workers: take(&mut args, "backup")?.unwrap_or(0),
+            max_staleness: take(&mut args, "max_staleness")?,
+            staleness_lr: take(&mut args, "staleness_lr")?.unwrap_or(false),
+            wait: take(&mut args, "wait")?,
+            lease_timeout: take(&mut args, "lease")?.unwrap_or(60.0),
+            epochs: take(&mut args, "epochs")?.unwrap_or(1),
+            save_minutes: take(&mut args, "save_minutes")?.unwrap_or(0.0),
+            ..RunConfig::default()
+        };
+        let (batches, validation) = (
+            take(&mut args, "batches")?.unwrap_or(4),
+            take(&mut args, "validation")?.unwrap_or(0),
+        );
+        let mut rules = Rules::new(&config, batches, validation);
+        rules.dead_after = take(&mut args, "dead_after")?.map(Duration::from_secs);
+        args.reject_next()?;
+        self.rules = Some(rules);
+        self.resume(Progress::start(1))
+    }
+
+    fn resume(&mut self, progress: Progress) -> Result<Vec<Action>, Box<dyn Error>> {
+        let rules = self.rules.clone().ok_or("start first")?;
+        let mut core = Core::new(rules, schedule(progress.schedule), progress);
+        let actions = core.start(self.now);
+        self.core = Some(core);
+        Ok(actions)
+    }
+
+    fn act(&mut self, command: &Command) -> Result<Vec<Action>, Box<dyn Error>> {
+        match command.name.as_str() {
+            "start" => return self.start(command),
+            "resume" => {
+                let mut args = command.consume_args();
+                if let (Some(rules), Some(n)) = (&mut self.rules, take(&mut args, "workers")?) {
+                    rules.workers = n;
+                }
+                args.reject_next()?;
+                let saved = self.saved.clone().ok_or("nothing was saved")?;
+                return self.resume(saved);
+            }
+            _ => {}
+        }
+        let core = self.core.as_mut().ok_or("start first")?;
+        let mut args = command.consume_args();
+        let actions = match command.name.as_str() {
+            "after" => {
+                let secs: u64 = args.next_pos().ok_or("how long?")?.parse()?;
+                self.now += Duration::from_secs(secs);
+                core.tick(self.now)
+            }
+            "interrupt" => core.interrupt("interrupted"),
+            name => {
+                let worker: WorkerId = args.next_pos().ok_or("who?")?.parse()?;
+                let own = self.leases.get(&worker).copied().unwrap_or_default();
+                let lease = take(&mut args, "lease")?.unwrap_or(own);
+                let loss: f64 = take(&mut args, "loss")?.unwrap_or(1.0);
+                let stats = Stats {
+                    loss,
+                    count: 1,
+                    examples: 1,
+                    ..Stats::default()
+                };
+                let reason = "it said so".to_owned();
+                let message = match name {
+                    "join" => Message::Join {
+                        name: format!("w{worker}"),
+                    },
+                    "push" => {
+                        let grad_norm = take(&mut args, "norm")?.unwrap_or(1.0);
+                        let report = Report {
+                            stats,
+                            grad_norm,
+                            ..Report::default()
+                        };
+                        Message::Push { lease, report }
+                    }
+                    "evaluated" => Message::Evaluated { lease, stats },
+                    "failed" => Message::Failed { lease, reason },
+                    "lost" => Message::Lost { reason },
+                    "alive" => Message::Alive,
+                    _ => return Err(format!("no command {name}").into()),
+                };
+                core.handle(self.now, worker, message)
+            }
+        };
+        args.reject_next()?;
+        Ok(actions)
+    }
+
+    fn tell(&mut self, action: &Action) -> String {
+        match action {
+            Action::Grant {
+                worker,
+                lease,
+                work,
+            } => {
+                self.leases.insert(*worker, *lease);
+                match work {
+                    Work::Train { epoch, batch } => {
+                        format!(
+                            "grant worker {worker}: train batch {batch} of epoch {epoch}, lease {lease}"
+                        )
+                    }
+                    Work::Validate { batch } => {
+                        format!("grant worker {worker}: validate batch {batch}, lease {lease}")
+                    }
+                }
+            }
+            Action::Apply {
+                leases,
+                learning_rate,
+                step,
+            } => format!(
+                "apply leases {leases:?}: version {}, rate {learning_rate}, staleness {}, counted {}/{}",
+                step.version, step.staleness, step.counted, step.batches
+            ),
+            Action::Discard { lease } => format!("discard lease {lease}"),
+            Action::Save {
+                epoch,
+                perplexity,
+                best,
+                reason,
+            } => {
+                self.saved = self.core.as_ref().map(Core::progress);
+                format!("save epoch {epoch}, perplexity {perplexity:.2}, best {best}: {reason}")
+            }
+            Action::Observe(event) => {
+                let json = serde_json::to_value(event).unwrap_or_default();
+                let kind = json["event"].as_str().unwrap_or_default().to_owned();
+                let told = ["worker", "batch", "epoch", "reason"].iter();
+                let told = told.filter(|&&key| !json[key].is_null());
+                told.fold(format!("tell {kind}"), |mut text, &key| {
+                    let _ = write!(text, " {key}={}", json[key]);
+                    text
+                })
+            }
+            Action::Finish(outcome) => format!("finish: {outcome}"),
+        }
+    }
+}
+
+/// The value of a `key=value` argument.
+fn take<T>(args: &mut ArgumentConsumer<'_>, key: &str) -> Result<Option<T>, Box<dyn Error>>
+where
+    T: FromStr<Err: Error + 'static>,
+{
+    Ok(args.take_key(key).map(str::parse).transpose()?)
+}
+
+impl goldenscript::Runner for Story {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, _: &Context) -> Result<String, Box<dyn Error>> {
+        let actions = self.act(command)?;
+        let mut out = String::new();
+        for action in &actions {
+            writeln!(out, "{}", self.tell(action))?;
+        }
+        Ok(out)
+    }
+}
