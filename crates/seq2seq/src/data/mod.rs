@@ -20,6 +20,8 @@ mod error;
 pub mod hdf5;
 mod lines;
 pub mod numbers;
+pub mod prepare;
+pub mod show;
 mod source;
 pub mod text;
 pub mod utterances;

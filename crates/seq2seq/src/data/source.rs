@@ -6,6 +6,12 @@ use super::numbers::{self, NumbersOptions};
 use super::text::{self, TextOptions, TextPair};
 use super::{DataError, Dataset, Sizes, Vocabulary, hdf5};
 
+/// What follows PREFIX in the name of the source dictionary.
+pub(super) const SOURCE_DICTIONARY: &str = ".src.dict";
+
+/// What follows PREFIX in the name of the target dictionary.
+pub(super) const TARGET_DICTIONARY: &str = ".targ.dict";
+
 /// Where the sentence pairs come from.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -74,7 +80,8 @@ fn load_hdf5(train_file: &Path, valid_file: Option<&Path>) -> Result<Corpus, Dat
             valid: valid.sizes(),
         });
     }
-    let (source_vocab, target_vocab) = vocabularies_beside(train_file, sizes)?;
+    let source_vocab = vocabulary_beside(train_file, SOURCE_DICTIONARY, sizes.source)?;
+    let target_vocab = vocabulary_beside(train_file, TARGET_DICTIONARY, sizes.target)?;
     Ok(Corpus {
         train,
         valid,
@@ -84,21 +91,16 @@ fn load_hdf5(train_file: &Path, valid_file: Option<&Path>) -> Result<Corpus, Dat
     })
 }
 
-/// The vocabularies that were written together with an HDF5 file, where they lie beside it:
-/// `PREFIX.src.dict` and `PREFIX.targ.dict`, or the same with `.gz`, for `PREFIX-train.hdf5`.
-pub(super) fn vocabularies_beside(
+/// The vocabulary that was written together with an HDF5 file, where it lies beside it:
+/// `PREFIX.src.dict` or `PREFIX.targ.dict`, or the same with `.gz`, for `PREFIX-train.hdf5`.
+pub(super) fn vocabulary_beside(
     data: &Path,
-    sizes: Sizes,
-) -> Result<(Option<Vocabulary>, Option<Vocabulary>), DataError> {
-    let find = |ending, size| {
-        dictionary_beside(data, ending)
-            .map(|file| read_dictionary(&file, data, size))
-            .transpose()
-    };
-    Ok((
-        find(".src.dict", sizes.source)?,
-        find(".targ.dict", sizes.target)?,
-    ))
+    ending: &str,
+    size: u32,
+) -> Result<Option<Vocabulary>, DataError> {
+    dictionary_beside(data, ending)
+        .map(|file| read_dictionary(&file, data, size))
+        .transpose()
 }
 
 /// Reads a dictionary that must have as many words as the data file states.

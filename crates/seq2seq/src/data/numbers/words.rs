@@ -1,6 +1,6 @@
 //! The words of numbers in English and French, for 0 ..= 999,999.
 
-use super::super::Vocabulary;
+use crate::data::Vocabulary;
 
 /// Numbers there are: 0 ..= 999,999.
 pub const NUMBERS: u32 = 1_000_000;
