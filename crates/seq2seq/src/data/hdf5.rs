@@ -5,16 +5,16 @@
 //!
 //! | dataset | shape | meaning |
 //! | --- | --- | --- |
-//! | `source` | [N, W] | word indices, sorted by source length, padded with 1 on the right |
-//! | `target` | [N, W] | decoder input, the same order of rows |
-//! | `target_output` | [N, W] | wanted output: `target` shifted left by one |
-//! | `target_l_all` | [N] | words of each row of `target` |
-//! | `batch_idx` | [B] | first row of each batch, counted from 1 |
-//! | `batch_l` | [B] | rows of each batch |
-//! | `batch_w` | [B] | source words of each row of a batch |
-//! | `target_l` | [B] | words of the longest target row of a batch |
-//! | `target_nonzeros` | [B] | entries of `target_output` other than padding, over a batch's rows |
-//! | `source_size`, `target_size` | [1] | vocabulary sizes |
+//! | `source` | N × W | word indices, sorted by source length, padded with 1 on the right |
+//! | `target` | N × W | decoder input, the same order of rows |
+//! | `target_output` | N × W | wanted output: `target` shifted left by one |
+//! | `target_l_all` | N | words of each row of `target` |
+//! | `batch_idx` | B | first row of each batch, counted from 1 |
+//! | `batch_l` | B | rows of each batch |
+//! | `batch_w` | B | source words of each row of a batch |
+//! | `target_l` | B | words of the longest target row of a batch |
+//! | `target_nonzeros` | B | entries of `target_output` other than padding, over a batch's rows |
+//! | `source_size`, `target_size` | 1 | vocabulary sizes |
 //!
 //! [`read`] believes nothing: every value is checked against every other that it must agree with,
 //! and the first that does not is named with its dataset and row. Rows that no batch covers, such

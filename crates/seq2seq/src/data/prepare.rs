@@ -155,13 +155,13 @@ pub fn run(args: &PrepareArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     tell("train", Some(loaded.train_kept), Some(&corpus.train))?;
     tell("val", loaded.valid_kept, corpus.valid.as_ref())?;
     for (side, vocabulary) in [
-        ("src", &corpus.source_vocab),
+        (SOURCE_DICTIONARY, &corpus.source_vocab),
         (TARGET_DICTIONARY, &corpus.target_vocab),
     ] {
         let Some(vocabulary) = vocabulary else {
             continue;
         };
-        let file = with_ending(&args.outputfile, &side);
+        let file = with_ending(&args.outputfile, side);
         pending.write(&file, |to| vocabulary.write(to))?;
         let words = vocabulary.len();
         writeln!(

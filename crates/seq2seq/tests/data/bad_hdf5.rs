@@ -158,130 +158,33 @@ fn each_dataset_missing_floating_or_of_wrong_rank() {
 #[test]
 fn wrong_values_are_named_with_dataset_and_row() {
     // Which value of which dataset becomes what, and what the error says.
+    #[rustfmt::skip]
     let cases: &[(&str, usize, i64, &[&str])] = &[
-        (
-            "source",
-            13,
-            0,
-            &["`source`, row 2", "column 1", "index 0 is not in 1..=7"],
-        ),
-        (
-            "source",
-            13,
-            8,
-            &["`source`, row 2", "index 8 is not in 1..=7"],
-        ),
+        ("source", 13, 0, &["`source`, row 2", "column 1", "index 0 is not in 1..=7"]),
+        ("source", 13, 8, &["`source`, row 2", "index 8 is not in 1..=7"]),
         ("source", 13, -3, &["`source`, row 2", "index -3"]),
-        (
-            "source",
-            13,
-            i64::MAX,
-            &["`source`, row 2", "is not in 1..=7"],
-        ),
-        (
-            "source",
-            13,
-            1,
-            &[
-                "`source`, row 2",
-                "column 2: a word after the padding of column 1",
-            ],
-        ),
-        (
-            "target",
-            29,
-            9,
-            &["`target`, row 4", "index 9 is not in 1..=8"],
-        ),
+        ("source", 13, i64::MAX, &["`source`, row 2", "is not in 1..=7"]),
+        ("source", 13, 1, &["`source`, row 2", "column 2: a word after the padding of column 1"]),
+        ("target", 29, 9, &["`target`, row 4", "index 9 is not in 1..=8"]),
         ("target", 8, 1, &["`target_l_all`, row 1", "2 words"]),
-        (
-            "target_output",
-            7,
-            5,
-            &["`target_output`, row 1", "column 1", "shifted left"],
-        ),
-        (
-            "target_output",
-            29,
-            4,
-            &["`target_output`, row 4", "column 5", "shifted left"],
-        ),
+        ("target_output", 7, 5, &["`target_output`, row 1", "column 1", "shifted left"]),
+        ("target_output", 29, 4, &["`target_output`, row 4", "column 5", "shifted left"]),
         ("target_l_all", 3, 5, &["`target_l_all`, row 3", "6 words"]),
-        (
-            "batch_idx",
-            1,
-            0,
-            &["`batch_idx`, row 1", "0 is not in 3..=5"],
-        ),
-        (
-            "batch_idx",
-            1,
-            2,
-            &["`batch_idx`, row 1", "2 is not in 3..=5"],
-        ),
-        (
-            "batch_idx",
-            2,
-            6,
-            &["`batch_idx`, row 2", "6 is not in 5..=5"],
-        ),
+        ("batch_idx", 1, 0, &["`batch_idx`, row 1", "0 is not in 3..=5"]),
+        ("batch_idx", 1, 2, &["`batch_idx`, row 1", "2 is not in 3..=5"]),
+        ("batch_idx", 2, 6, &["`batch_idx`, row 2", "6 is not in 5..=5"]),
         ("batch_l", 2, 2, &["`batch_l`, row 2", "2 is not in 1..=1"]),
         ("batch_l", 0, 0, &["`batch_l`, row 0", "0 is not in"]),
-        (
-            "batch_l",
-            0,
-            i64::MAX,
-            &["`batch_l`, row 0", "is not in 1..=5"],
-        ),
-        (
-            "batch_l",
-            0,
-            3,
-            &["`batch_w`, row 0", "row 2 of `source` has 4"],
-        ),
-        (
-            "batch_w",
-            2,
-            7,
-            &["`batch_w`, row 2", "row 4 of `source` has 5"],
-        ),
-        (
-            "target_l",
-            1,
-            5,
-            &["`target_l`, row 1", "5, but the rows of the batch give 6"],
-        ),
+        ("batch_l", 0, i64::MAX, &["`batch_l`, row 0", "is not in 1..=5"]),
+        ("batch_l", 0, 3, &["`batch_w`, row 0", "row 2 of `source` has 4"]),
+        ("batch_w", 2, 7, &["`batch_w`, row 2", "row 4 of `source` has 5"]),
+        ("target_l", 1, 5, &["`target_l`, row 1", "5, but the rows of the batch give 6"]),
         ("target_l", 1, 99, &["`target_l`, row 1", "99, but"]),
-        (
-            "target_nonzeros",
-            0,
-            4,
-            &["`target_nonzeros`, row 0", "4, but", "give 5"],
-        ),
-        (
-            "source_size",
-            0,
-            6,
-            &["`source`, row 3", "index 7 is not in 1..=6"],
-        ),
-        (
-            "source_size",
-            0,
-            3,
-            &["`source_size`", "3 is no vocabulary size"],
-        ),
-        (
-            "target_size",
-            0,
-            -1,
-            &["`target_size`", "-1 is no vocabulary size"],
-        ),
-        (
-            "target_size",
-            0,
-            1 << 40,
-            &["`target_size`", "is no vocabulary size"],
-        ),
+        ("target_nonzeros", 0, 4, &["`target_nonzeros`, row 0", "4, but", "give 5"]),
+        ("source_size", 0, 6, &["`source`, row 3", "index 7 is not in 1..=6"]),
+        ("source_size", 0, 3, &["`source_size`", "3 is no vocabulary size"]),
+        ("target_size", 0, -1, &["`target_size`", "-1 is no vocabulary size"]),
+        ("target_size", 0, 1 << 40, &["`target_size`", "is no vocabulary size"]),
     ];
     for &(name, at, value, says) in cases {
         let mut broken = parts();
@@ -295,43 +198,16 @@ fn wrong_values_are_named_with_dataset_and_row() {
 
 #[test]
 fn shapes_that_do_not_agree_are_named() {
+    #[rustfmt::skip]
     let cases: &[(&str, &[u64], &[&str])] = &[
-        (
-            "target",
-            &[6, 5],
-            &["`target`", "6 rows, where `source` has 5"],
-        ),
+        ("target", &[6, 5], &["`target`", "6 rows, where `source` has 5"]),
         ("target_output", &[6, 5], &["`target_output`", "6 rows"]),
-        (
-            "target_output",
-            &[5, 5],
-            &["`target_output`", "5 columns, where `target` has 6"],
-        ),
-        (
-            "target_l_all",
-            &[4],
-            &["`target_l_all`", "4 rows, where `target` has 5"],
-        ),
-        (
-            "batch_idx",
-            &[0],
-            &["`batch_idx`", "0 batches for 5 sentences"],
-        ),
-        (
-            "batch_idx",
-            &[6],
-            &["`batch_idx`", "6 batches for 5 sentences"],
-        ),
-        (
-            "batch_l",
-            &[2],
-            &["`batch_l`", "2 rows, where `batch_idx` has 3"],
-        ),
-        (
-            "target_l",
-            &[4],
-            &["`target_l`", "4 rows, where `batch_idx` has 3"],
-        ),
+        ("target_output", &[5, 5], &["`target_output`", "5 columns, where `target` has 6"]),
+        ("target_l_all", &[4], &["`target_l_all`", "4 rows, where `target` has 5"]),
+        ("batch_idx", &[0], &["`batch_idx`", "0 batches for 5 sentences"]),
+        ("batch_idx", &[6], &["`batch_idx`", "6 batches for 5 sentences"]),
+        ("batch_l", &[2], &["`batch_l`", "2 rows, where `batch_idx` has 3"]),
+        ("target_l", &[4], &["`target_l`", "4 rows, where `batch_idx` has 3"]),
         ("source", &[5, 0], &["`source`", "0 columns"]),
         ("source_size", &[2], &["`source_size`", "2 values, not 1"]),
         ("target_size", &[0], &["`target_size`", "0 values, not 1"]),

@@ -1,6 +1,8 @@
 //! Data, from the outside: the ancestor's demo set, its file format, and everything that can be
 //! wrong with files.
 
+#![allow(clippy::unwrap_used)]
+
 mod bad_hdf5;
 mod bad_text;
 mod commands;
