@@ -1,3 +1,5 @@
 //! The demo of dsgd: an LSTM encoder–decoder for translation and dialogue.
 
 pub mod batch;
+pub mod kernels;
+pub mod model;
