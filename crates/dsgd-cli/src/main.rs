@@ -1,3 +1,8 @@
 //! The program `dsgd`: the library with the built-in tasks.
 
-fn main() {}
+fn main() {
+    dsgd::Tasks::new()
+        .with::<seq2seq::Seq2Seq>("seq2seq")
+        .alias("demo_server")
+        .main();
+}

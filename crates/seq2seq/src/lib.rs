@@ -4,3 +4,7 @@ pub mod batch;
 pub mod data;
 pub mod kernels;
 pub mod model;
+pub mod options;
+pub mod task;
+
+pub use task::Seq2Seq;

@@ -25,6 +25,7 @@ pub mod show;
 mod source;
 pub mod text;
 pub mod utterances;
+pub mod vectors;
 pub mod vocab;
 
 pub use dataset::{Counts, Cut, Dataset, Sentences, Sizes};

@@ -1,0 +1,294 @@
+//! The encoder–decoder as a task of dsgd.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dsgd::{Batch, Gradient, Layout, Params, Stats, Task, TaskResult, checkpoint};
+
+use crate::batch::SentenceBatch;
+use crate::data::utterances::Utterances;
+use crate::data::{Corpus, Dataset, Vocabulary, vectors};
+use crate::kernels::{Compute, Simd};
+use crate::model::{Frozen, Loss, Model, ModelSpec, ModelType, Workspace};
+use crate::options::Options;
+
+/// Keys of a checkpoint's metadata.
+pub mod keys {
+    /// The model's shape as JSON.
+    pub const SPEC: &str = "seq2seq.spec";
+    /// Words of the source vocabulary in the order of their indices, one a line.
+    pub const SOURCE_WORDS: &str = "seq2seq.source_words";
+    /// Words of the target vocabulary in the order of their indices, one a line.
+    pub const TARGET_WORDS: &str = "seq2seq.target_words";
+    /// What it was trained on: `numbers` or `text`.
+    pub const CORPUS: &str = "seq2seq.corpus";
+    /// hred: the word between two utterances.
+    pub const SEPARATOR: &str = "seq2seq.separator";
+}
+
+/// Translation or dialogue by an encoder–decoder.
+pub struct Seq2Seq {
+    options: Options,
+    corpus: Corpus,
+    model: Model,
+}
+
+/// What one worker needs for itself.
+pub struct Scratch {
+    workspace: Workspace,
+    batch: SentenceBatch,
+}
+
+impl Task for Seq2Seq {
+    const ABOUT: &'static str = "encoder–decoder for translation and dialogue";
+    type Options = Options;
+    type Scratch = Scratch;
+
+    fn defaults(options: &Options) -> Vec<String> {
+        match options.is_built_in() {
+            true => NUMBERS_DEFAULTS.map(str::to_owned).to_vec(),
+            false => Vec::new(),
+        }
+    }
+
+    fn load(options: &Options, seed: u64) -> TaskResult<Self> {
+        let mut corpus = options.source(seed)?.load()?;
+        if options.model_type == ModelType::Hred {
+            corpus = split(corpus, options)?;
+        }
+        let spec = ModelSpec {
+            layer_type: options.layer_type,
+            model_type: options.model_type,
+            layers: options.num_layers(),
+            word_vec_size: options.word_vec_size(),
+            hidden_size: options.hidden_size(),
+            source_size: corpus.sizes.source as usize,
+            target_size: corpus.sizes.target as usize,
+            utter_context: options.utter_context,
+            dropout: options.dropout(),
+        };
+        if !options.param_init.is_finite() || options.param_init < 0.0 {
+            return Err("--param-init must be 0 or above".into());
+        }
+        let fixed = options.fix_word_vecs == 1;
+        let model = Model::new(spec)?.freeze(Frozen {
+            source_embedding: fixed,
+            target_embedding: fixed,
+        });
+        // Found out now, not by a worker.
+        Workspace::new(compute(options, 1))?;
+        Ok(Self {
+            options: options.clone(),
+            corpus,
+            model,
+        })
+    }
+
+    fn layout(&self) -> Layout {
+        self.model.layout()
+    }
+
+    fn init(&self, seed: u64, params: &mut Params) -> TaskResult<()> {
+        self.model.init(seed, self.options.param_init, params);
+        if let Some(file) = &self.options.load_red {
+            self.load_red(file, params)?;
+        }
+        if let Some(file) = &self.options.pre_word_vecs {
+            vectors::load(file, params)?;
+        }
+        Ok(())
+    }
+
+    fn batches(&self) -> usize {
+        self.corpus.train.len()
+    }
+
+    fn validation_batches(&self) -> usize {
+        self.corpus.valid.as_ref().map_or(0, Dataset::len)
+    }
+
+    fn scratch(&self, threads: usize) -> Scratch {
+        Scratch {
+            workspace: Workspace::new(compute(&self.options, threads))
+                .expect("tried when the task was loaded"),
+            batch: SentenceBatch::default(),
+        }
+    }
+
+    fn gradient(
+        &self,
+        batch: Batch,
+        params: &Params,
+        scratch: &mut Scratch,
+        gradient: &mut Gradient,
+    ) -> TaskResult<Stats> {
+        let Scratch {
+            workspace,
+            batch: sentences,
+        } = scratch;
+        self.corpus.train.fill(batch.index, sentences)?;
+        let loss = self
+            .model
+            .gradient(params, sentences, batch.seed, workspace, gradient)?;
+        Ok(stats(loss, sentences))
+    }
+
+    fn evaluate(&self, batch: usize, params: &Params, scratch: &mut Scratch) -> TaskResult<Stats> {
+        let Scratch {
+            workspace,
+            batch: sentences,
+        } = scratch;
+        let valid = self
+            .corpus
+            .valid
+            .as_ref()
+            .ok_or("there are no validation data")?;
+        valid.fill(batch, sentences)?;
+        let loss = self.model.loss(params, sentences, workspace)?;
+        Ok(stats(loss, sentences))
+    }
+
+    fn next_steps(&self, program: &str, checkpoint: &str) -> Vec<String> {
+        let example = match self.options.is_built_in() {
+            true => "four hundred and seven thousand and twelve",
+            false => "a sentence of your own",
+        };
+        vec![
+            format!("Try it:      {program} translate {checkpoint} \"{example}\""),
+            format!("Evaluate it: {program} eval {checkpoint}"),
+        ]
+    }
+
+    fn describe(&self) -> Vec<String> {
+        let (spec, train) = (self.model.spec(), self.corpus.train.counts());
+        let layer_type = format!("{:?}", spec.layer_type).to_lowercase();
+        let model_type = format!("{:?}", spec.model_type).to_lowercase();
+        let mut lines = vec![
+            format!(
+                "{model_type} of {} {layer_type} layers of {} units, word vectors of {}, dropout {}",
+                spec.layers, spec.hidden_size, spec.word_vec_size, spec.dropout
+            ),
+            format!("vocabularies of {}", self.corpus.sizes),
+            format!(
+                "training data: {} sentence pairs in {} batches",
+                train.sentences, train.batches
+            ),
+        ];
+        if let Some(valid) = &self.corpus.valid {
+            let valid = valid.counts();
+            lines.push(format!(
+                "validation data: {} sentence pairs in {} batches",
+                valid.sentences, valid.batches
+            ));
+        }
+        lines
+    }
+
+    fn metadata(&self) -> BTreeMap<String, String> {
+        let spec =
+            serde_json::to_string(self.model.spec()).expect("a shape is plain numbers and names");
+        let corpus = if self.options.is_built_in() {
+            "numbers"
+        } else {
+            "text"
+        };
+        let mut metadata = BTreeMap::from([
+            (keys::SPEC.to_owned(), spec),
+            (keys::CORPUS.to_owned(), corpus.to_owned()),
+            (
+                keys::SEPARATOR.to_owned(),
+                self.options.end_utterance.clone(),
+            ),
+        ]);
+        let vocabularies = [
+            (keys::SOURCE_WORDS, &self.corpus.source_vocab),
+            (keys::TARGET_WORDS, &self.corpus.target_vocab),
+        ];
+        for (key, vocabulary) in vocabularies {
+            if let Some(vocabulary) = vocabulary {
+                let words: Vec<_> = vocabulary.words().collect();
+                metadata.insert(key.to_owned(), words.join("\n"));
+            }
+        }
+        metadata
+    }
+}
+
+/// How `dsgd train` without data options trains.
+const NUMBERS_DEFAULTS: [&str; 2] = ["--learning-rate", "0.1"];
+
+impl Seq2Seq {
+    /// Starts a hierarchical model from a flat one's weights: each utterance's stack from its
+    /// encoder, embeddings, decoder and output from its own; only the context stack is new.
+    fn load_red(&self, file: &std::path::Path, params: &mut Params) -> TaskResult<()> {
+        let spec = self.model.spec();
+        if spec.model_type != ModelType::Hred {
+            return Err("--load-red is for --model-type hred; use --train-from here".into());
+        }
+        let red = Model::new(ModelSpec {
+            model_type: ModelType::Red,
+            ..spec.clone()
+        })?;
+        let layout = Arc::new(red.layout());
+        let red = checkpoint::load_weights(file, &layout)?.params;
+        let own = Arc::clone(params.layout());
+        for (at, tensor) in layout.tensors().iter().enumerate() {
+            let values = red.get(dsgd::TensorId(at));
+            let names: Vec<String> = match tensor.name.strip_prefix("encoder.rnn.") {
+                Some(rest) => (0..spec.utter_context)
+                    .map(|u| format!("encoder.utterance.{u}.rnn.{rest}"))
+                    .collect(),
+                None => vec![tensor.name.clone()],
+            };
+            for name in names {
+                let id = own
+                    .find(&name)
+                    .ok_or_else(|| format!("the model has no {name}"))?;
+                params.get_mut(id).copy_from_slice(values);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn compute(options: &Options, threads: usize) -> Compute {
+    Compute {
+        threads,
+        simd: Simd::Auto,
+        precision: options.precision,
+    }
+}
+
+fn stats(loss: Loss, batch: &SentenceBatch) -> Stats {
+    let rows = batch.rows as u64;
+    Stats {
+        loss: loss.nll,
+        count: loss.words,
+        examples: rows,
+        source_tokens: rows * batch.source_len as u64,
+        target_tokens: rows * batch.target_len as u64,
+    }
+}
+
+/// Cuts each source into utterances.
+fn split(mut corpus: Corpus, options: &Options) -> TaskResult<Corpus> {
+    let word = &options.end_utterance;
+    let index = corpus
+        .source_vocab
+        .as_ref()
+        .and_then(|v: &Vocabulary| v.index(word));
+    let separator = index.or_else(|| word.parse().ok()).ok_or_else(|| {
+        format!(
+            "--end-utterance {word}: not a word of the source vocabulary; give the word that \
+             stands between two utterances in the data, or its index"
+        )
+    })?;
+    let utterances = Utterances {
+        count: options.utter_context,
+        separator,
+    };
+    corpus.train = corpus.train.split_utterances(utterances)?;
+    let valid = corpus.valid.map(|valid| valid.split_utterances(utterances));
+    corpus.valid = valid.transpose()?;
+    Ok(corpus)
+}
