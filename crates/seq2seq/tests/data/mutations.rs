@@ -16,7 +16,7 @@ const OLD: &[u8] = include_bytes!("fixtures/old.hdf5");
 const PACKED: &[u8] = include_bytes!("fixtures/packed.hdf5");
 
 /// Damaged copies of each file.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 600;
 
 /// What reading damaged files of a few kilobytes may take at the most.
 const MAX_BYTES: u64 = 256 << 20;
@@ -51,13 +51,13 @@ fn damaged_files_are_refused_or_read_but_never_panic() {
     }
 }
 
-/// Every byte of the structure turned into each of a few values that break things.
+/// Every byte of the structure turned into the values that break most.
 #[test]
 fn every_byte_of_an_old_file_may_be_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let before = peak_bytes();
     for at in 0..OLD.len() {
-        for value in [0x00, 0x01, 0x7f, 0xff] {
+        for value in [0x00, 0xff] {
             let mut damaged = OLD.to_vec();
             damaged[at] = value;
             refuses(&file(dir.path(), "damaged.hdf5", &damaged));
