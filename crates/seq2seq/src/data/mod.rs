@@ -13,6 +13,17 @@
 //! Files come from anywhere, so everything read is checked before it is used, and [`DataError`]
 //! names the file and the place in it. The order in which batches are trained on is not decided
 //! here, and nothing here is random but the numbers corpus, which is a function of its seed.
+//!
+//! ```
+//! use seq2seq::data::{DataSource, numbers::NumbersOptions};
+//!
+//! let corpus = DataSource::Numbers(NumbersOptions::default()).load()?;
+//! assert_eq!((corpus.sizes.source, corpus.sizes.target), (35, 31));
+//! let (source, batch) = (corpus.source_vocab.unwrap(), corpus.train.batch(100)?);
+//! let words = source.decode(&batch.sources[0][..batch.source_len]);
+//! assert_eq!(words.join(" "), "eighty seven thousand eight hundred and thirty");
+//! # Ok::<(), seq2seq::data::DataError>(())
+//! ```
 
 pub mod atomic;
 mod dataset;

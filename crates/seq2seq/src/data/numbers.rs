@@ -138,6 +138,21 @@ mod tests {
         assert_ne!(draw(&NumbersOptions { seed: 1, ..options }).0, train);
     }
 
+    /// Kept as it is, so that figures measured with it stay comparable.
+    #[test]
+    fn the_default_corpus_stays_as_it_is() {
+        let corpus = load(&NumbersOptions::default()).unwrap();
+        let (train, valid) = (corpus.train.counts(), corpus.valid.unwrap().counts());
+        assert_eq!(
+            (train.batches, train.source_tokens, train.target_words),
+            (320, 201_139, 163_845)
+        );
+        assert_eq!(
+            (valid.batches, valid.source_tokens, valid.target_words),
+            (20, 9_283, 7_455)
+        );
+    }
+
     #[test]
     fn options_that_make_no_sense_are_named() {
         for (options, says) in [

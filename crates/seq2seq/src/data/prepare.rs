@@ -60,6 +60,7 @@ pub struct PrepareArgs {
     #[arg(
         long,
         visible_alias = "source-vocab-size",
+        alias = "src-vocab-size",
         value_name = "N",
         default_value_t = 50_000
     )]

@@ -1,7 +1,7 @@
 """Writes the small data set of the tests as the ancestor's preprocessing would, and as it would not.
 
 old.hdf5      as h5py writes by default and did for the ancestor: int64, the oldest file format
-packed.hdf5   int32, in compressed chunks, in the format of HDF5 1.10
+packed.hdf5   int32, in compressed chunks
 """
 import sys
 
@@ -20,7 +20,7 @@ folder = sys.argv[1]
 with h5py.File(folder + "/old.hdf5", "w") as f:
     for name, values in DATA.items():
         f[name] = np.array(values, dtype=np.int64)
-with h5py.File(folder + "/packed.hdf5", "w", libver="v110") as f:
+with h5py.File(folder + "/packed.hdf5", "w") as f:
     for name, values in DATA.items():
         values = np.array(values, dtype=np.int32)
         chunks = (2, 4) if values.ndim == 2 else (2,)

@@ -54,6 +54,13 @@ fn small() -> Dataset {
     )
 }
 
+/// Says that a test did not run, also where the output of tests is captured.
+fn skip(test: &str, why: &str) {
+    use std::io::Write as _;
+    let line = format!("SKIPPED {test}: {why}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
 /// The message of an error that must name all of these.
 #[track_caller]
 fn assert_says<T: std::fmt::Debug, E: std::fmt::Display>(result: Result<T, E>, says: &[&str]) {

@@ -20,9 +20,9 @@ fn demo(test: &str) -> Option<PathBuf> {
     if demo.is_dir() {
         return Some(demo);
     }
-    eprintln!(
-        "SKIPPED {test}: no wmt-demo in {} (set DSGD_DATA)",
-        data.display()
+    crate::skip(
+        test,
+        &format!("no wmt-demo in {} (set DSGD_DATA)", data.display()),
     );
     None
 }
