@@ -57,7 +57,7 @@ pub struct RunConfig {
     #[arg(long, value_name = "SECS", default_value_t = 300.0, value_parser = positive)]
     pub lease_timeout: f64,
 
-    /// Epochs to train
+    /// Number of the last epoch
     #[arg(
         long,
         alias = "num-epochs",
@@ -66,7 +66,7 @@ pub struct RunConfig {
         help_heading = "Training"
     )]
     pub epochs: u32,
-    /// Number of the first epoch, as in checkpoints' names
+    /// Number of the first epoch
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Training",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub start_epoch: u32,

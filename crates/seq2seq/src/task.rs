@@ -215,7 +215,13 @@ impl Task for Seq2Seq {
 }
 
 /// How `dsgd train` without data options trains.
-const NUMBERS_DEFAULTS: [&str; 2] = ["--learning-rate", "0.1"];
+const NUMBERS_DEFAULTS: [&str; 5] = [
+    "--optimizer=adam",
+    "--learning-rate=0.003",
+    "--lr-schedule=cosine",
+    "--warmup-steps=300",
+    "--epochs=24",
+];
 
 impl Seq2Seq {
     /// Starts a hierarchical model from a flat one's weights: each utterance's stack from its

@@ -117,6 +117,13 @@ fn check(config: &RunConfig) -> anyhow::Result<()> {
     if !rate.is_finite() || rate <= 0.0 {
         bail!("--learning-rate {rate}: must be a number above 0");
     }
+    if config.epochs < config.start_epoch {
+        bail!(
+            "--epochs {} is before --start-epoch {}",
+            config.epochs,
+            config.start_epoch
+        );
+    }
     if !config.max_grad_norm.is_finite() || config.max_grad_norm < 0.0 {
         bail!(
             "--max-grad-norm {}: must be 0 or above",
@@ -305,7 +312,7 @@ fn schedule_options(config: &RunConfig, rules: &Rules) -> ScheduleOptions {
         warmup_steps: config.warmup_steps,
         lr_decay: config.lr_decay,
         start_decay_at: config.start_decay_at,
-        total_steps: steps_per_epoch * u64::from(config.epochs),
+        total_steps: steps_per_epoch * u64::from(rules.epochs.1 + 1 - rules.epochs.0),
     }
 }
 

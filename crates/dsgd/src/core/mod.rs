@@ -208,10 +208,7 @@ impl Rules {
             batches,
             validation_batches,
             seed: config.seed,
-            epochs: (
-                config.start_epoch,
-                config.start_epoch + config.epochs.saturating_sub(1),
-            ),
+            epochs: (config.start_epoch, config.epochs),
             mode: config.mode,
             workers: config.workers,
             backup_workers: config.backup_workers,
