@@ -2,3 +2,5 @@
 
 pub mod batch;
 pub mod data;
+pub mod kernels;
+pub mod model;

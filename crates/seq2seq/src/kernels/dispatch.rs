@@ -1,0 +1,95 @@
+//! From an instruction set chosen at run time to code compiled for it, and work for threads.
+#![allow(unsafe_code)]
+
+use super::Simd;
+#[cfg(target_arch = "x86_64")]
+use super::vector::{Avx2, Avx512};
+use super::vector::{Portable, Vector};
+
+/// An instruction set that this processor is known to have: only [`Isa::detect`] makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Isa(Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// Something to compute with registers of a kind that is not known yet.
+pub(crate) trait Kernel {
+    type Output;
+
+    /// The computation. Implementations are `#[inline(always)]`, so that the instruction set
+    /// of the calling function applies to them.
+    ///
+    /// # Safety
+    /// The processor must have the instruction set of `V`.
+    unsafe fn run<V: Vector>(self) -> Self::Output;
+}
+
+impl Isa {
+    /// The instruction set of that name, where the processor has it.
+    pub(crate) fn detect(simd: Simd) -> Option<Self> {
+        match simd {
+            Simd::Auto => [Simd::Avx512, Simd::Avx2, Simd::Portable]
+                .into_iter()
+                .find_map(Self::detect),
+            Simd::Portable => Some(Self(Kind::Portable)),
+            #[cfg(target_arch = "x86_64")]
+            Simd::Avx2 => (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"))
+                .then_some(Self(Kind::Avx2)),
+            #[cfg(target_arch = "x86_64")]
+            Simd::Avx512 => is_x86_feature_detected!("avx512f").then_some(Self(Kind::Avx512)),
+            #[cfg(not(target_arch = "x86_64"))]
+            Simd::Avx2 | Simd::Avx512 => None,
+        }
+    }
+
+    /// Runs a kernel compiled for this instruction set.
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        // SAFETY: a value of this type exists only for a set that the processor has.
+        unsafe {
+            match self.0 {
+                Kind::Portable => kernel.run::<Portable>(),
+                #[cfg(target_arch = "x86_64")]
+                Kind::Avx2 => avx2(kernel),
+                #[cfg(target_arch = "x86_64")]
+                Kind::Avx512 => avx512(kernel),
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: this function's own contract.
+    unsafe { kernel.run::<Avx2>() }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn avx512<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: this function's own contract.
+    unsafe { kernel.run::<Avx512>() }
+}
+
+/// Runs each job, all but the first on threads of their own, and waits for all of them.
+///
+/// A thread costs some 30 µs to start and a step starts a few dozen: less than a thousandth
+/// of it, and there is no pool to shut down.
+pub(crate) fn each<J: Send>(jobs: impl IntoIterator<Item = J>, work: impl Fn(J) + Sync) {
+    let mut jobs = jobs.into_iter();
+    let Some(first) = jobs.next() else { return };
+    let work = &work;
+    std::thread::scope(|scope| {
+        for job in jobs {
+            scope.spawn(move || work(job));
+        }
+        work(first);
+    });
+}
