@@ -40,7 +40,7 @@ pub enum Smoothing {
 /// Matches counted so far; of any kind of words, such as `&str` or indices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matches {
-    matches: Vec<u64>,
+    hits: Vec<u64>,
     totals: Vec<u64>,
     hypothesis_length: u64,
     reference_length: u64,
@@ -102,7 +102,7 @@ impl Matches {
     pub fn new(max_order: usize) -> Self {
         let zeros = vec![0; max_order.max(1)];
         Self {
-            matches: zeros.clone(),
+            hits: zeros.clone(),
             totals: zeros,
             hypothesis_length: 0,
             reference_length: 0,
@@ -113,7 +113,7 @@ impl Matches {
     pub fn add<W: Eq + Hash>(&mut self, hypothesis: &[W], reference: &[W]) {
         self.hypothesis_length += hypothesis.len() as u64;
         self.reference_length += reference.len() as u64;
-        let orders = self.matches.iter_mut().zip(&mut self.totals);
+        let orders = self.hits.iter_mut().zip(&mut self.totals);
         for (order, (matches, total)) in (1..).zip(orders) {
             let mut open: HashMap<&[W], u64> = HashMap::new();
             for row in reference.windows(order) {
@@ -135,11 +135,11 @@ impl Matches {
     /// # Panics
     /// When it counts other orders.
     pub fn merge(&mut self, other: &Self) {
-        assert_eq!(self.matches.len(), other.matches.len(), "orders counted");
+        assert_eq!(self.hits.len(), other.hits.len(), "orders counted");
         self.hypothesis_length += other.hypothesis_length;
         self.reference_length += other.reference_length;
         for (mine, theirs) in [
-            (&mut self.matches, &other.matches),
+            (&mut self.hits, &other.hits),
             (&mut self.totals, &other.totals),
         ] {
             mine.iter_mut().zip(theirs).for_each(|(a, b)| *a += b);
@@ -151,14 +151,14 @@ impl Matches {
         let floats = |counts: &[u64]| counts.iter().map(|&n| n as f64).collect::<Vec<_>>();
         let mut score = Score {
             score: 0.0,
-            precisions: vec![0.0; self.matches.len()],
-            counts: floats(&self.matches),
+            precisions: vec![0.0; self.hits.len()],
+            counts: floats(&self.hits),
             totals: floats(&self.totals),
             brevity_penalty: self.brevity_penalty(),
             hypothesis_length: self.hypothesis_length,
             reference_length: self.reference_length,
         };
-        if self.matches.iter().any(|&matches| matches > 0) {
+        if self.hits.iter().any(|&hits| hits > 0) {
             score.smooth(smoothing);
             let sum: f64 = score.precisions.iter().map(|p| p.ln()).sum();
             score.score = score.brevity_penalty * (sum / score.precisions.len() as f64).exp();
