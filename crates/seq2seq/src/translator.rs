@@ -194,9 +194,10 @@ impl Translator {
     }
 
     fn words(&self, line: &str) -> Vec<String> {
-        match self.numbers {
-            true => numbers::english_words(line),
-            false => text::words(line),
+        if self.numbers {
+            numbers::english_words(line)
+        } else {
+            text::words(line)
         }
     }
 
@@ -269,9 +270,10 @@ impl Translator {
 
     fn candidate(&self, hypothesis: &Hypothesis) -> Candidate {
         let words = self.target.decode(&hypothesis.tokens);
-        let joined = match self.numbers {
-            true => numbers::join_french(&words),
-            false => words.join(" "),
+        let joined = if self.numbers {
+            numbers::join_french(&words)
+        } else {
+            words.join(" ")
         };
         Candidate {
             text: show::printable(&joined),
@@ -289,10 +291,10 @@ fn quoted(word: &str) -> String {
 }
 
 fn within(what: &'static str, value: usize, limit: usize) -> Result<(), TranslateError> {
-    match (1..=limit).contains(&value) {
-        true => Ok(()),
-        false => Err(TranslateError::Limit { what, value, limit }),
+    if (1..=limit).contains(&value) {
+        return Ok(());
     }
+    Err(TranslateError::Limit { what, value, limit })
 }
 
 /// As many workspaces of one thread each, however a number is meant.

@@ -73,7 +73,9 @@ impl Translator {
         let value = |key: &str| metadata.get(key).map(String::as_str);
         let mut translator = Self::new(model, params, source, target, threads)?;
         translator.numbers = value(CORPUS) == Some(NUMBERS);
-        translator.separator = value(SEPARATOR).unwrap_or(DEFAULT_SEPARATOR).to_owned();
+        if let Some(separator) = value(SEPARATOR) {
+            separator.clone_into(&mut translator.separator);
+        }
         if translator.model.spec().model_type == ModelType::Hred {
             translator.separator_index()?;
         }

@@ -125,7 +125,7 @@ fn teach(model: &Model, batch: &SentenceBatch) -> Params {
     let mut gradient = Gradient::new(params.layout().clone());
     let mut workspace = Workspace::new(Compute::default()).unwrap();
     let mut history = vec![0.0_f32; params.layout().len()];
-    for _ in 0..400 {
+    for _ in 0..1000 {
         gradient.clear();
         let loss = model
             .gradient(&params, batch, 0, &mut workspace, &mut gradient)
@@ -136,7 +136,7 @@ fn teach(model: &Model, batch: &SentenceBatch) -> Params {
         let layout = params.layout().clone();
         let mut step = |at: usize, g: f32| {
             history[at] += g * g;
-            params.flat_mut()[at] -= 0.2 * g / (1e-9 + history[at]).sqrt();
+            params.flat_mut()[at] -= 0.1 * g / (1e-9 + history[at]).sqrt();
         };
         for (part, tensor) in gradient.parts().iter().zip(layout.tensors()) {
             let start = tensor.range.start;
