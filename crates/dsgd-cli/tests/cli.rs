@@ -85,7 +85,10 @@ fn checkpoints(run: &Path) -> Vec<String> {
 fn number_words_are_learnt_from_nothing() {
     let program = Program::new();
     let out = program.ok(&["train", "-n", "4"]);
-    let next = out.lines().find(|line| line.contains(" translate ")).unwrap();
+    let next = out
+        .lines()
+        .find(|line| line.contains(" translate "))
+        .unwrap();
     let checkpoint = next
         .split_whitespace()
         .find(|word| word.ends_with(".safetensors"))
@@ -109,8 +112,19 @@ fn help_fits_a_screen() {
     let program = Program::new();
     let help = program.ok(&["--help"]);
     assert!(help.lines().count() <= 24, "{help}");
-    assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
-    for command in ["train", "eval", "translate", "chat", "data", "bench", "completions"] {
+    assert!(
+        help.lines().all(|line| line.chars().count() <= 100),
+        "{help}"
+    );
+    for command in [
+        "train",
+        "eval",
+        "translate",
+        "chat",
+        "data",
+        "bench",
+        "completions",
+    ] {
         assert!(help.contains(command), "{help}");
     }
 }
@@ -128,7 +142,12 @@ fn help_of_training_is_grouped_and_shows_defaults() {
     ] {
         assert!(help.contains(heading), "no {heading} in\n{help}");
     }
-    for default in ["[default: 4]", "[default: 0.01]", "[default: adagrad]", "[default: lstm]"] {
+    for default in [
+        "[default: 4]",
+        "[default: 0.01]",
+        "[default: adagrad]",
+        "[default: lstm]",
+    ] {
         assert!(help.contains(default), "no {default} in\n{help}");
     }
 }
@@ -137,17 +156,33 @@ fn help_of_training_is_grouped_and_shows_defaults() {
 fn completions_are_for_the_shell_that_was_asked_for() {
     let program = Program::new();
     assert!(program.ok(&["completions", "bash"]).contains("complete -F"));
-    assert!(program.ok(&["completions", "fish"]).contains("complete -c dsgd"));
+    assert!(
+        program
+            .ok(&["completions", "fish"])
+            .contains("complete -c dsgd")
+    );
     assert!(program.fails(&["completions", "tcsh"]).contains("bash"));
 }
 
 #[test]
 fn a_typing_error_is_answered_with_what_was_meant() {
     let program = Program::new();
-    assert!(program.fails(&["train", "--worker", "2"]).contains("--workers"));
+    assert!(
+        program
+            .fails(&["train", "--worker", "2"])
+            .contains("--workers")
+    );
     assert!(program.fails(&["trian"]).contains("train"));
-    assert!(program.fails(&["train", "--layer-type", "lsmt"]).contains("lstm"));
-    assert!(program.fails(&["train", "--task", "nothing"]).contains("seq2seq"));
+    assert!(
+        program
+            .fails(&["train", "--layer-type", "lsmt"])
+            .contains("lstm")
+    );
+    assert!(
+        program
+            .fails(&["train", "--task", "nothing"])
+            .contains("seq2seq")
+    );
 }
 
 /// Every option of the ancestor in its own spelling.
@@ -160,7 +195,9 @@ fn the_ancestors_command_line_works() {
                -fix_word_vecs 0 -beam_k 5 -max_bleu 4 -gpuid -1 -gpuid2 -1 -save_every 1 -print_every 5 \
                -seed 3435 -n_proc 2 -torch_path /opt/torch -extension .sh -utter_context 2 -wait 200 \
                -numbers 300 -run_dir old";
-    let words: Vec<&str> = std::iter::once("train").chain(old.split_whitespace()).collect();
+    let words: Vec<&str> = std::iter::once("train")
+        .chain(old.split_whitespace())
+        .collect();
     let output = program.call(&words);
     let (out, err) = self::words(&output);
     assert!(output.status.success(), "{out}\n{err}");
@@ -169,34 +206,80 @@ fn the_ancestors_command_line_works() {
     }
     assert!(out.contains("gru"), "{out}");
     let saved = checkpoints(&program.path("old"));
-    assert!(!saved.is_empty() && saved.iter().all(|name| name.starts_with("model_epoch")), "{saved:?}");
+    assert!(
+        !saved.is_empty() && saved.iter().all(|name| name.starts_with("model_epoch")),
+        "{saved:?}"
+    );
     let config = fs::read_to_string(program.path("old/config.toml")).unwrap();
     assert!(config.contains("wait = 200"), "{config}");
 
     assert!(program.fails(&["train", "-gpuid", "0"]).contains("CPU"));
     for hosts in ["-remote", "-localhost", "-username"] {
-        assert!(program.fails(&["train", hosts, "x"]).contains("this machine only"));
+        assert!(
+            program
+                .fails(&["train", hosts, "x"])
+                .contains("this machine only")
+        );
     }
 }
 
 #[test]
 fn training_data_prepared_from_text_is_trained_on_and_translated() {
     let program = Program::new();
-    let source: String = (0..80).map(|n| format!("w{} w{} end\n", n % 7, n % 5)).collect();
-    let target: String = (0..80).map(|n| format!("v{} v{} fin\n", n % 7, n % 5)).collect();
-    for (name, text) in [("a", &source), ("b", &target), ("c", &source), ("d", &target)] {
+    let source: String = (0..80)
+        .map(|n| format!("w{} w{} end\n", n % 7, n % 5))
+        .collect();
+    let target: String = (0..80)
+        .map(|n| format!("v{} v{} fin\n", n % 7, n % 5))
+        .collect();
+    for (name, text) in [
+        ("a", &source),
+        ("b", &target),
+        ("c", &source),
+        ("d", &target),
+    ] {
         program.write(name, text);
     }
     program.ok(&[
-        "data", "prepare", "--srcfile", "a", "--targetfile", "b", "--srcvalfile", "c", "--targetvalfile",
-        "d", "--outputfile", "demo",
+        "data",
+        "prepare",
+        "--srcfile",
+        "a",
+        "--targetfile",
+        "b",
+        "--srcvalfile",
+        "c",
+        "--targetvalfile",
+        "d",
+        "--outputfile",
+        "demo",
     ]);
     let shown = program.ok(&["data", "show", "demo-train.hdf5"]);
     assert!(shown.contains("80"), "{shown}");
     let out = program.ok(&[
-        "train", "--data-file", "demo-train.hdf5", "--val-data-file", "demo-val.hdf5", "--hidden-size", "24",
-        "--word-vec-size", "12", "--num-layers", "1", "--dropout", "0", "--epochs", "60", "--lr", "0.1", "-n",
-        "1", "--lr-schedule", "constant", "--run-dir", "run",
+        "train",
+        "--data-file",
+        "demo-train.hdf5",
+        "--val-data-file",
+        "demo-val.hdf5",
+        "--hidden-size",
+        "24",
+        "--word-vec-size",
+        "12",
+        "--num-layers",
+        "1",
+        "--dropout",
+        "0",
+        "--epochs",
+        "60",
+        "--lr",
+        "0.1",
+        "-n",
+        "1",
+        "--lr-schedule",
+        "constant",
+        "--run-dir",
+        "run",
     ]);
     assert!(out.contains("Number of parameters:"), "{out}");
     let answer = program.ok(&["translate", "run", "w3 w1 end"]);
@@ -208,7 +291,10 @@ fn training_data_prepared_from_text_is_trained_on_and_translated() {
 #[test]
 fn wrong_data_are_named_before_training_starts() {
     let program = Program::new();
-    program.write("garbage.hdf5", b"\x89HDF\r\n\x1a\nnothing that makes sense follows");
+    program.write(
+        "garbage.hdf5",
+        b"\x89HDF\r\n\x1a\nnothing that makes sense follows",
+    );
     program.write("empty.txt", "");
     program.write("one.txt", "a line\n");
     program.write("two.txt", "a line\nanother\n");
@@ -216,12 +302,23 @@ fn wrong_data_are_named_before_training_starts() {
     let cases: [(&[&str], &[&str]); 5] = [
         (&["--data-file", "nowhere.hdf5"], &["nowhere.hdf5"]),
         (&["--data-file", "garbage.hdf5"], &["garbage.hdf5"]),
-        (&["--src-train", "empty.txt", "--targ-train", "empty.txt"], &["empty.txt"]),
-        (&["--src-train", "one.txt", "--targ-train", "two.txt"], &["one.txt", "two.txt", "1", "2"]),
-        (&["--src-train", "latin1.txt", "--targ-train", "one.txt"], &["latin1.txt", "UTF-8", "line 1"]),
+        (
+            &["--src-train", "empty.txt", "--targ-train", "empty.txt"],
+            &["empty.txt"],
+        ),
+        (
+            &["--src-train", "one.txt", "--targ-train", "two.txt"],
+            &["one.txt", "two.txt", "1", "2"],
+        ),
+        (
+            &["--src-train", "latin1.txt", "--targ-train", "one.txt"],
+            &["latin1.txt", "UTF-8", "line 1"],
+        ),
     ];
     for (args, wanted) in cases {
-        let args: Vec<&str> = std::iter::once("train").chain(args.iter().copied()).collect();
+        let args: Vec<&str> = std::iter::once("train")
+            .chain(args.iter().copied())
+            .collect();
         let error = program.fails(&args);
         for word in wanted {
             assert!(error.contains(word), "{args:?}: no {word:?} in\n{error}");
@@ -237,18 +334,35 @@ fn a_run_goes_on_and_a_checkpoint_of_another_model_is_refused() {
     args.extend(TINY);
     program.ok(&args);
     let error = program.fails(&["train", "--resume", "run"]);
-    assert!(error.contains("finished") && error.contains("--epochs"), "{error}");
+    assert!(
+        error.contains("finished") && error.contains("--epochs"),
+        "{error}"
+    );
     let out = program.ok(&["train", "--resume", "run", "--epochs", "3", "-n", "3"]);
     assert!(out.contains("Epoch 3 is done"), "{out}");
     let error = program.fails(&["train", "--resume", "run", "--hidden-size", "8"]);
-    assert!(error.contains("--hidden-size") && error.contains("--train-from"), "{error}");
+    assert!(
+        error.contains("--hidden-size") && error.contains("--train-from"),
+        "{error}"
+    );
 
     let file = format!("run/{}", checkpoints(&program.path("run"))[0]);
-    let mut args = vec!["train", "--train-from", &file, "--layer-type", "gru", "--run-dir", "other"];
+    let mut args = vec![
+        "train",
+        "--train-from",
+        &file,
+        "--layer-type",
+        "gru",
+        "--run-dir",
+        "other",
+    ];
     args.extend(TINY);
     let error = program.fails(&args);
     assert!(error.contains("another model"), "{error}");
-    assert!(!program.path("other").exists(), "a run was made for nothing");
+    assert!(
+        !program.path("other").exists(),
+        "a run was made for nothing"
+    );
 }
 
 #[test]
@@ -257,24 +371,53 @@ fn a_configuration_file_is_taken_and_typed_options_win() {
     let mut args = vec!["train", "--run-dir", "run"];
     args.extend(TINY);
     program.ok(&args);
-    let out = program.ok(&["train", "--config", "run/config.toml", "--epochs", "1", "--run-dir", "again"]);
-    assert!(out.contains("Epoch 1 is done") && !out.contains("Epoch 2"), "{out}");
+    let out = program.ok(&[
+        "train",
+        "--config",
+        "run/config.toml",
+        "--epochs",
+        "1",
+        "--run-dir",
+        "again",
+    ]);
+    assert!(
+        out.contains("Epoch 1 is done") && !out.contains("Epoch 2"),
+        "{out}"
+    );
     let again = fs::read_to_string(program.path("again/config.toml")).unwrap();
-    assert!(again.contains("hidden_size = 16") && again.contains("epochs = 1"), "{again}");
+    assert!(
+        again.contains("hidden_size = 16") && again.contains("epochs = 1"),
+        "{again}"
+    );
     program.write("bad.toml", "task = \"seq2seq\"\n[run]\nwrokers = 3\n");
-    assert!(program.fails(&["train", "--config", "bad.toml"]).contains("wrokers"));
+    assert!(
+        program
+            .fails(&["train", "--config", "bad.toml"])
+            .contains("wrokers")
+    );
 }
 
 /// A hierarchical model starts from a flat one's weights, and word vectors from a file.
 #[test]
 fn a_flat_model_becomes_a_hierarchical_one() {
     let program = Program::new();
-    let dialogue: String = (0..60).map(|n| format!("hello{} <t> fine{}\n", n % 3, n % 4)).collect();
+    let dialogue: String = (0..60)
+        .map(|n| format!("hello{} <t> fine{}\n", n % 3, n % 4))
+        .collect();
     let answers: String = (0..60).map(|n| format!("yes{}\n", n % 4)).collect();
     for (name, text) in [("a", &dialogue), ("b", &answers)] {
         program.write(name, text);
     }
-    let data = ["--src-train", "a", "--targ-train", "b", "--hidden-size", "8", "--word-vec-size", "6"];
+    let data = [
+        "--src-train",
+        "a",
+        "--targ-train",
+        "b",
+        "--hidden-size",
+        "8",
+        "--word-vec-size",
+        "6",
+    ];
     let short = ["--num-layers", "1", "--epochs", "1", "-n", "1"];
     let train = |extra: &[&str]| -> Vec<String> {
         let all = ["train"].iter().chain(&data).chain(&short).chain(extra);
@@ -287,10 +430,25 @@ fn a_flat_model_becomes_a_hierarchical_one() {
     };
     assert!(call(&["--run-dir", "red"]).status.success());
     let file = format!("red/{}", checkpoints(&program.path("red"))[0]);
-    let hred = call(&["--run-dir", "hred", "--model-type", "hred", "--load-red", &file]);
+    let hred = call(&[
+        "--run-dir",
+        "hred",
+        "--model-type",
+        "hred",
+        "--load-red",
+        &file,
+    ]);
     assert!(hred.status.success(), "{:?}", words(&hred));
     let wrong = call(&["--run-dir", "no", "--load-red", &file]);
-    assert!(words(&wrong).1.contains("--model-type hred"), "{:?}", words(&wrong));
+    assert!(
+        words(&wrong).1.contains("--model-type hred"),
+        "{:?}",
+        words(&wrong)
+    );
     let wrong = call(&["--run-dir", "no", "--pre-word-vecs", "nowhere.hdf5"]);
-    assert!(words(&wrong).1.contains("nowhere.hdf5"), "{:?}", words(&wrong));
+    assert!(
+        words(&wrong).1.contains("nowhere.hdf5"),
+        "{:?}",
+        words(&wrong)
+    );
 }

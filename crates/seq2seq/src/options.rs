@@ -114,10 +114,12 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     pub precision: Precision,
     /// eval: hypotheses of the beam search
-    #[arg(long, value_name = "K", default_value_t = 5)]
+    #[arg(long, value_name = "K", default_value_t = 5,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub beam_k: usize,
     /// eval: longest word sequence that BLEU counts
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 4,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100))]
     pub max_bleu: usize,
 }
 

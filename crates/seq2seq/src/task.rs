@@ -3,28 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dsgd::{Batch, Gradient, Layout, Params, Stats, Task, TaskResult, checkpoint};
+use dsgd::{Batch, Gradient, Layout, Params, Stats, Task, TaskCommand, TaskResult, checkpoint};
 
 use crate::batch::SentenceBatch;
+use crate::commands;
 use crate::data::utterances::Utterances;
 use crate::data::{Corpus, Dataset, Vocabulary, vectors};
 use crate::kernels::{Compute, Simd};
 use crate::model::{Frozen, Loss, Model, ModelSpec, ModelType, Workspace};
 use crate::options::Options;
-
-/// Keys of a checkpoint's metadata.
-pub mod keys {
-    /// The model's shape as JSON.
-    pub const SPEC: &str = "seq2seq.spec";
-    /// Words of the source vocabulary in the order of their indices, one a line.
-    pub const SOURCE_WORDS: &str = "seq2seq.source_words";
-    /// Words of the target vocabulary in the order of their indices, one a line.
-    pub const TARGET_WORDS: &str = "seq2seq.target_words";
-    /// What it was trained on: `numbers` or `text`.
-    pub const CORPUS: &str = "seq2seq.corpus";
-    /// hred: the word between two utterances.
-    pub const SEPARATOR: &str = "seq2seq.separator";
-}
+use crate::score::score_validation;
+use crate::translator::metadata;
 
 /// Translation or dialogue by an encoder–decoder.
 pub struct Seq2Seq {
@@ -148,6 +137,36 @@ impl Task for Seq2Seq {
         Ok(stats(loss, sentences))
     }
 
+    fn commands() -> Vec<TaskCommand> {
+        commands::commands()
+    }
+
+    fn report(&self, params: &Params, scratch: &mut Scratch) -> TaskResult<Vec<(String, String)>> {
+        let Options {
+            beam_k, max_bleu, ..
+        } = self.options;
+        let workspace = &mut scratch.workspace;
+        let scored = score_validation(
+            &self.model,
+            params,
+            &self.corpus,
+            workspace,
+            beam_k,
+            max_bleu,
+        )?;
+        Ok(scored.map_or(Vec::new(), |scored| {
+            let share = 100.0 * scored.exact_share();
+            let exact = format!("{share:.2} % ({} of {})", scored.exact, scored.sentences);
+            vec![
+                (
+                    format!("BLEU-{max_bleu}"),
+                    format!("{:.2}", scored.bleu.score),
+                ),
+                ("exact".to_owned(), exact),
+            ]
+        }))
+    }
+
     fn next_steps(&self, program: &str, checkpoint: &str) -> Vec<String> {
         let example = match self.options.is_built_in() {
             true => "four hundred and seven thousand and twelve",
@@ -185,32 +204,17 @@ impl Task for Seq2Seq {
     }
 
     fn metadata(&self) -> BTreeMap<String, String> {
-        let spec =
-            serde_json::to_string(self.model.spec()).expect("a shape is plain numbers and names");
-        let corpus = if self.options.is_built_in() {
-            "numbers"
-        } else {
-            "text"
+        let corpus = match self.options.is_built_in() {
+            true => metadata::NUMBERS,
+            false => metadata::TEXT,
         };
-        let mut metadata = BTreeMap::from([
-            (keys::SPEC.to_owned(), spec),
-            (keys::CORPUS.to_owned(), corpus.to_owned()),
-            (
-                keys::SEPARATOR.to_owned(),
-                self.options.end_utterance.clone(),
-            ),
-        ]);
-        let vocabularies = [
-            (keys::SOURCE_WORDS, &self.corpus.source_vocab),
-            (keys::TARGET_WORDS, &self.corpus.target_vocab),
-        ];
-        for (key, vocabulary) in vocabularies {
-            if let Some(vocabulary) = vocabulary {
-                let words: Vec<_> = vocabulary.words().collect();
-                metadata.insert(key.to_owned(), words.join("\n"));
-            }
-        }
-        metadata
+        metadata::metadata(
+            self.model.spec(),
+            self.corpus.source_vocab.as_ref(),
+            self.corpus.target_vocab.as_ref(),
+            corpus,
+            &self.options.end_utterance,
+        )
     }
 }
 

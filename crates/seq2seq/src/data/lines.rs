@@ -12,7 +12,7 @@ use super::DataError;
 const MAX_LINE_BYTES: usize = 1 << 20;
 
 /// The lines of a file, plain or gzip, each checked to be UTF-8.
-pub(super) struct Lines {
+pub(crate) struct Lines {
     reader: Box<dyn BufRead>,
     file: PathBuf,
     buffer: Vec<u8>,
@@ -20,7 +20,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn open(file: &Path) -> Result<Self, DataError> {
+    pub(crate) fn open(file: &Path) -> Result<Self, DataError> {
         let opened = File::open(file).map_err(|source| DataError::Io {
             action: "open",
             file: file.to_owned(),
@@ -30,7 +30,7 @@ impl Lines {
     }
 
     /// Lines of what `reader` gives; `name` stands for the file in errors.
-    pub(super) fn from_reader(
+    pub(crate) fn from_reader(
         mut reader: impl BufRead + 'static,
         name: &Path,
     ) -> Result<Self, DataError> {
@@ -59,7 +59,7 @@ impl Lines {
     }
 
     /// The next line, without its end; none at the end of the file.
-    pub(super) fn next_line(&mut self) -> Result<Option<&str>, DataError> {
+    pub(crate) fn next_line(&mut self) -> Result<Option<&str>, DataError> {
         if !self.advance()? {
             return Ok(None);
         }
@@ -78,7 +78,7 @@ impl Lines {
     }
 
     /// Lines of the whole file, reading what is left of it.
-    pub(super) fn count_rest(&mut self) -> Result<u64, DataError> {
+    pub(crate) fn count_rest(&mut self) -> Result<u64, DataError> {
         while self.advance()? {}
         Ok(self.line)
     }
@@ -109,11 +109,11 @@ impl Lines {
     }
 
     /// An error in the line of a dictionary that was just read.
-    pub(super) fn dictionary(&self, problem: String) -> DataError {
+    pub(crate) fn dictionary(&self, problem: String) -> DataError {
         self.dictionary_at(self.line, problem)
     }
 
-    pub(super) fn dictionary_at(&self, line: u64, problem: String) -> DataError {
+    pub(crate) fn dictionary_at(&self, line: u64, problem: String) -> DataError {
         DataError::Dictionary {
             file: self.file.clone(),
             line,

@@ -29,7 +29,7 @@ pub mod atomic;
 mod dataset;
 mod error;
 pub mod hdf5;
-mod lines;
+pub(crate) mod lines;
 pub mod numbers;
 pub mod prepare;
 pub mod show;

@@ -144,7 +144,7 @@ fn text(row: &[u32], vocabulary: Option<&Vocabulary>) -> String {
     words.join(" ")
 }
 
-fn printable(word: &str) -> String {
+pub(crate) fn printable(word: &str) -> String {
     word.chars()
         .flat_map(|c| {
             let codes = c.is_control().then(|| c.escape_default());
