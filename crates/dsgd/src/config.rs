@@ -63,7 +63,8 @@ pub struct RunConfig {
         alias = "num-epochs",
         value_name = "N",
         default_value_t = 10,
-        help_heading = "Training"
+        help_heading = "Training",
+        value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub epochs: u32,
     /// Number of the first epoch

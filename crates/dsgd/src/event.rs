@@ -150,7 +150,9 @@ pub struct Step {
     pub counted: usize,
     /// Batches of this epoch.
     pub batches: usize,
-    /// Who pushed: one worker, or in sync mode each of the step's.
+    /// Which batches: one, or in sync mode all that the step is made of.
+    pub applied: Vec<usize>,
+    /// Who pushed them, in the same order.
     pub workers: Vec<u32>,
     /// Sums over the step's batches.
     pub stats: Stats,

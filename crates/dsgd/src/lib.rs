@@ -5,10 +5,9 @@
 //! ```no_run
 //! # use dsgd::*;
 //! # struct Mine;
-//! # #[derive(clap::Args, serde::Serialize, serde::Deserialize, Clone)] struct Options {}
 //! # impl Task for Mine {
-//! #     type Options = Options; type Scratch = ();
-//! #     fn load(_: &Options, _: u64) -> TaskResult<Self> { Ok(Mine) }
+//! #     type Options = NoOptions; type Scratch = ();
+//! #     fn load(_: &NoOptions, _: u64) -> TaskResult<Self> { Ok(Mine) }
 //! #     fn layout(&self) -> Layout { Layout::new() }
 //! #     fn init(&self, _: u64, _: &mut Params) -> TaskResult<()> { Ok(()) }
 //! #     fn batches(&self) -> usize { 1 }
@@ -21,8 +20,8 @@
 //! ```
 //!
 //! From the words to the front door: [`params`], [`task`], [`event`] and [`config`] are words,
-//! [`optim`] and [`checkpoint`] mechanisms, [`core`] decides, [`server`] and [`worker`] carry
-//! out, [`launch`] gives birth to workers, [`observe`] looks on.
+//! [`optim`] and [`checkpoint`] mechanisms, [`core`] decides, [`run`] is where it lies on disk,
+//! [`server`] and [`worker`] carry out, [`launch`] gives birth to workers, [`observe`] looks on.
 
 pub mod checkpoint;
 mod cli;
@@ -42,4 +41,4 @@ pub mod worker;
 pub use cli::Tasks;
 pub use error::Error;
 pub use params::{Gradient, Kind, Layout, Params, Part, Rows, Tensor, TensorId};
-pub use task::{Batch, Stats, Task, TaskCommand, TaskResult};
+pub use task::{Batch, NoOptions, Stats, Task, TaskCommand, TaskResult};

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use crate::core::{Action, Core, LeaseId, Message, Outcome, Progress, WorkerId};
+use crate::core::{Action, Core, LeaseId, Message, Outcome, WorkerId};
 use crate::event::{Event, Record, Step};
+use crate::observe::Observer;
 use crate::optim::{StepSize, Versions, batch_share, clip_scale};
 use crate::params::Gradient;
+use crate::run::{SaveRequest, Saver};
 use crate::worker;
 
 /// The longest wait for a letter before the core is asked again.
@@ -54,27 +56,6 @@ pub enum Letter {
     Interrupt,
 }
 
-/// Whoever listens: called with each event in order, on the server's thread.
-pub type Observer = Box<dyn FnMut(&Record) + Send>;
-
-/// Writes a checkpoint: the names it is to have, what it holds, where the run stands.
-/// Returns the file's name, or in words why there is none.
-pub type Saver<'a> = Box<dyn FnMut(&SaveRequest<'_>) -> Result<String, String> + 'a>;
-
-/// What a [`Saver`] is to save.
-pub struct SaveRequest<'a> {
-    /// 1-based epoch for the name.
-    pub epoch: u32,
-    /// Perplexity for the name.
-    pub perplexity: f64,
-    /// Whether it is the best so far.
-    pub best: bool,
-    /// Parameters and optimizer.
-    pub versions: &'a Versions,
-    /// Where the core stands.
-    pub progress: &'a Progress,
-}
-
 /// Everything that a server needs.
 pub struct Server<'a> {
     core: Core,
@@ -84,6 +65,8 @@ pub struct Server<'a> {
     slots: usize,
     inboxes: BTreeMap<WorkerId, Sender<worker::Assignment>>,
     held: BTreeMap<LeaseId, (Box<Gradient>, u64)>,
+    // They go to workers and back as they are: a box is what is sent.
+    #[allow(clippy::vec_box)]
     free: Vec<Box<Gradient>>,
     observers: Vec<Observer>,
     saver: Saver<'a>,
@@ -108,12 +91,13 @@ impl<'a> Server<'a> {
     /// A server for `slots` workers; all buffers of the parameters' size are made here.
     pub fn new(
         core: Core,
-        versions: Versions,
+        mut versions: Versions,
         slots: usize,
         max_grad_norm: f32,
         print_every: usize,
         saver: Saver<'a>,
     ) -> Self {
+        versions.prepare(slots);
         let layout = versions.current().layout();
         let free = (0..slots).map(|_| Box::new(Gradient::new(Arc::clone(layout))));
         Self {
@@ -191,6 +175,9 @@ impl<'a> Server<'a> {
                 self.core.handle(now, worker, Message::Join { name })
             }
             Letter::Done { worker, outcome } => {
+                if matches!(outcome, worker::Outcome::Panicked { .. }) {
+                    self.inboxes.remove(&worker);
+                }
                 let message = self.unpack(outcome);
                 self.core.handle(now, worker, message)
             }
@@ -224,6 +211,7 @@ impl<'a> Server<'a> {
             }
             worker::Outcome::Evaluated { lease, stats } => Message::Evaluated { lease, stats },
             worker::Outcome::Failed { lease, reason } => Message::Failed { lease, reason },
+            worker::Outcome::Panicked { lease, reason } => Message::Panicked { lease, reason },
         }
     }
 
@@ -302,9 +290,19 @@ impl<'a> Server<'a> {
         };
         if !others.is_empty() {
             let all = *examples + others.iter().map(|(_, examples)| examples).sum::<u64>();
-            mean.scale(batch_share(*examples, all));
+            // A task that does not count its examples has batches of one size.
+            let share = match all {
+                0 => |_, batches: u64| batch_share(1, batches),
+                _ => batch_share,
+            };
+            let of = if all == 0 {
+                1 + others.len() as u64
+            } else {
+                all
+            };
+            mean.scale(share(*examples, of));
             for (gradient, examples) in others.iter() {
-                mean.add(gradient, batch_share(*examples, all));
+                mean.add(gradient, share(*examples, of));
             }
             step.grad_norm = mean.sum_of_squares().sqrt();
         }

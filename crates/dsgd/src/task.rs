@@ -36,6 +36,22 @@ pub struct Stats {
     pub target_tokens: u64,
 }
 
+impl Stats {
+    /// The summed loss of that many examples.
+    pub fn of_examples(loss: f64, examples: u64) -> Self {
+        Self {
+            loss,
+            count: examples,
+            examples,
+            ..Self::default()
+        }
+    }
+}
+
+/// [`Task::Options`] of a task that has none.
+#[derive(Clone, Copy, Debug, Default, clap::Args, Serialize, serde::Deserialize)]
+pub struct NoOptions {}
+
 /// A subcommand that a task adds to the program.
 pub struct TaskCommand {
     /// Its name, help and arguments.

@@ -42,11 +42,18 @@ pub enum Outcome {
         /// Sums over the batch.
         stats: Stats,
     },
-    /// The task's code failed.
+    /// The task's code returned an error.
     Failed {
         /// Under which lease.
         lease: LeaseId,
-        /// The error or the panic's message.
+        /// The error.
+        reason: String,
+    },
+    /// The task's code panicked: the last thing that a worker says, nothing comes back.
+    Panicked {
+        /// Under which lease.
+        lease: LeaseId,
+        /// The panic's message.
         reason: String,
     },
 }
@@ -93,12 +100,10 @@ pub fn work<T: Task>(
         match result {
             Ok(done) => outcome = Some(done),
             Err(Failure { reason, panicked }) if panicked => {
-                let failed = Outcome::Failed {
-                    lease,
-                    reason: format!("panicked: {reason}"),
-                };
-                link.exchange(Some(failed));
-                return Err(format!("panicked: {reason}"));
+                let reason = format!("panicked: {reason}");
+                let words = reason.clone();
+                link.exchange(Some(Outcome::Panicked { lease, reason }));
+                return Err(words);
             }
             Err(Failure { reason, .. }) => outcome = Some(Outcome::Failed { lease, reason }),
         }

@@ -118,6 +118,19 @@ pub fn prune(
     Ok(removed)
 }
 
+/// Removes other checkpoints of the version that has just been saved: they hold the same weights,
+/// and know less of how the run went on. The newest is then the one that was saved last.
+pub fn remove_twins(dir: &Path, saved: &Path) -> Result<(), CheckpointError> {
+    let found = list(dir)?.found;
+    let version = found.iter().find(|f| f.path == saved).map(|f| f.version);
+    let twins = found.iter().filter(|f| Some(f.version) == version);
+    for twin in twins.filter(|twin| twin.path != saved) {
+        remove(&twin.path)?;
+        remove(&state_path(&twin.path))?;
+    }
+    Ok(())
+}
+
 /// The newest checkpoint, for an error message: no error of its own.
 pub(super) fn newest_path(dir: &Path) -> Option<PathBuf> {
     list(dir).ok()?.found.into_iter().next().map(|f| f.path)

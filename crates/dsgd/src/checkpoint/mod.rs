@@ -35,7 +35,7 @@ use crate::params::{Layout, Params};
 use file::{Contents, Reader};
 
 pub use error::{CheckpointError, Previous};
-pub use folder::{Found, Listing, Newest, list, load_newest, prune};
+pub use folder::{Found, Listing, Newest, list, load_newest, prune, remove_twins};
 
 /// Metadata keys of the library's own begin with this; the others are the caller's.
 const OWN: &str = "dsgd.";

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, Command, FromArgMatches};
 
-use super::{Call, layers};
+use super::{Call, layers, say};
 use crate::checkpoint;
 use crate::error::Error;
 use crate::run::{self, CONFIG};
@@ -30,9 +30,10 @@ pub(super) fn eval<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
     let (file, run) = run::find(&args.checkpoint)?;
     // The run's own options, so that its data are found again.
     let config = run.join(CONFIG);
-    let config = match config.is_file() {
-        true => layers::read(&config)?,
-        false => layers::ConfigFile::default(),
+    let config = if config.is_file() {
+        layers::read(&config)?
+    } else {
+        layers::ConfigFile::default()
     };
     let options: T::Options = layers::merge(call.matches, &config.options, None)?;
     let seed = config.run.get("seed").and_then(toml::Value::as_integer);
@@ -47,11 +48,11 @@ pub(super) fn eval<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
     for batch in 0..model.validation_batches() {
         sum.add(&model.evaluate(batch, &params, &mut scratch).map_err(task)?);
     }
-    println!("{}", file.display());
-    println!("loss        {:.4}", sum.mean_loss());
-    println!("perplexity  {:.4}", sum.perplexity());
+    say(file.display());
+    say(format_args!("loss        {:.4}", sum.mean_loss()));
+    say(format_args!("perplexity  {:.4}", sum.perplexity()));
     for (name, value) in model.report(&params, &mut scratch).map_err(task)? {
-        println!("{name:<11} {value}");
+        say(format_args!("{name:<11} {value}"));
     }
     Ok(())
 }

@@ -87,20 +87,26 @@ where
     let task_values = serde_json::to_value(task_values)?;
     let ids = ids::<C>();
     if let Some(key) = file.keys().find(|key| !ids.contains(key)) {
-        bail!("unknown option {key:?} in the configuration file");
+        bail!("unknown option {key:?}");
     }
     for id in ids {
         if is_typed(typed, &id) {
+            // JSON has no word for infinity or NaN.
+            if values[&id].is_null() {
+                bail!("--{}: must be a finite number", id.replace('_', "-"));
+            }
             continue;
         }
         if let Some(value) = file.get(&id) {
             values[&id] = serde_json::to_value(value)?;
+            if values[&id].is_null() {
+                bail!("{id} = {value}: must be a finite number");
+            }
         } else if task.is_some_and(|task| is_typed(task, &id)) {
             values[&id] = task_values.get(&id).cloned().unwrap_or(Value::Null);
         }
     }
-    serde_json::from_value(values.clone())
-        .map_err(|error| anyhow::anyhow!("in the configuration file: {error}"))
+    Ok(serde_json::from_value(values)?)
 }
 
 /// The options of `C` that the user typed.

@@ -6,6 +6,8 @@ mod layers;
 mod train;
 
 use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::Write;
 use std::process::exit;
 
 use clap::{Arg, ArgMatches, Command};
@@ -73,7 +75,7 @@ impl Tasks {
     /// Runs the program with this process's arguments, and ends the process if it fails.
     pub fn main(self) {
         if let Err(error) = self.run(std::env::args_os()) {
-            eprintln!("error: {error:#}");
+            complain(format_args!("error: {error:#}"));
             exit(1);
         }
     }
@@ -91,7 +93,7 @@ impl Tasks {
         let command = self.command(task).name(program.into_owned());
         let (args, notes) = ancestor::translate(&command, args)?;
         for note in notes {
-            eprintln!("Note: {note}");
+            complain(format_args!("Note: {note}"));
         }
         let matches = command.clone().get_matches_from(args);
         let Some((name, matches)) = matches.subcommand() else {
@@ -137,15 +139,14 @@ impl Tasks {
             "--server_class",
             "-server_class",
         ]);
-        let named = match named {
-            Some(name) => Some(name),
-            None => {
-                let config = value(&["--config"]).map(Into::into);
-                let resumed = value(&["--resume"])
-                    .map(|run| std::path::PathBuf::from(run).join(crate::run::CONFIG));
-                let file = config.or(resumed).filter(|path| path.is_file());
-                file.map(|path| layers::task_in(&path)).transpose()?
-            }
+        let named = if let Some(name) = named {
+            Some(name)
+        } else {
+            let config = value(&["--config"]).map(Into::into);
+            let resumed = value(&["--resume"])
+                .map(|run| std::path::PathBuf::from(run).join(crate::run::CONFIG));
+            let file = config.or(resumed).filter(|path| path.is_file());
+            file.map(|path| layers::task_in(&path)).transpose()?
         };
         let Some(name) = named else {
             return self
@@ -216,6 +217,16 @@ fn value_of(args: &[OsString], names: &[&str]) -> Option<String> {
         };
         names.contains(&name).then_some(value).flatten()
     })
+}
+
+/// A line for standard output. A reader that has gone away does not end the program.
+fn say(text: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// A line for standard error, whether or not anybody reads it.
+fn complain(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn subcommand(command: &Command, name: &str) -> Command {

@@ -8,8 +8,8 @@ use std::sync::mpsc::{Sender, channel};
 use anyhow::{Context, bail};
 use clap::{ArgAction, Args, Command, FromArgMatches};
 
-use super::Call;
 use super::layers::{self, ConfigFile};
+use super::{Call, complain, say};
 use crate::checkpoint;
 use crate::config::RunConfig;
 use crate::core::{Core, Outcome, Progress, Rules};
@@ -19,8 +19,8 @@ use crate::launch::local;
 use crate::observe::{self, Verbosity};
 use crate::optim::{Schedule, ScheduleOptions, Updater, Versions};
 use crate::params::{Layout, Params};
-use crate::run::{self, CONFIG, EVENTS, Keeper, LOG, RunFolder};
-use crate::server::{Letter, SaveRequest, Server};
+use crate::run::{self, CONFIG, EVENTS, Keeper, LOG, RunFolder, SaveRequest};
+use crate::server::{Letter, Server};
 use crate::task::Task;
 
 /// What concerns this call alone and is not kept in the run.
@@ -86,6 +86,9 @@ pub(super) fn train<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
 
 /// The run's and the task's options, each from the first layer that says something.
 fn options<T: Task>(call: &Call<'_>, args: &CallArgs) -> anyhow::Result<(RunConfig, T::Options)> {
+    let resumed = args.resume.as_ref().map(|run| run.join(CONFIG));
+    let path = args.config.clone().or(resumed).unwrap_or("options".into());
+    let in_file = || path.display().to_string();
     let file = match (&args.config, &args.resume) {
         (Some(file), _) => layers::read(file)?,
         (None, Some(run)) => {
@@ -102,20 +105,29 @@ fn options<T: Task>(call: &Call<'_>, args: &CallArgs) -> anyhow::Result<(RunConf
         }
         (None, None) => ConfigFile::default(),
     };
-    let options: T::Options = layers::merge(call.matches, &file.options, None)?;
+    let options: T::Options =
+        layers::merge(call.matches, &file.options, None).with_context(in_file)?;
     let defaults = T::defaults(&options);
     let defaults = std::iter::once(call.command.get_name().to_owned()).chain(defaults);
     let defaults = call.command.clone().try_get_matches_from(defaults)?;
-    let config = layers::merge(call.matches, &file.run, Some(&defaults))?;
+    let config = layers::merge(call.matches, &file.run, Some(&defaults)).with_context(in_file)?;
     Ok((config, options))
 }
 
-/// What no single option's parser can see.
+/// What no single option's parser can see, and what parsers see of typed options only: the same
+/// may stand in a file.
 fn check(config: &RunConfig) -> anyhow::Result<()> {
     config.hyper.check()?;
-    let rate = config.learning_rate;
-    if !rate.is_finite() || rate <= 0.0 {
-        bail!("--learning-rate {rate}: must be a number above 0");
+    let least_one = [
+        ("workers", config.workers),
+        ("threads", config.threads.unwrap_or(1)),
+        ("epochs", config.epochs as usize),
+        ("start-epoch", config.start_epoch as usize),
+        ("keep", config.keep),
+        ("print-every", config.print_every),
+    ];
+    if let Some((name, _)) = least_one.iter().find(|(_, value)| *value == 0) {
+        bail!("--{name} 0: must be 1 or above");
     }
     if config.epochs < config.start_epoch {
         bail!(
@@ -124,11 +136,26 @@ fn check(config: &RunConfig) -> anyhow::Result<()> {
             config.start_epoch
         );
     }
-    if !config.max_grad_norm.is_finite() || config.max_grad_norm < 0.0 {
-        bail!(
-            "--max-grad-norm {}: must be 0 or above",
-            config.max_grad_norm
-        );
+    let year_secs = 3.2e7;
+    let numbers = [
+        ("learning-rate", f64::from(config.learning_rate), f64::MAX),
+        ("lease-timeout", config.lease_timeout, year_secs),
+        ("wait", config.wait.unwrap_or(1.0), f64::MAX),
+    ];
+    for (name, value, most) in numbers {
+        if !value.is_finite() || value <= 0.0 || value > most {
+            bail!("--{name} {value}: must be a number above 0{}", up_to(most));
+        }
+    }
+    let numbers = [
+        ("max-grad-norm", f64::from(config.max_grad_norm), f64::MAX),
+        ("lr-decay", f64::from(config.lr_decay), f64::MAX),
+        ("save-minutes", config.save_minutes, year_secs / 60.0),
+    ];
+    for (name, value, most) in numbers {
+        if !value.is_finite() || value < 0.0 || value > most {
+            bail!("--{name} {value}: must be 0 or above{}", up_to(most));
+        }
     }
     if let Some(name) = &config.save_file
         && (name.contains(std::path::is_separator) || name.is_empty())
@@ -142,10 +169,14 @@ fn check(config: &RunConfig) -> anyhow::Result<()> {
             config.workers
         );
     }
-    if !config.save_minutes.is_finite() || config.save_minutes < 0.0 {
-        bail!("--save-minutes {}: must be 0 or above", config.save_minutes);
-    }
     Ok(())
+}
+
+fn up_to(most: f64) -> String {
+    match most {
+        f64::MAX => String::new(),
+        _ => format!(", up to {most}"),
+    }
 }
 
 /// Parameters, optimizer and folder: new, or those of a run that goes on.
@@ -165,7 +196,7 @@ fn prepare<T: Task>(
         let folder = RunFolder::open(run)?;
         let last = run::resume(folder.path(), &layout, updater)?;
         for warning in &last.warnings {
-            eprintln!("Warning: {warning}");
+            complain(format_args!("Warning: {warning}"));
         }
         folder.write(CONFIG, &text)?;
         return Ok(Job {
@@ -180,17 +211,16 @@ fn prepare<T: Task>(
             resumed: true,
         });
     }
-    let params = match &config.train_from {
-        Some(file) => checkpoint::load_weights(file, &layout)?.params,
-        None => {
-            let mut params = Params::zeros(Arc::clone(&layout));
-            task.init(config.seed, &mut params)
-                .map_err(|source| Error::Task {
-                    task: name.to_owned(),
-                    source,
-                })?;
-            params
-        }
+    let params = if let Some(file) = &config.train_from {
+        checkpoint::load_weights(file, &layout)?.params
+    } else {
+        let mut params = Params::zeros(Arc::clone(&layout));
+        task.init(config.seed, &mut params)
+            .map_err(|source| Error::Task {
+                task: name.to_owned(),
+                source,
+            })?;
+        params
     };
     let folder = RunFolder::create(args.run_dir.as_deref(), name)?;
     folder.write(CONFIG, &text)?;
@@ -275,9 +305,8 @@ fn close<T: Task>(
     report: crate::server::Report,
     verbosity: Verbosity,
 ) -> anyhow::Result<()> {
-    let run = folder.path().display();
     let program = program();
-    let resume = format!("Go on with: {program} train --resume {run}");
+    let next = next(&program, folder);
     if let Some(why) = report.unsaved {
         bail!("the last checkpoint could not be written: {why}");
     }
@@ -287,20 +316,31 @@ fn close<T: Task>(
                 && let Some(file) = run::best(folder.path())
             {
                 for line in task.next_steps(&program, &file.display().to_string()) {
-                    println!("{line}");
+                    say(line);
                 }
             }
             Ok(())
         }
         Outcome::Interrupted => {
-            println!("{resume}");
+            say(next);
             Ok(())
         }
-        Outcome::Failed(reason) => Err(Error::Run {
-            reason,
-            next: resume,
-        }
-        .into()),
+        Outcome::Failed(reason) => Err(Error::Run { reason, next }.into()),
+    }
+}
+
+/// What to do with a run that is not done.
+fn next(program: &str, folder: &RunFolder) -> String {
+    match run::best(folder.path()) {
+        Some(_) => format!(
+            "Go on with: {program} train --resume {}",
+            folder.path().display()
+        ),
+        None => format!(
+            "No step was made, so there is no checkpoint. Start again with: {program} train \
+             --config {}",
+            folder.file(CONFIG).display()
+        ),
     }
 }
 
@@ -332,7 +372,7 @@ fn on_interrupt(letters: Sender<Letter>) {
             std::process::exit(130);
         }
         asked = true;
-        eprintln!("Saving a checkpoint; once more to stop at once");
+        complain("Saving a checkpoint; once more to stop at once");
     });
 }
 

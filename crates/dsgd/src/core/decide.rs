@@ -75,6 +75,21 @@ impl Core {
         self.roster.free(worker);
     }
 
+    /// A panic is the batch's fault and the worker's end. Both at once, so that nothing is given
+    /// to a worker that is about to be gone.
+    pub(super) fn panicked(
+        &mut self,
+        worker: WorkerId,
+        lease: LeaseId,
+        reason: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.holds(worker, lease) {
+            self.batch_failed(lease, reason, actions);
+        }
+        self.lost(worker, reason, actions);
+    }
+
     /// A worker is gone. That is not its batch's fault: the batch is simply free again.
     pub(super) fn lost(&mut self, worker: WorkerId, reason: &str, actions: &mut Vec<Action>) {
         let Some(name) = self.roster.leave(worker) else {
@@ -131,6 +146,9 @@ impl Core {
         for &lease in &leases {
             let (worker, report) = self.reports.remove(&lease).unwrap_or_default();
             step.workers.push(worker);
+            let held = self.ledger().get(lease);
+            step.applied
+                .extend(held.map(|l| self.ledger().batch(l.position)));
             step.staleness = step.staleness.max(self.staleness(lease));
             step.stats.add(&report.stats);
             step.grad_norm = report.grad_norm;
@@ -188,9 +206,10 @@ impl Core {
 
     /// The batch of this lease is someone else's now, or nobody's.
     fn refuse_late(&mut self, worker: WorkerId, lease: LeaseId, actions: &mut Vec<Action>) {
-        let reason = match self.over {
-            true => "the run is over".to_owned(),
-            false => self.roster.why_revoked(worker, lease),
+        let reason = if self.over {
+            "the run is over".to_owned()
+        } else {
+            self.roster.why_revoked(worker, lease)
         };
         self.roster.free(worker);
         self.progress.refused += 1;
@@ -227,9 +246,10 @@ impl Core {
         report: &Report,
         actions: &mut Vec<Action>,
     ) {
-        let what = match report.stats.loss.is_finite() {
-            true => "its gradient is not finite",
-            false => "its loss is not finite",
+        let what = if report.stats.loss.is_finite() {
+            "its gradient is not finite"
+        } else {
+            "its loss is not finite"
         };
         let batch = self
             .ledger()
@@ -262,6 +282,7 @@ impl Core {
         };
         let batch = self.ledger().batch(lease.position);
         let failures = self.ledger_mut().fail(lease.position);
+        self.last_failure = Some(reason.to_owned());
         if failures < FAILURES_OF_A_BATCH {
             let reason = reason.to_owned();
             actions.push(Action::Observe(Event::BatchFreed { batch, reason }));

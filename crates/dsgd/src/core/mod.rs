@@ -12,6 +12,7 @@
 
 mod decide;
 mod ledger;
+mod message;
 mod roster;
 mod save;
 
@@ -26,146 +27,9 @@ use crate::optim::Schedule;
 use crate::task::Stats;
 
 use ledger::Ledger;
+pub use message::{Action, LeaseId, Message, Outcome, Report, Work, WorkerId};
 use roster::Roster;
 pub use save::Progress;
-
-/// A worker's number; never given twice in a run.
-pub type WorkerId = u32;
-
-/// A lease's number; never given twice in a run.
-pub type LeaseId = u64;
-
-/// What a worker says, or what is found out about it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Message {
-    /// It is there and wants work.
-    Join {
-        /// Name for people, such as `local/2`.
-        name: String,
-    },
-    /// It lives, and is still at its work.
-    Alive,
-    /// It has computed the gradient of its lease and wants more work.
-    Push {
-        /// The lease that it was granted.
-        lease: LeaseId,
-        /// What it found out.
-        report: Report,
-    },
-    /// It has evaluated the validation batch of its lease and wants more work.
-    Evaluated {
-        /// The lease that it was granted.
-        lease: LeaseId,
-        /// Sums over the batch.
-        stats: Stats,
-    },
-    /// The task's code returned an error for the batch of its lease; it wants more work.
-    Failed {
-        /// The lease that it was granted.
-        lease: LeaseId,
-        /// The error, in words.
-        reason: String,
-    },
-    /// It is gone and will not come back under this number.
-    Lost {
-        /// Why, in words.
-        reason: String,
-    },
-}
-
-/// What comes with a gradient.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Report {
-    /// Sums over the batch.
-    pub stats: Stats,
-    /// Norm of the gradient; not finite when an element is not.
-    pub grad_norm: f64,
-    /// Seconds that it took to compute.
-    pub compute_secs: f64,
-    /// Seconds that the worker had waited for this lease.
-    pub wait_secs: f64,
-}
-
-/// What a lease is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// The gradient of a training batch.
-    Train {
-        /// 1-based epoch.
-        epoch: u32,
-        /// 0-based batch.
-        batch: usize,
-    },
-    /// The loss of a validation batch.
-    Validate {
-        /// 0-based validation batch.
-        batch: usize,
-    },
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Give a worker this work with the current parameters.
-    Grant {
-        /// To whom.
-        worker: WorkerId,
-        /// Under which lease.
-        lease: LeaseId,
-        /// To do what.
-        work: Work,
-    },
-    /// Make one step from the gradients pushed under these leases, in this order.
-    Apply {
-        /// Leases in batch order.
-        leases: Vec<LeaseId>,
-        /// Learning rate of this step.
-        learning_rate: f32,
-        /// What is to be told of it, but for what the step itself finds out.
-        step: crate::event::Step,
-    },
-    /// Throw away the gradient that was pushed under this lease.
-    Discard {
-        /// The lease.
-        lease: LeaseId,
-    },
-    /// Write a checkpoint of the parameters, the optimizer and [`Core::progress`].
-    Save {
-        /// 1-based epoch that names it.
-        epoch: u32,
-        /// Perplexity that names it: validation's, or the epoch's own so far.
-        perplexity: f64,
-        /// Whether this is the lowest validation perplexity so far.
-        best: bool,
-        /// Why now, in words.
-        reason: String,
-    },
-    /// Tell whoever listens.
-    Observe(Event),
-    /// Let the workers go and end the run.
-    Finish(Outcome),
-}
-
-/// How a run ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// All epochs are done.
-    Done,
-    /// Someone asked for it.
-    Interrupted,
-    /// It makes no sense to go on.
-    Failed(String),
-}
-
-impl std::fmt::Display for Outcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Done => write!(f, "finished"),
-            Self::Interrupted => write!(f, "interrupted"),
-            Self::Failed(reason) => write!(f, "failed ({reason})"),
-        }
-    }
-}
 
 /// What the core needs to know of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -246,6 +110,8 @@ pub struct Core {
     saved_version: u64,
     /// Refusals for gradients that are not finite, since the last step.
     not_finite_in_a_row: u32,
+    /// Why the last batch failed, in words.
+    last_failure: Option<String>,
     over: bool,
 }
 
@@ -271,6 +137,7 @@ impl Core {
             next_lease: 1,
             last_save: Duration::ZERO,
             not_finite_in_a_row: 0,
+            last_failure: None,
             over: false,
         }
     }
@@ -308,6 +175,9 @@ impl Core {
             Message::Failed { lease, reason } => {
                 self.roster.seen(now, worker);
                 self.failed(worker, lease, &reason, &mut actions);
+            }
+            Message::Panicked { lease, reason } => {
+                self.panicked(worker, lease, &reason, &mut actions);
             }
             Message::Lost { reason } => self.lost(worker, &reason, &mut actions),
         }

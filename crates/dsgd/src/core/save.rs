@@ -101,12 +101,26 @@ impl Core {
                 return;
             }
             self.progress.left_out = ledger.left_out();
+            if self.progress.left_out.len() == self.rules.batches {
+                self.fail_for_nothing_learned(actions);
+                return;
+            }
             let batches = self.rules.validation_batches;
             self.phase = Phase::Validating(Ledger::validation(batches), vec![None; batches]);
         }
         if !self.over && self.ledger().is_complete() {
             self.close_epoch(now, actions);
         }
+    }
+
+    /// Every batch of the epoch was left out. The next one would end the same way.
+    fn fail_for_nothing_learned(&mut self, actions: &mut Vec<Action>) {
+        let why = self.last_failure.as_deref().unwrap_or("before");
+        let reason = format!(
+            "no batch of epoch {} could be computed; the last one failed: {why}",
+            self.progress.epoch
+        );
+        actions.extend(self.stop(Outcome::Failed(reason.clone()), &reason));
     }
 
     /// Validation is done: the schedule moves on, a checkpoint is written, the next epoch opens.
@@ -129,7 +143,8 @@ impl Core {
             left_out: self.progress.left_out.len() as u64,
             staleness: self.progress.staleness as f64 / self.progress.epoch_steps.max(1) as f64,
         }));
-        let best = self.progress.best.is_none_or(|best| perplexity < best);
+        // Nothing is less than NaN: once it were the best, it would be so for ever.
+        let best = !perplexity.is_nan() && self.progress.best.is_none_or(|best| perplexity < best);
         if best {
             self.progress.best = Some(perplexity);
         }

@@ -84,12 +84,7 @@ impl Link for Memory<'_> {
     fn exchange(&mut self, outcome: Option<Outcome>) -> Option<Assignment> {
         if let Some(outcome) = outcome {
             let worker = self.worker;
-            // A panic's failure is the last thing that a worker says: nothing comes back.
-            let last = matches!(&outcome, Outcome::Failed { reason, .. } if reason.starts_with("panicked"));
             self.server.send(Letter::Done { worker, outcome }).ok()?;
-            if last {
-                return None;
-            }
         }
         self.assignments.recv().ok()
     }

@@ -1,13 +1,13 @@
 //! The run's own files: `events.jsonl`, a record a line, and `log.txt`, what was said.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use super::Observer;
 use super::meter::Meter;
 use super::words::{line, step_line};
 use crate::event::{Event, Record};
-use crate::server::Observer;
 
 /// Appends each record as a line of JSON.
 pub fn json_lines(path: &Path) -> io::Result<Observer> {
@@ -48,7 +48,14 @@ struct LineFile {
 
 impl LineFile {
     fn append(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(path)?;
+        if !ends_with_a_line(&mut file)? {
+            file.write_all(b"\n")?;
+        }
         let name = path.display().to_string();
         Ok(Self {
             file,
@@ -65,7 +72,23 @@ impl LineFile {
             && !self.failed
         {
             self.failed = true;
-            eprintln!("Warning: {} is incomplete: {error}", self.name);
+            let _ = writeln!(
+                io::stderr(),
+                "Warning: {} is incomplete: {error}",
+                self.name
+            );
         }
     }
+}
+
+/// Whether the last line is whole: a run that was killed, or whose disk was full, may have left
+/// half of one.
+fn ends_with_a_line(file: &mut File) -> io::Result<bool> {
+    if file.seek(SeekFrom::End(0))? == 0 {
+        return Ok(true);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
 }

@@ -9,3 +9,8 @@ mod words;
 
 pub use log::{json_lines, text_log};
 pub use terminal::{Verbosity, terminal};
+
+use crate::event::Record;
+
+/// Whoever listens: called with each event in order, on the server's thread.
+pub type Observer = Box<dyn FnMut(&Record) + Send>;

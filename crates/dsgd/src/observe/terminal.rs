@@ -4,10 +4,10 @@ use std::io::{IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::Observer;
 use super::meter::Meter;
 use super::words::{line, step_figures, step_line};
 use crate::event::{Event, Record};
-use crate::server::Observer;
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

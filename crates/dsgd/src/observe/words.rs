@@ -1,5 +1,7 @@
 //! Events in words: the same line stands in the terminal and in the log.
 
+use std::fmt::Write as _;
+
 use super::meter::Meter;
 use crate::event::{Event, Record, Step};
 
@@ -80,19 +82,19 @@ fn epoch_line(record: &Record, meter: &Meter) -> Option<String> {
     };
     let mut line = format!("Epoch {epoch} is done: train ppl {:.2}", train.perplexity());
     if let Some(validation) = validation {
-        line += &format!(", valid ppl {:.2}", validation.perplexity());
+        let _ = write!(line, ", valid ppl {:.2}", validation.perplexity());
     }
     if *staleness > 0.0 {
-        line += &format!(", mean staleness {staleness:.2}");
+        let _ = write!(line, ", mean staleness {staleness:.2}");
     }
     if *refused > 0 {
-        line += &format!(", {refused} gradients refused");
+        let _ = write!(line, ", {refused} gradients refused");
     }
     if *left_out > 0 {
-        line += &format!(", {left_out} batches left out");
+        let _ = write!(line, ", {left_out} batches left out");
     }
     if let Some(speed) = meter.trained {
-        line += &format!(", {} tokens/s total/source/target", tokens(speed));
+        let _ = write!(line, ", {} tokens/s total/source/target", tokens(speed));
     }
     Some(line)
 }

@@ -3,8 +3,8 @@
 //! Whoever wants to read a version gets an `Arc` of it and keeps it as long as it likes;
 //! it never changes. The owner writes the next version where nobody reads: in place when
 //! no reader is left, into a buffer that its readers have given back otherwise, and
-//! into a fresh one only when there is none. So there are about as many buffers as
-//! readers at one time, and each is used again and again.
+//! into a fresh one only when there is none. With [`Versions::prepare`] for as many readers
+//! as there are at one time, that never happens: every buffer is used again and again.
 
 use std::mem;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use std::sync::Arc;
 use super::{StepSize, Updater};
 use crate::params::{Gradient, Params};
 
-/// Free buffers that are kept beside the published version: one for a reader of it, and one
-/// for a checkpoint that is being written. More are given back to the system.
-const FREE_BUFFERS: usize = 2;
+/// Buffers that are kept where nobody has said how many readers there are: the published one,
+/// one to write while it is read, and one for a reader that is late.
+const FEW_BUFFERS: usize = 3;
 
 /// The published parameters and the updater that makes the next ones.
 ///
@@ -41,6 +41,10 @@ pub struct Versions {
     current: Arc<Params>,
     /// Buffers of earlier versions, with what they hold, whether or not they are still read.
     earlier: Vec<(u64, Arc<Params>)>,
+    /// Buffers that hold no version yet.
+    unused: Vec<Params>,
+    /// As many buffers are kept; those that more readers needed are given back to the system.
+    kept: usize,
 }
 
 impl Versions {
@@ -50,6 +54,19 @@ impl Versions {
             updater,
             current: Arc::new(params),
             earlier: Vec::new(),
+            unused: Vec::new(),
+            kept: FEW_BUFFERS,
+        }
+    }
+
+    /// Makes all buffers that `readers` need who each hold one version at most, so that no step
+    /// has to make any: one for each and one to write. The system gives them memory only
+    /// when they are first used.
+    pub fn prepare(&mut self, readers: usize) {
+        self.kept = FEW_BUFFERS.max(readers + 1);
+        for _ in self.buffers()..self.kept {
+            let layout = Arc::clone(self.current.layout());
+            self.unused.push(Params::zeros(layout));
         }
     }
 
@@ -89,23 +106,31 @@ impl Versions {
 
     /// A buffer that nobody reads, and the version that it holds.
     fn buffer(&mut self) -> (u64, Arc<Params>) {
-        match self.earlier.iter_mut().position(is_free) {
-            Some(at) => self.earlier.swap_remove(at),
-            None => (self.version(), Arc::new(Params::clone(&self.current))),
+        if let Some(at) = self.earlier.iter_mut().position(is_free) {
+            return self.earlier.swap_remove(at);
         }
+        let params = match self.unused.pop() {
+            Some(mut params) => {
+                params.flat_mut().copy_from_slice(self.current.flat());
+                params
+            }
+            None => Params::clone(&self.current),
+        };
+        (self.version(), Arc::new(params))
     }
 
     fn give_back(&mut self) {
-        let mut free = 0;
+        let mut extra = self.buffers().saturating_sub(self.kept);
         self.earlier.retain_mut(|buffer| {
-            free += usize::from(is_free(buffer));
-            free <= FREE_BUFFERS || !is_free(buffer)
+            let goes = extra > 0 && is_free(buffer);
+            extra -= usize::from(goes);
+            !goes
         });
     }
 
     /// Number of buffers held, the published one included.
     pub fn buffers(&self) -> usize {
-        1 + self.earlier.len()
+        1 + self.earlier.len() + self.unused.len()
     }
 }
 

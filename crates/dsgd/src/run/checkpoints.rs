@@ -11,7 +11,24 @@ use crate::core::Progress;
 use crate::error::Error;
 use crate::optim::{Updater, Versions};
 use crate::params::Layout;
-use crate::server::SaveRequest;
+
+/// Writes a checkpoint: the names it is to have, what it holds, where the run stands.
+/// Returns the file's name, or in words why there is none.
+pub type Saver<'a> = Box<dyn FnMut(&SaveRequest<'_>) -> Result<String, String> + 'a>;
+
+/// What a [`Saver`] is to save.
+pub struct SaveRequest<'a> {
+    /// 1-based epoch for the name.
+    pub epoch: u32,
+    /// Perplexity for the name.
+    pub perplexity: f64,
+    /// Whether it is the best so far.
+    pub best: bool,
+    /// Parameters and optimizer.
+    pub versions: &'a Versions,
+    /// Where the core stands.
+    pub progress: &'a Progress,
+}
 
 /// What a checkpoint of a run records besides tensors.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,13 +59,11 @@ impl Keeper<'_> {
     /// # Errors
     /// When it could not be written; earlier ones are untouched then.
     pub fn save(&mut self, request: &SaveRequest<'_>) -> Result<String, CheckpointError> {
-        let stem = format!(
-            "{}_epoch{}_{:.2}",
-            self.prefix, request.epoch, request.perplexity
-        );
-        let best = match request.best {
-            true => Some(format!("{stem}.safetensors")),
-            false => self.best.clone(),
+        let stem = self.stem(request);
+        let best = if request.best {
+            Some(format!("{stem}.safetensors"))
+        } else {
+            self.best.clone()
         };
         let state = State {
             progress: request.progress.clone(),
@@ -62,10 +77,27 @@ impl Keeper<'_> {
             state: &state,
         };
         let path = checkpoint::save(self.folder, &stem, &snapshot)?;
+        checkpoint::remove_twins(self.folder, &path)?;
         self.best = best;
         let best = self.best.as_ref().map(|name| self.folder.join(name));
         checkpoint::prune(self.folder, self.prefix, self.keep, best.as_deref())?;
         Ok(path.display().to_string())
+    }
+
+    /// The name says how good it is. A checkpoint never takes the name of an earlier one, which
+    /// a crash would then leave neither of.
+    fn stem(&self, request: &SaveRequest<'_>) -> String {
+        let (prefix, epoch) = (self.prefix, request.epoch);
+        let perplexity = match request.perplexity {
+            // As long as the number has no more digits than anybody reads.
+            small if small < 1e7 => format!("{small:.2}"),
+            large => format!("{large:.2e}"),
+        };
+        let stem = format!("{prefix}_epoch{epoch}_{perplexity}");
+        if self.folder.join(format!("{stem}.safetensors")).exists() {
+            return format!("{stem}_step{}", request.versions.version());
+        }
+        stem
     }
 }
 

@@ -3,5 +3,5 @@
 mod checkpoints;
 mod folder;
 
-pub use checkpoints::{Keeper, Resumed, best, find, resume};
+pub use checkpoints::{Keeper, Resumed, SaveRequest, Saver, best, find, resume};
 pub use folder::{CONFIG, EVENTS, LOG, RunFolder};

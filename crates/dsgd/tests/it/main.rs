@@ -1,4 +1,15 @@
 //! Tests of the library as a whole.
+#![allow(clippy::unwrap_used)] // Helpers of tests, too.
 
+mod ancestor;
+mod arch;
+mod equivalence;
+mod failures;
+mod program;
 mod random;
 mod stories;
+
+#[path = "../support/runs.rs"]
+mod runs;
+#[path = "../support/task.rs"]
+mod task;

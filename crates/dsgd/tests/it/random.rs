@@ -312,9 +312,10 @@ impl World {
         self.offered.remove(&batch_of(work));
         self.given.insert(lease, (worker, work));
         let (_, _, slow) = self.trouble;
-        let secs = match self.random.random_bool(slow) {
-            true => self.random.random_range(15..100),
-            false => self.random.random_range(1..10),
+        let secs = if self.random.random_bool(slow) {
+            self.random.random_range(15..100)
+        } else {
+            self.random.random_range(1..10)
         };
         let until = self.now + Duration::from_secs(secs);
         self.busy.insert(worker, (lease, work, until));

@@ -142,6 +142,7 @@ impl Story {
                     }
                     "evaluated" => Message::Evaluated { lease, stats },
                     "failed" => Message::Failed { lease, reason },
+                    "panicked" => Message::Panicked { lease, reason },
                     "lost" => Message::Lost { reason },
                     "alive" => Message::Alive,
                     _ => return Err(format!("no command {name}").into()),

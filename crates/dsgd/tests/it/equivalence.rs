@@ -1,0 +1,226 @@
+//! Synchronous training is what it would be on one machine in one loop, to the bit; however many
+//! workers there are, in whatever order they finish, whatever happens to them on the way.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use dsgd::checkpoint::{load_state, load_weights};
+use dsgd::event::Event;
+use dsgd::worker::batch_seed;
+use dsgd::{Batch, Gradient, Layout, Params, Part, Task};
+
+use crate::program::{Program, finished};
+use crate::runs::{assert_each_batch_once, checkpoint_bytes, newest, records, steps, train};
+use crate::task::{Options, Words};
+
+const SEED: u64 = 11;
+const BATCHES: usize = 20;
+
+fn options() -> Options {
+    Options {
+        examples: 195,
+        batch_size: 10,
+        dropout: 0.2,
+        ballast: 0,
+        scale: 1.0,
+        trouble: String::new(),
+        data: String::new(),
+    }
+}
+
+fn weights(folder: &Path, layout: &Arc<Layout>) -> Params {
+    load_weights(&newest(folder), layout).unwrap().params
+}
+
+fn bits(params: &Params) -> Vec<u32> {
+    params.flat().iter().map(|value| value.to_bits()).collect()
+}
+
+/// One worker does what this loop does, which knows nothing of dsgd but the order of the batches.
+fn one_worker_is_a_plain_loop(optimizer: &str, rule: impl Fn(&mut f32, &mut f32, f32)) {
+    let folder = tempfile::tempdir().unwrap();
+    let args = format!(
+        "-n 1 --mode sync --epochs 3 --seed {SEED} --optimizer {optimizer} --learning-rate 0.1 \
+         --lr-schedule constant --max-grad-norm 0"
+    );
+    train(folder.path(), &args).unwrap();
+
+    let task = Words::new(options());
+    let layout = Arc::new(task.layout());
+    let mut params = Params::zeros(layout.clone());
+    task.init(SEED, &mut params).unwrap();
+    let start = bits(&params);
+    let mut history = vec![0.0; layout.len()];
+    let mut gradient = Gradient::new(layout.clone());
+    let steps = steps(&records(folder.path()));
+    assert_eq!(steps.len(), 3 * BATCHES);
+    for step in steps {
+        let [index] = step.applied[..] else {
+            panic!("a step of one worker is one batch");
+        };
+        let epoch = step.epoch;
+        let seed = batch_seed(SEED, epoch, index);
+        gradient.clear();
+        let batch = Batch { index, epoch, seed };
+        task.gradient(batch, &params, &mut (), &mut gradient)
+            .unwrap();
+        let slopes = flat(&gradient);
+        let values = params.flat_mut().iter_mut().zip(&mut history);
+        for ((p, h), g) in values.zip(slopes) {
+            rule(p, h, g);
+        }
+    }
+    let trained = bits(&weights(folder.path(), &layout));
+    assert_ne!(trained, start);
+    assert_eq!(trained, bits(&params));
+}
+
+/// A gradient with all its zeros.
+fn flat(gradient: &Gradient) -> Vec<f32> {
+    let layout = gradient.layout();
+    let mut flat = vec![0.0; layout.len()];
+    for (tensor, part) in layout.tensors().iter().zip(gradient.parts()) {
+        let values = &mut flat[tensor.range.clone()];
+        match part {
+            Part::Dense(dense) => values.copy_from_slice(dense),
+            Part::Rows(rows) => {
+                for (row, slopes) in rows.iter() {
+                    values[row * tensor.width()..][..tensor.width()].copy_from_slice(slopes);
+                }
+            }
+        }
+    }
+    flat
+}
+
+#[test]
+fn one_worker_with_sgd_is_a_plain_loop() {
+    one_worker_is_a_plain_loop("sgd", |p, _, g| *p -= 0.1 * g);
+}
+
+#[test]
+fn one_worker_with_adagrad_is_a_plain_loop() {
+    one_worker_is_a_plain_loop("adagrad", |p, h, g| {
+        *h += g * g;
+        *p -= 0.1 * g / (1e-9 + *h).sqrt();
+    });
+}
+
+/// A step of four workers is a step on one batch of four times the size, also where the last
+/// of the four batches is smaller: 35 examples are 10, 10, 10 and 5.
+#[test]
+fn many_workers_are_one_with_a_larger_batch() {
+    let layout = Arc::new(Words::new(options()).layout());
+    let trained = |workers: usize, batch_size: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let args = format!(
+            "-n {workers} --batch-size {batch_size} --examples 35 --dropout 0 --mode sync \
+             --epochs 20 --optimizer adagrad --learning-rate 0.1 --max-grad-norm 0.5"
+        );
+        train(folder.path(), &args).unwrap();
+        let steps = steps(&records(folder.path()));
+        assert_eq!(steps.len(), 20);
+        let norms: Vec<_> = steps.iter().map(|step| step.grad_norm).collect();
+        assert!(norms[0] > 0.5, "nothing is clipped: {norms:?}");
+        weights(folder.path(), &layout)
+    };
+    let (many, one) = (trained(4, 10), trained(1, 40));
+    // Twenty steps, each with a rounding of 6e-8 or so that AdaGrad's root may magnify.
+    for (a, b) in many.flat().iter().zip(one.flat()) {
+        assert!((a - b).abs() < 1e-4, "{a} is not {b}");
+    }
+}
+
+/// Whatever workers do, files of the same number of workers are the same to the last byte.
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    for workers in 1..=4 {
+        let trained = |trouble: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let args = format!("-n {workers} --mode sync --epochs 3 --trouble {trouble}");
+            train(folder.path(), &args).unwrap();
+            assert_each_batch_once(folder.path(), 3, BATCHES);
+            let panics = records(folder.path());
+            let panics = panics.iter().filter(|record| {
+                matches!(&record.event, Event::WorkerLost { reason, .. }
+                         if reason == "panicked: trouble with gradient 25")
+            });
+            assert_eq!(panics.count(), usize::from(trouble == "panic:25"));
+            checkpoint_bytes(folder.path())
+        };
+        let first = trained("jitter:0");
+        assert_eq!(first.len(), 6, "three checkpoints, two files each");
+        for again in ["jitter:0", "jitter:0", "panic:25"] {
+            assert!(trained(again) == first, "{workers} workers, {again}");
+        }
+    }
+}
+
+/// Stopped again and again, a run comes to what it would have come to at once: weights,
+/// optimizer, schedule and accounts.
+#[test]
+fn a_run_that_is_interrupted_and_resumed_is_the_same() {
+    for optimizer in ["sgd", "adam"] {
+        let args = format!(
+            "train -n 2 --mode sync --epochs 3 --optimizer {optimizer} --learning-rate 0.05 \
+             --start-decay-at 1 --quiet --run-dir"
+        );
+        let (whole, cut) = (Program::new(), Program::new());
+        finished(&whole.start(&format!("{args} run"), ""));
+        let mut output = cut.start(&format!("{args} run"), "interrupt:7");
+        let mut lives = 1;
+        while String::from_utf8_lossy(&output.stdout).contains("Go on with") {
+            output = cut.start("train --quiet --resume run", "interrupt:7");
+            lives += 1;
+            assert!(lives < 40, "it never ends");
+        }
+        finished(&output);
+        assert!(lives > 5, "{lives} lives");
+        assert_each_batch_once(&cut.path("run"), 3, BATCHES);
+        let last = |program: &Program| {
+            let last = newest(&program.path("run"));
+            assert!(last.display().to_string().contains("_epoch3_"));
+            let state: serde_json::Value = load_state(&last).unwrap();
+            let tensors = last.with_extension("state.safetensors");
+            let tensors = without_header(&fs::read(tensors).unwrap());
+            (fs::read(last).unwrap(), tensors, state["progress"].clone())
+        };
+        let (whole, cut) = (last(&whole), last(&cut));
+        assert!(whole.0 == cut.0, "{optimizer}: the weights");
+        assert!(whole.1 == cut.1, "{optimizer}: the optimizer");
+        assert_eq!(whole.2, cut.2, "{optimizer}: the accounts");
+    }
+}
+
+/// The tensors of a file. Its header names the best checkpoint, whose name may differ.
+fn without_header(file: &[u8]) -> Vec<u8> {
+    let header = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    file[8 + header..].to_vec()
+}
+
+/// With another number of workers the steps are others, but the accounts are right.
+#[test]
+fn another_number_of_workers_may_go_on() {
+    for mode in ["sync", "async"] {
+        let program = Program::new();
+        let args = format!("train -n 3 --mode {mode} --epochs 2 --quiet --run-dir run");
+        let output = program.start(&args, "interrupt:11");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("Go on with"));
+        finished(&program.start("train --quiet --resume run -n 2", ""));
+        assert_each_batch_once(&program.path("run"), 2, BATCHES);
+    }
+}
+
+#[test]
+fn asynchronous_workers_count_each_batch_once() {
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), "-n 4 --epochs 4 --trouble jitter:0").unwrap();
+    assert_each_batch_once(folder.path(), 4, BATCHES);
+    let steps = steps(&records(folder.path()));
+    let workers: BTreeSet<_> = steps.iter().flat_map(|s| &s.workers).collect();
+    assert_eq!(workers.len(), 4, "each of them has done something");
+    let examples: u64 = steps.iter().map(|step| step.stats.examples).sum();
+    assert_eq!(examples, 4 * 195, "every example of every epoch");
+}

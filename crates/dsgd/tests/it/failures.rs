@@ -1,0 +1,514 @@
+//! What can go wrong with a run, in programs as their users start them: each ends with words that
+//! say what happened and what to do, and with a status that says whether it went well.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+use dsgd::event::{Event, Record};
+
+use crate::program::{Program, end, failed, finished, until, wait, words};
+use crate::runs::{assert_each_batch_once, checkpoint_bytes, newest, records, steps};
+
+const BATCHES: usize = 20;
+
+// Folders
+
+#[test]
+fn a_folder_that_cannot_be_written_is_found_at_once() {
+    let program = Program::new();
+    fs::write(program.path("file"), "").unwrap();
+    for folder in ["file/run", "/proc/run", "/dev/null"] {
+        let error = program.fails(&format!("train --run-dir {folder}"), "");
+        assert!(error.contains(folder), "{error}");
+        assert!(
+            error.contains("pass a --run-dir that you may write in"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_run_is_not_written_over() {
+    let program = Program::new();
+    program.says("train --epochs 1 --run-dir run");
+    let before = checkpoint_bytes(&program.path("run"));
+    let error = program.fails("train --epochs 1 --run-dir run", "");
+    assert!(
+        error.contains("run holds a run already: go on with it by --resume run"),
+        "{error}"
+    );
+    assert!(before == checkpoint_bytes(&program.path("run")));
+    // Without --run-dir there is always room for one more.
+    for number in 1..3 {
+        program.says("train --epochs 1");
+        newest(&program.path(format!("runs/words-{number}")));
+    }
+}
+
+/// While the second epoch is computed, something else takes all the space there is.
+#[test]
+fn a_full_disk_leaves_the_checkpoint_before_and_says_what_to_do() {
+    let program = Program::new();
+    let disk = program.path("disk");
+    fs::create_dir(&disk).unwrap();
+    let Some(_mounted) = Mounted::new(&disk) else {
+        let name = "a_full_disk_leaves_the_checkpoint_before_and_says_what_to_do";
+        // Around the test harness, which would keep it to itself.
+        writeln!(io::stderr(), "SKIPPED {name}: no tmpfs can be mounted here").unwrap();
+        return;
+    };
+    let filler = disk.join("filler");
+    let trouble = format!("fill:{}:{}", BATCHES + 5, filler.display());
+    let output = program.start("train -n 1 --epochs 3 --run-dir disk/run", &trouble);
+    let error = failed(&output);
+    let first = "words_epoch1_";
+    for word in [
+        "the last checkpoint could not be written",
+        "No space left on device",
+        "free space, or pass --run-dir on another disk",
+        first,
+        "is intact",
+    ] {
+        assert!(error.contains(word), "{word:?} is not in {error}");
+    }
+    let run = disk.join("run");
+    assert!(newest(&run).display().to_string().contains(first));
+    fs::remove_file(filler).unwrap();
+    program.says("train --resume disk/run");
+    let lines = fs::read_to_string(run.join("events.jsonl")).unwrap();
+    let broken = lines
+        .lines()
+        .filter(|line| serde_json::from_str::<Record>(line).is_err());
+    assert!(
+        broken.count() <= 1,
+        "only the line that the disk cut is broken:\n{lines}"
+    );
+    assert!(newest(&run).display().to_string().contains("words_epoch3_"));
+}
+
+/// A small file system in memory, until dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(at: &Path) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]);
+        let output = mount.arg(at).output().ok()?;
+        output.status.success().then(|| Self(at.to_path_buf()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Lazily: by now nothing but a failing test's own handles can be open.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+// Checkpoints
+
+#[test]
+fn weights_of_another_model_or_no_weights_are_refused() {
+    let program = Program::new();
+    program.says("train --epochs 1 --ballast 3 --run-dir other");
+    let other = newest(&program.path("other"));
+    let train_from = format!("train --run-dir run --train-from {}", other.display());
+    let error = program.fails(&train_from, "");
+    assert!(error.contains("is of another model"), "{error}");
+    assert!(error.contains("ballast"), "{error}");
+
+    fs::write(program.path("garbage.safetensors"), [7; 1000]).unwrap();
+    let error = program.fails("train --run-dir run --train-from garbage.safetensors", "");
+    assert!(error.contains("is not a whole safetensors file"), "{error}");
+    let error = program.fails("train --run-dir run --train-from none.safetensors", "");
+    assert!(
+        error.contains("there is no checkpoint none.safetensors"),
+        "{error}"
+    );
+    assert!(!program.path("run").exists(), "nothing was begun");
+}
+
+#[test]
+fn weights_of_the_same_model_are_a_start() {
+    let program = Program::new();
+    program.says("train --epochs 3 --mode sync --run-dir first");
+    let file = newest(&program.path("first"));
+    program.says(&format!(
+        "train --epochs 1 --run-dir second --train-from {}",
+        file.display()
+    ));
+    let losses = |run: &str| {
+        let steps = steps(&records(&program.path(run)));
+        steps
+            .iter()
+            .map(|s| s.stats.mean_loss())
+            .collect::<Vec<_>>()
+    };
+    let (first, second) = (losses("first"), losses("second"));
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    assert!(mean(&second) < mean(&first[..5]), "{first:?} {second:?}");
+}
+
+#[test]
+fn resuming_what_is_no_run_says_so() {
+    let program = Program::new();
+    let error = program.fails("train --resume nowhere", "");
+    assert!(
+        error.contains("nowhere is not a run: it has no config.toml"),
+        "{error}"
+    );
+    // A run that ended before its first step.
+    let error = program.fails("train -n 1 --run-dir run", "panic:0");
+    assert!(error.contains("no worker is left"), "{error}");
+    assert!(
+        error.contains("there is no checkpoint. Start again with: "),
+        "{error}"
+    );
+    assert!(error.contains("--config run/config.toml"), "{error}");
+    let error = program.fails("train --resume run", "");
+    assert!(error.contains("run has no checkpoint"), "{error}");
+    assert!(error.contains("--config run/config.toml"), "{error}");
+    program.says("train --config run/config.toml --epochs 1");
+    let error = program.fails("train --resume runs/words-1", "");
+    assert!(
+        error.contains("is finished: all 1 epochs are done; pass --epochs"),
+        "{error}"
+    );
+    program.says("train --resume runs/words-1 --epochs 2");
+    assert_each_batch_once(&program.path("runs/words-1"), 2, BATCHES);
+}
+
+#[test]
+fn damaged_checkpoints_are_passed_over_with_a_warning() {
+    let program = Program::new();
+    program.says("train --epochs 3 --run-dir run");
+    let run = program.path("run");
+    // The newest is cut short; one bit of the one before is another.
+    let newest_two = dsgd::checkpoint::list(&run).unwrap().found;
+    let [third, second] = [0, 1].map(|at| newest_two[at].path.clone());
+    let bytes = fs::read(&third).unwrap();
+    fs::write(&third, &bytes[..bytes.len() / 2]).unwrap();
+    let mut bytes = fs::read(&second).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&second, bytes).unwrap();
+
+    let output = program.start("train --resume run", "");
+    let (out, err) = (finished(&output), words(&output).1);
+    let warning = |file: &Path, why: &str| {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let said = err
+            .lines()
+            .any(|line| line.starts_with("Warning: ") && line.contains(name) && line.contains(why));
+        assert!(said, "{name} {why}\n{err}");
+    };
+    warning(&third, "is not a whole safetensors file");
+    warning(&second, "is damaged: its checksum does not fit");
+    assert!(out.contains("Going on at step 20"), "{out}");
+    assert_each_batch_once(&run, 3, BATCHES);
+}
+
+#[test]
+fn a_run_with_nothing_but_damaged_checkpoints_is_refused() {
+    let program = Program::new();
+    program.says("train --epochs 1 --run-dir run");
+    fs::write(newest(&program.path("run")), "short").unwrap();
+    let error = program.fails("train --resume run --epochs 2", "");
+    assert!(
+        error.contains("no checkpoint in run can be read"),
+        "{error}"
+    );
+}
+
+// Options
+
+#[test]
+fn a_wrong_option_is_named_with_the_one_that_was_meant() {
+    let program = Program::new();
+    let error = program.fails("train --learning-rat 0.1", "");
+    assert!(
+        error.contains("'--learning-rat'") && error.contains("'--learning-rate'"),
+        "{error}"
+    );
+    let error = program.fails("train --workers 0", "");
+    assert!(
+        error.contains("--workers") && error.contains("0 is not in 1..=4096"),
+        "{error}"
+    );
+    let error = program.fails("train --task wrods", "");
+    assert!(
+        error.contains("no task \"wrods\"; this program has: words"),
+        "{error}"
+    );
+    for number in ["inf", "nan"] {
+        let error = program.fails(&format!("train --lr {number}"), "");
+        assert!(
+            error.contains("--learning-rate: must be a finite number"),
+            "{error}"
+        );
+    }
+    let error = program.fails("train --lease-timeout 1e300", "");
+    assert!(error.contains("--lease-timeout 1"), "{error}");
+}
+
+#[test]
+fn a_configuration_file_is_checked_as_options_are() {
+    let program = Program::new();
+    let config = |text: &str| {
+        fs::write(program.path("config.toml"), text).unwrap();
+        program.fails("train --config config.toml", "")
+    };
+    let error = config("task = \"words\"\n[run]\nlearning_rat = 0.1\n");
+    assert!(
+        error.contains("config.toml: unknown option \"learning_rat\""),
+        "{error}"
+    );
+    let error = config("task = \"words\"\n[run]\nlearning_rate = \"fast\"\n");
+    assert!(
+        error.contains("config.toml") && error.contains("fast"),
+        "{error}"
+    );
+    let error = config("task = \"words\"\nwords = 3\n");
+    assert!(error.contains("unknown key \"words\""), "{error}");
+    let error = config("task = \"words\"\n[run\n");
+    assert!(
+        error.contains("config.toml") && error.contains("line 2"),
+        "{error}"
+    );
+    let error = config("task = \"letters\"\n");
+    assert!(error.contains("no task \"letters\""), "{error}");
+    // What an option's parser refuses is refused in a file too.
+    for key in [
+        "workers",
+        "threads",
+        "epochs",
+        "start_epoch",
+        "keep",
+        "print_every",
+    ] {
+        let error = config(&format!("task = \"words\"\n[run]\n{key} = 0\n"));
+        let option = key.replace('_', "-");
+        assert!(
+            error.contains(&format!("--{option} 0: must be 1 or above")),
+            "{error}"
+        );
+    }
+    for line in [
+        "lease_timeout = -1.0",
+        "save_minutes = 1e300",
+        "wait = nan",
+        "lr_decay = inf",
+    ] {
+        let error = config(&format!("task = \"words\"\n[run]\n{line}\n"));
+        assert!(error.contains("must be"), "{error}");
+    }
+}
+
+// The task's own code
+
+#[test]
+fn data_that_cannot_be_loaded_are_named_with_file_and_line() {
+    let program = Program::new();
+    fs::write(program.path("data.txt"), "1\n2.5\nNaN\n").unwrap();
+    let error = program.fails("train --run-dir run --data data.txt", "");
+    assert!(
+        error.contains("task words: data.txt, line 3: \"NaN\" is no number"),
+        "{error}"
+    );
+    assert!(!program.path("run").exists(), "nothing was begun");
+}
+
+#[test]
+fn a_panic_costs_a_worker_and_not_the_run() {
+    let program = Program::new();
+    let output = program.start("train -n 2 --epochs 2 --run-dir run", "panic:7");
+    let out = finished(&output);
+    assert!(
+        out.contains("is lost: panicked: trouble with gradient 7"),
+        "{out}"
+    );
+    assert_each_batch_once(&program.path("run"), 2, BATCHES);
+    // Nothing was given to the worker that was about to be gone: one batch was freed, once.
+    let records = records(&program.path("run"));
+    let freed = records
+        .iter()
+        .filter(|r| matches!(r.event, Event::BatchFreed { .. }));
+    assert_eq!(freed.count(), 1);
+    let joined = records
+        .iter()
+        .filter(|r| matches!(r.event, Event::WorkerJoined { .. }));
+    assert_eq!(joined.count(), 3);
+}
+
+#[test]
+fn when_every_worker_panics_the_run_ends_with_words() {
+    let program = Program::new();
+    program.says("train --epochs 1 --run-dir run");
+    let output = program.start("train -n 2 --resume run --epochs 2", "panic:0");
+    let (out, error) = (words(&output).0, failed(&output));
+    assert!(out.contains("has panicked 4 times"), "{out}");
+    assert!(
+        error.contains("no worker is left") || error.contains("no batch of epoch 2"),
+        "{error}"
+    );
+    assert!(error.contains("train --resume run"), "{error}");
+    program.says("train --resume run");
+    assert_each_batch_once(&program.path("run"), 2, BATCHES);
+}
+
+/// An error whose text begins as that of a panic is an error all the same.
+#[test]
+fn a_task_that_cannot_compute_anything_ends_the_run() {
+    let program = Program::new();
+    // Fewer batches than it takes to call it diverged.
+    let error = program.fails("train -n 2 --examples 30 --run-dir run", "error");
+    assert!(
+        error.contains("no batch of epoch 1 could be computed"),
+        "{error}"
+    );
+    assert!(error.contains("panicked in words only"), "{error}");
+    let error = program.fails("train -n 2 --examples 30 --run-dir run2", "nan");
+    assert!(error.contains("its gradient is not finite"), "{error}");
+}
+
+#[test]
+fn gradients_that_are_never_finite_have_diverged() {
+    let program = Program::new();
+    let error = program.fails("train -n 2 --run-dir run", "nan");
+    assert!(
+        error.contains("training has diverged; try a lower --learning-rate"),
+        "{error}"
+    );
+}
+
+// Signals
+
+/// Waits until a run has made so many steps.
+fn wait_for_steps(run: &Path, number: usize) {
+    let steps = || {
+        let text = fs::read_to_string(run.join("events.jsonl")).ok()?;
+        (text.matches("\"event\":\"step\"").count() >= number).then_some(())
+    };
+    until(steps).expect("no steps are made");
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    let status = Command::new("kill").args(["-s", name, &pid]).status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn ctrl_c_saves_and_says_how_to_go_on() {
+    let program = Program::new();
+    let child = program.command("train -n 2 --epochs 2 --run-dir run", "slow:20");
+    let child = { child }.spawn().unwrap();
+    wait_for_steps(&program.path("run"), 5);
+    signal(&child, "INT");
+    let output = end(child);
+    let (out, err) = words(&output);
+    assert!(err.contains("Saving a checkpoint"), "{err}");
+    assert!(out.contains("Run interrupted after "), "{out}");
+    let (_, resume) = out
+        .split_once("Go on with: ")
+        .unwrap_or_else(|| panic!("{out}"));
+    assert!(steps(&records(&program.path("run"))).len() < 2 * BATCHES);
+    // The command as it is printed.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", resume]).current_dir(program.path(""));
+    finished(&shell.output().unwrap());
+    assert_each_batch_once(&program.path("run"), 2, BATCHES);
+}
+
+/// The server does not wait for its workers: one Ctrl-C is enough.
+#[test]
+fn ctrl_c_ends_a_run_whose_batch_takes_for_ever() {
+    let program = Program::new();
+    let child = program.command("train -n 1 --epochs 2 --run-dir run", "hang:6");
+    let child = { child }.spawn().unwrap();
+    wait_for_steps(&program.path("run"), 5);
+    signal(&child, "INT");
+    let out = finished(&end(child));
+    assert!(out.contains("Run interrupted after 5 steps"), "{out}");
+    program.says("train --resume run");
+    assert_each_batch_once(&program.path("run"), 2, BATCHES);
+}
+
+/// Killed, it goes on from the last checkpoint.
+#[test]
+fn a_run_that_was_killed_goes_on_from_its_last_checkpoint() {
+    let program = Program::new();
+    let args = "train -n 2 --epochs 2 --save-minutes 0.002 --run-dir run";
+    let child = program.command(args, "slow:20");
+    let mut child = { child }.spawn().unwrap();
+    let run = program.path("run");
+    until(|| {
+        let text = fs::read_to_string(run.join("events.jsonl")).ok()?;
+        (text.matches("\"event\":\"saved\"").count() >= 2).then_some(())
+    })
+    .expect("nothing is saved");
+    signal(&child, "KILL");
+    assert!(!wait(&mut child).success());
+    let out = program.says("train --resume run");
+    assert!(out.contains("Going on at step"), "{out}");
+    assert_each_batch_once(&run, 2, BATCHES);
+}
+
+// Output
+
+#[test]
+fn quiet_says_the_end_and_verbose_says_more() {
+    let program = Program::new();
+    let lines = |args: &str| {
+        let out = program.says(&format!("train -n 2 --epochs 1 {args}"));
+        out.lines().count()
+    };
+    let (quiet, normal, verbose) = (lines("--quiet"), lines(""), lines("-v"));
+    assert_eq!(quiet, 1);
+    assert!(normal > quiet, "{normal}");
+    assert_eq!(verbose, normal + 2, "a line for each worker");
+    let error = program.fails("train -q -v", "");
+    assert!(error.contains("cannot be used with"), "{error}");
+}
+
+#[test]
+fn a_reader_that_goes_away_does_not_end_the_run() {
+    let program = Program::new();
+    let args = "train -n 1 --epochs 2 --print-every 1 --run-dir run";
+    let mut child = program.command(args, "slow:2").spawn().unwrap();
+    let mut first = String::new();
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    reader.read_line(&mut first).unwrap();
+    assert_eq!(first, "Task words: \n");
+    drop(reader);
+    let output = end(child);
+    finished(&output);
+    assert!(!words(&output).1.contains("panicked"));
+    assert_each_batch_once(&program.path("run"), 2, BATCHES);
+    // Nor where errors are read by the same reader.
+    let shell = format!(
+        "{} train -n 1 --run-dir run2 2>&1 --trouble nan --examples 20 | head -1",
+        program.command("", "").get_program().display()
+    );
+    let status = Command::new("sh")
+        .args(["-c", &shell])
+        .current_dir(program.path(""))
+        .output();
+    assert!(status.unwrap().status.success());
+    File::open(program.path("run2/log.txt")).unwrap();
+}
+
+/// The loss of a regression may be large, and its perplexity far larger than a name may be long.
+#[test]
+fn a_large_loss_gives_a_short_name() {
+    let program = Program::new();
+    program.says(
+        "train -n 1 --epochs 1 --optimizer sgd --learning-rate 1e-9 --run-dir run --scale 20",
+    );
+    let name = newest(&program.path("run"));
+    let name = name.file_stem().unwrap().to_str().unwrap();
+    let perplexity: f64 = name.strip_prefix("words_epoch1_").unwrap().parse().unwrap();
+    assert!(perplexity > 1e100, "{name}");
+    assert!(name.len() < 30, "{name}");
+}

@@ -1,0 +1,267 @@
+//! A small model with everything that a model may have: a table of rows, dense tensors, dropout,
+//! validation. And trouble on demand.
+
+use std::fs::{File, read_to_string};
+use std::hash::{BuildHasher, RandomState};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, id};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use dsgd::{Batch, Gradient, Layout, Params, Stats, Task, TaskResult, TensorId};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+pub(crate) const WORDS: usize = 30;
+pub(crate) const WIDTH: usize = 4;
+pub(crate) const TABLE: TensorId = TensorId(0);
+pub(crate) const MIX: TensorId = TensorId(1);
+pub(crate) const BIAS: TensorId = TensorId(2);
+
+const VALIDATION_BATCHES: usize = 3;
+
+/// Pairs of words and a number for each pair, to be learned by a linear layer over embeddings.
+pub(crate) struct Words {
+    options: Options,
+    trouble: Trouble,
+    /// Gradients that this process has begun to compute.
+    begun: AtomicU64,
+}
+
+#[derive(clap::Args, serde::Serialize, serde::Deserialize, Clone, Debug)]
+pub(crate) struct Options {
+    /// Training examples
+    #[arg(long, default_value_t = 195)]
+    pub(crate) examples: usize,
+    /// Examples of a batch; the last one may be smaller
+    #[arg(long, default_value_t = 10)]
+    pub(crate) batch_size: usize,
+    /// Share of the inputs that is dropped
+    #[arg(long, default_value_t = 0.2)]
+    pub(crate) dropout: f32,
+    /// Width of one more tensor, which nothing depends on
+    #[arg(long, default_value_t = 0)]
+    pub(crate) ballast: usize,
+    /// Size of the numbers to be learned
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) scale: f32,
+    /// What goes wrong; the variable TROUBLE says so for one process
+    #[arg(long, default_value = "")]
+    pub(crate) trouble: String,
+    /// A file of numbers, one a line
+    #[arg(long, default_value = "")]
+    pub(crate) data: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Trouble {
+    None,
+    /// Each batch takes a random time, so that workers finish in a random order.
+    Jitter,
+    /// The gradient of that number panics.
+    Panic(u64),
+    PanicAlways,
+    ErrorAlways,
+    NanAlways,
+    /// The gradient of that number takes for ever.
+    Hang(u64),
+    /// Each gradient takes so many milliseconds.
+    Slow(u64),
+    /// Ctrl-C while the gradient of that number is computed.
+    Interrupt(u64),
+    /// A file takes all the space that is left while the gradient of that number is computed.
+    Fill(u64, PathBuf),
+}
+
+impl Trouble {
+    fn parse(text: &str) -> TaskResult<Self> {
+        let mut words = text.splitn(3, ':');
+        let kind = words.next().unwrap_or_default();
+        let number = words.next().unwrap_or("0").parse()?;
+        Ok(match kind {
+            "" => Self::None,
+            "jitter" => Self::Jitter,
+            "panic" if number == 0 => Self::PanicAlways,
+            "panic" => Self::Panic(number),
+            "error" => Self::ErrorAlways,
+            "nan" => Self::NanAlways,
+            "hang" => Self::Hang(number),
+            "slow" => Self::Slow(number),
+            "interrupt" => Self::Interrupt(number),
+            "fill" => Self::Fill(number, words.next().unwrap_or_default().into()),
+            other => return Err(format!("no trouble of the kind {other:?}").into()),
+        })
+    }
+}
+
+impl Words {
+    /// The model without the trouble, for loops of a test's own.
+    pub(crate) fn new(options: Options) -> Self {
+        Self {
+            options,
+            trouble: Trouble::None,
+            begun: AtomicU64::new(0),
+        }
+    }
+
+    fn make_trouble(&self) -> TaskResult<()> {
+        let number = self.begun.fetch_add(1, SeqCst) + 1;
+        match &self.trouble {
+            Trouble::Jitter => {
+                let micros = RandomState::new().hash_one(number) % 300;
+                thread::sleep(Duration::from_micros(micros));
+            }
+            Trouble::Panic(at) if *at == number => panic!("trouble with gradient {number}"),
+            Trouble::PanicAlways => panic!("trouble as ever"),
+            Trouble::ErrorAlways => return Err("panicked in words only".into()),
+            Trouble::Hang(at) if *at == number => loop {
+                thread::park();
+            },
+            Trouble::Slow(millis) => thread::sleep(Duration::from_millis(*millis)),
+            Trouble::Interrupt(at) if *at == number => {
+                let pid = id().to_string();
+                Command::new("kill").args(["-s", "INT", &pid]).status()?;
+            }
+            Trouble::Fill(at, path) if *at == number => {
+                let mut file = File::create(path)?;
+                while file.write_all(&[1; 1024]).is_ok() {}
+                while file.write_all(&[1]).is_ok() {}
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn example(&self, number: usize) -> (usize, usize, f32) {
+        let (a, b) = (number * 7 % WORDS, (number * 13 + number / WORDS) % WORDS);
+        (
+            a,
+            b,
+            self.options.scale * ((a as f32).sin() - (b as f32).cos()),
+        )
+    }
+
+    /// Error of one example; the inputs are those of the two words, each multiplied by its mask.
+    fn error(
+        &self,
+        params: &Params,
+        example: usize,
+        mask: &[f32; 2 * WIDTH],
+    ) -> (f32, [f32; 2 * WIDTH]) {
+        let (a, b, wanted) = self.example(example);
+        let table = params.get(TABLE);
+        let input = |k: usize| {
+            let word = if k < WIDTH { a } else { b };
+            table[word * WIDTH + k % WIDTH] * mask[k]
+        };
+        let inputs: [f32; 2 * WIDTH] = std::array::from_fn(input);
+        let mixed = inputs.iter().zip(params.get(MIX)).map(|(x, w)| x * w);
+        (mixed.sum::<f32>() + params.get(BIAS)[0] - wanted, inputs)
+    }
+}
+
+impl Task for Words {
+    const ABOUT: &'static str = "pairs of words";
+    type Options = Options;
+    type Scratch = ();
+
+    fn load(options: &Options, _seed: u64) -> TaskResult<Self> {
+        if !options.data.is_empty() {
+            let path = &options.data;
+            let text = read_to_string(&options.data).map_err(|e| format!("{path}: {e}"))?;
+            for (number, line) in text.lines().enumerate() {
+                let value: f32 = line.trim().parse().unwrap_or(f32::NAN);
+                if value.is_nan() {
+                    let number = number + 1;
+                    return Err(format!("{path}, line {number}: {line:?} is no number").into());
+                }
+            }
+        }
+        let trouble = std::env::var("TROUBLE").unwrap_or_else(|_| options.trouble.clone());
+        let trouble = Trouble::parse(&trouble)?;
+        let words = Self::new(options.clone());
+        Ok(Self { trouble, ..words })
+    }
+
+    fn layout(&self) -> Layout {
+        let mut layout = Layout::new();
+        layout.rows("table", WORDS, WIDTH);
+        layout.dense("mix", &[2 * WIDTH]);
+        layout.dense("bias", &[1]);
+        if self.options.ballast > 0 {
+            layout.dense("ballast", &[self.options.ballast]);
+        }
+        layout
+    }
+
+    fn init(&self, seed: u64, params: &mut Params) -> TaskResult<()> {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        params
+            .flat_mut()
+            .fill_with(|| random.random_range(-0.5..0.5));
+        Ok(())
+    }
+
+    fn batches(&self) -> usize {
+        self.options.examples.div_ceil(self.options.batch_size)
+    }
+
+    fn validation_batches(&self) -> usize {
+        VALIDATION_BATCHES
+    }
+
+    fn scratch(&self, _threads: usize) {}
+
+    fn gradient(
+        &self,
+        batch: Batch,
+        params: &Params,
+        (): &mut (),
+        gradient: &mut Gradient,
+    ) -> TaskResult<Stats> {
+        self.make_trouble()?;
+        let mut random = ChaCha8Rng::seed_from_u64(batch.seed);
+        let dropout = self.options.dropout;
+        let start = batch.index * self.options.batch_size;
+        let end = self.options.examples.min(start + self.options.batch_size);
+        let (count, mut loss) = ((end - start) as f32, 0.0);
+        for example in start..end {
+            let mask = std::array::from_fn(|_| {
+                if random.random::<f32>() < dropout {
+                    0.0
+                } else {
+                    1.0 / (1.0 - dropout)
+                }
+            });
+            let (error, inputs) = self.error(params, example, &mask);
+            loss += f64::from(error * error);
+            let slope = 2.0 * error / count;
+            let (a, b, _) = self.example(example);
+            for (k, input) in inputs.iter().enumerate() {
+                let word = if k < WIDTH { a } else { b };
+                gradient.dense(MIX)[k] += slope * input;
+                gradient.row(TABLE, word)[k % WIDTH] += slope * params.get(MIX)[k] * mask[k];
+            }
+            gradient.dense(BIAS)[0] += slope;
+        }
+        if self.trouble == Trouble::NanAlways {
+            gradient.dense(BIAS)[0] = f32::NAN;
+        }
+        Ok(Stats {
+            source_tokens: 2 * (end - start) as u64,
+            target_tokens: (end - start) as u64,
+            ..Stats::of_examples(loss, (end - start) as u64)
+        })
+    }
+
+    fn evaluate(&self, batch: usize, params: &Params, (): &mut ()) -> TaskResult<Stats> {
+        let losses = (0..10).map(|example| {
+            let example = self.options.examples + batch * 10 + example;
+            let (error, _) = self.error(params, example, &[1.0; 2 * WIDTH]);
+            f64::from(error * error)
+        });
+        Ok(Stats::of_examples(losses.sum(), 10))
+    }
+}
