@@ -9,6 +9,7 @@
 //!
 //! What this leaves out: attention, and beam search, which is built on [`Model::step`].
 
+pub mod bench;
 mod cell;
 mod decode;
 mod dropout;
