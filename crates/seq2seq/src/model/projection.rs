@@ -26,7 +26,7 @@ use super::cell::room;
 
 /// Columns of a chunk at most. More of them mean that weights and their gradient pass from
 /// memory less often, and longer sums; but the exponentials take 4 bytes a word and column.
-const CHUNK: usize = 320;
+const CHUNK: usize = 256;
 
 /// Words of a block, a multiple of the tallest tile.
 const WORDS: usize = 252;
