@@ -479,3 +479,49 @@ fn what_cannot_be_is_an_error() {
     assert!(matches!(loss(|b| b.rows = 0), Error::ZeroSize(_)));
     assert!(Workspace::new(compute(0, Simd::Auto)).is_err());
 }
+
+#[test]
+fn bfloat16_is_close_and_the_same_on_every_instruction_set() {
+    for (hidden_size, target_size) in [(37, 601), (32, 500)] {
+        let model = Model::new(ModelSpec {
+            target_size,
+            hidden_size,
+            ..spec(LayerType::Lstm, ModelType::Red)
+        })
+        .unwrap();
+        let mut params = params(&model, 0.3);
+        let bias = model.layout().find("output.bias").unwrap();
+        let batch = batch(model.spec(), 53);
+        for rising in [false, true] {
+            if rising {
+                // So that references have to be lowered on the way.
+                let bias = params.get_mut(bias);
+                bias.iter_mut()
+                    .enumerate()
+                    .for_each(|(word, b)| *b = word as f32 * 0.3);
+            }
+            let exact = gradient(&model, &params, &batch, Compute::default(), 0);
+            let pairs = |threads, simd| {
+                let how = Compute {
+                    threads,
+                    simd,
+                    precision: Precision::Bf16,
+                };
+                gradient(&model, &params, &batch, how, 0)
+            };
+            let want = pairs(1, Simd::Portable);
+            let error = (want.0.nll / exact.0.nll - 1.0).abs();
+            assert!(error < 1e-3 && error > 0.0, "{error}");
+            let error = distance(&exact.1, &want.1);
+            assert!(error < 1e-2, "{error}");
+            for simd in Simd::available() {
+                for threads in [1, 2] {
+                    let got = pairs(threads, simd);
+                    assert!((got.0.nll / want.0.nll - 1.0).abs() < 1e-6);
+                    let error = distance(&want.1, &got.1);
+                    assert!(error < 1e-3, "{simd:?} {threads}: {error}");
+                }
+            }
+        }
+    }
+}

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) mod dispatch;
 pub(crate) mod gates;
 pub(crate) mod math;
+pub(crate) mod pairs;
 pub(crate) mod product;
 pub(crate) mod softmax;
 pub(crate) mod tile;
