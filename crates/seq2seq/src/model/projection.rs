@@ -159,7 +159,7 @@ impl Projection {
             })
             .collect();
         each(jobs, |(part, weight, bias)| {
-            part.backward(chunk, weight, bias)
+            part.backward(chunk, weight, bias);
         });
     }
 

@@ -99,7 +99,7 @@ impl PairBuffers {
 
     /// Packs a block of exponentials, `place` being where its floats would lie.
     pub(super) fn keep(&mut self, chunk: Chunk<'_>, from: &[f32], place: usize, words: usize) {
-        let to = &mut self.exponentials[place / 2..(place + from.len()) / 2];
+        let to = &mut self.exponentials[place / 2..][..from.len() / 2];
         chunk.isa.run(Across {
             from,
             width: GROUP,
@@ -176,7 +176,7 @@ impl PairBuffers {
         d_bias: &mut [f32],
     ) {
         let words = d_bias.len();
-        let values = &self.exponentials[place / 2..(place + words * columns) / 2];
+        let values = &self.exponentials[place / 2..][..words * columns / 2];
         chunk.isa.run(WeightedPairSums {
             values,
             factors,
