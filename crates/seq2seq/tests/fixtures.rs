@@ -2,6 +2,7 @@
 //! folder that describes a case of training is treated alike. The folder is that of the
 //! variable `DSGD_FIXTURES`, or `../shared/fixtures` beside the workspace; its README states
 //! formulas and tolerances, which are the ones asked for here.
+#![allow(clippy::unwrap_used, clippy::float_cmp)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -112,7 +113,7 @@ impl Case {
         let names: Vec<String> = if self.shape("source").is_some() {
             vec!["source".into()]
         } else {
-            (0..)
+            (0..1000)
                 .map(|u| format!("source.{u}"))
                 .take_while(|name| self.shape(name).is_some())
                 .collect()

@@ -3,6 +3,9 @@
 
 use super::Simd;
 #[cfg(target_arch = "x86_64")]
+use super::pairs::NativePairs;
+use super::pairs::Pairs;
+#[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512};
 use super::vector::{Portable, Vector};
 
@@ -49,6 +52,23 @@ impl Isa {
         }
     }
 
+    /// Runs a product of pairs compiled for this instruction set.
+    pub(crate) fn run_pairs<K: Kernel>(self, kernel: K) -> K::Output {
+        // SAFETY: a value of this type exists only for a set that the processor has, and the
+        // one instruction beyond it is asked for here.
+        unsafe {
+            match self.0 {
+                Kind::Portable => kernel.run::<Pairs<Portable>>(),
+                #[cfg(target_arch = "x86_64")]
+                Kind::Avx2 => avx2_pairs(kernel),
+                #[cfg(target_arch = "x86_64")]
+                Kind::Avx512 if is_x86_feature_detected!("avx512bf16") => avx512_pairs(kernel),
+                #[cfg(target_arch = "x86_64")]
+                Kind::Avx512 => avx512_emulated_pairs(kernel),
+            }
+        }
+    }
+
     /// Runs a kernel compiled for this instruction set.
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         // SAFETY: a value of this type exists only for a set that the processor has.
@@ -76,6 +96,27 @@ unsafe fn avx2<K: Kernel>(kernel: K) -> K::Output {
 unsafe fn avx512<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: this function's own contract.
     unsafe { kernel.run::<Avx512>() }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2_pairs<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: this function's own contract.
+    unsafe { kernel.run::<Pairs<Avx2>>() }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn avx512_pairs<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: this function's own contract.
+    unsafe { kernel.run::<NativePairs>() }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn avx512_emulated_pairs<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: this function's own contract.
+    unsafe { kernel.run::<Pairs<Avx512>>() }
 }
 
 /// Runs each job, all but the first on threads of their own, and waits for all of them.

@@ -8,7 +8,7 @@ use std::f32::consts::LOG2_E;
 use super::vector::Vector;
 
 /// ln 2 in two parts, the first with zeros at its end so that `n·LN_2_HIGH` is exact.
-const LN_2_HIGH: f32 = 0.693_359_375;
+const LN_2_HIGH: f32 = 355.0 / 512.0;
 const LN_2_LOW: f32 = -2.121_944_4e-4;
 /// Adding and subtracting 1.5·2²³ rounds to the nearest integer.
 const ROUND: f32 = 12_582_912.0;

@@ -11,6 +11,9 @@
 //! What this leaves out: any matrix whose columns do not come in groups, and any notion of a
 //! model. Nothing here allocates.
 
+// A generic kernel takes the instruction set of the function into which it is inlined.
+#![allow(clippy::inline_always)]
+
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) mod dispatch;
 pub(crate) mod gates;
 pub(crate) mod math;
+pub(crate) mod pairs;
 pub(crate) mod product;
 pub(crate) mod softmax;
 pub(crate) mod tile;

@@ -4,6 +4,7 @@
 pub(crate) use super::tile::{Grouped, Left, Size};
 
 use super::dispatch::{Isa, Kernel};
+use super::pairs::Pair;
 use super::tile::{self, Task};
 use super::turn::groups;
 use super::vector::{GROUP, Vector};
@@ -20,11 +21,12 @@ pub(crate) enum Start<'a> {
 }
 
 /// `C[i, j] (+)= Σ_k A[i, k]·B[k, j]`; see [`super::tile`] for how the operands may lie.
-pub(crate) struct Product<'a> {
+/// The elements of A and B are floats, or pairs of bfloat16, which the depth then counts.
+pub(crate) struct Product<'a, E = f32> {
     pub(crate) size: Size,
-    pub(crate) a: &'a [f32],
+    pub(crate) a: &'a [E],
     pub(crate) left: Left,
-    pub(crate) b: &'a [f32],
+    pub(crate) b: &'a [E],
     pub(crate) right: Grouped,
     pub(crate) c: &'a mut [f32],
     pub(crate) out: Grouped,
@@ -83,13 +85,27 @@ impl Product<'_> {
     /// # Panics
     /// When an operand is shorter than the sizes say.
     pub(crate) fn run(self, isa: Isa) {
-        if self.size.rows == 0 || self.size.columns == 0 {
-            return;
+        if self.size.rows > 0 && self.size.columns > 0 {
+            self.check();
+            isa.run(self);
         }
-        self.check();
-        isa.run(self);
     }
+}
 
+impl Product<'_, Pair> {
+    /// Computes it.
+    ///
+    /// # Panics
+    /// When an operand is shorter than the sizes say.
+    pub(crate) fn run(self, isa: Isa) {
+        if self.size.rows > 0 && self.size.columns > 0 {
+            self.check();
+            isa.run_pairs(self);
+        }
+    }
+}
+
+impl<E> Product<'_, E> {
     fn check(&self) {
         let Size {
             rows,
@@ -119,16 +135,16 @@ impl Product<'_> {
     }
 }
 
-impl Kernel for Product<'_> {
+impl<E> Kernel for Product<'_, E> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let task = Task {
             size: self.size,
-            a: self.a.as_ptr(),
+            a: self.a.as_ptr().cast(),
             left: self.left,
-            b: self.b.as_ptr(),
+            b: self.b.as_ptr().cast(),
             right: self.right,
             c: self.c.as_mut_ptr(),
             out: self.out,
@@ -138,7 +154,7 @@ impl Kernel for Product<'_> {
                 Start::Add => tile::Start::Add,
             },
         };
-        // SAFETY: `check` has compared the furthest elements with the lengths, and the
+        // SAFETY: floats and pairs, the only elements with a way in, are 32 bits each; `check` has compared the furthest elements with the lengths, and the
         // borrows keep C apart from A and B.
         unsafe { tile::product::<V>(&task) }
     }

@@ -170,9 +170,8 @@ unsafe fn tile<V: Vector, const ROWS: usize, const GROUPS: usize>(
         let mut sums = [[[zero; 4]; GROUPS]; ROWS];
         let c = task.c.add(row * task.out.row + group * task.out.group);
         if let Start::Bias(bias) = task.start {
-            for i in 0..ROWS {
-                let start = V::splat(*bias.add(row + i));
-                sums[i] = [[start; 4]; GROUPS];
+            for (i, sums) in sums.iter_mut().enumerate() {
+                *sums = [[V::splat(*bias.add(row + i)); 4]; GROUPS];
             }
         }
         if V::LANES == GROUP {

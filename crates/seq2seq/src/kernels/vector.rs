@@ -35,6 +35,10 @@ pub(crate) trait Vector: Copy {
     unsafe fn min(self, other: Self) -> Self;
     /// `self · 2ⁿ` for an integer-valued `n` in -126 ..= 127.
     unsafe fn scale_by_power(self, n: Self) -> Self;
+    /// The lower 16 bits of each lane as a bfloat16.
+    unsafe fn low_halves(self) -> Self;
+    /// The upper 16 bits of each lane as a bfloat16.
+    unsafe fn high_halves(self) -> Self;
 }
 
 /// Four lanes in plain Rust: SSE2 on x86-64, NEON on aarch64.
@@ -112,6 +116,14 @@ impl Vector for Portable {
             x * f32::from_bits(bits.wrapping_add(127) << 23)
         })
     }
+    #[inline(always)]
+    unsafe fn low_halves(self) -> Self {
+        Self(self.0.map(|x| f32::from_bits(x.to_bits() << 16)))
+    }
+    #[inline(always)]
+    unsafe fn high_halves(self) -> Self {
+        Self(self.0.map(|x| f32::from_bits(x.to_bits() & 0xffff_0000)))
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -120,12 +132,13 @@ pub(crate) use x86::{Avx2, Avx512};
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_add_epi32, _mm256_add_ps, _mm256_castsi256_ps, _mm256_cvtps_epi32,
-        _mm256_div_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps,
-        _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps,
-        _mm256_sub_ps, _mm512_add_ps, _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_scalef_ps, _mm512_set1_ps,
-        _mm512_storeu_ps, _mm512_sub_ps,
+        __m256, __m512, _mm256_add_epi32, _mm256_add_ps, _mm256_and_ps, _mm256_castps_si256,
+        _mm256_castsi256_ps, _mm256_cvtps_epi32, _mm256_div_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+        _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps,
+        _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_ps, _mm512_and_si512,
+        _mm512_castps_si512, _mm512_castsi512_ps, _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_scalef_ps, _mm512_set1_epi32,
+        _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
     };
 
     use super::Vector;
@@ -192,6 +205,22 @@ mod x86 {
                 Self(_mm256_mul_ps(self.0, power))
             }
         }
+        #[inline(always)]
+        unsafe fn low_halves(self) -> Self {
+            // SAFETY: see the trait's contract.
+            unsafe {
+                let bits = _mm256_slli_epi32::<16>(_mm256_castps_si256(self.0));
+                Self(_mm256_castsi256_ps(bits))
+            }
+        }
+        #[inline(always)]
+        unsafe fn high_halves(self) -> Self {
+            // SAFETY: see the trait's contract.
+            unsafe {
+                let mask = _mm256_castsi256_ps(_mm256_set1_epi32(-0x1_0000));
+                Self(_mm256_and_ps(self.0, mask))
+            }
+        }
     }
 
     impl Vector for Avx512 {
@@ -228,5 +257,33 @@ mod x86 {
             min = _mm512_min_ps,
             scale_by_power = _mm512_scalef_ps
         );
+        #[inline(always)]
+        unsafe fn low_halves(self) -> Self {
+            // SAFETY: see the trait's contract.
+            unsafe {
+                let bits = _mm512_slli_epi32::<16>(_mm512_castps_si512(self.0));
+                Self(_mm512_castsi512_ps(bits))
+            }
+        }
+        #[inline(always)]
+        unsafe fn high_halves(self) -> Self {
+            // SAFETY: see the trait's contract.
+            unsafe {
+                let mask = _mm512_set1_epi32(-0x1_0000);
+                let bits = _mm512_and_si512(_mm512_castps_si512(self.0), mask);
+                Self(_mm512_castsi512_ps(bits))
+            }
+        }
+    }
+
+    impl Avx512 {
+        #[inline(always)]
+        pub(crate) fn register(self) -> __m512 {
+            self.0
+        }
+        #[inline(always)]
+        pub(crate) fn from_register(register: __m512) -> Self {
+            Self(register)
+        }
     }
 }

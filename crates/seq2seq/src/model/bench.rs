@@ -106,9 +106,9 @@ pub fn bench_step(
             }
         }
     }
-    times
-        .iter_mut()
-        .for_each(|times| times.sort_by(f64::total_cmp));
+    for times in &mut times {
+        times.sort_by(f64::total_cmp);
+    }
     let [gradient_s, update_s, step_s] = times.each_ref().map(|times| times[times.len() / 2]);
     let tokens = rows * (source_len * spec.utterances() + target_len);
     Ok(BenchReport {

@@ -207,8 +207,9 @@ impl Model {
             let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let sum: f64 = row.iter().map(|&z| f64::from((z - most).exp())).sum();
             let log_sum = f64::from(most) + sum.ln();
-            row.iter_mut()
-                .for_each(|z| *z = (f64::from(*z) - log_sum) as f32);
+            for z in row {
+                *z = (f64::from(*z) - log_sum) as f32;
+            }
         }
         out
     }

@@ -205,9 +205,17 @@ impl Model {
             })
             .collect();
         let out = gradient.as_deref_mut();
-        network
-            .projection
-            .run(isa, threads, params, kept, &mut tops, nll, out, projection);
+        network.projection.run(
+            isa,
+            compute.precision,
+            threads,
+            params,
+            kept,
+            &mut tops,
+            nll,
+            out,
+            projection,
+        );
         if let Some(gradient) = gradient {
             each(&mut *shards, |shard| shard.backward(network, job));
             network.add_weights(isa, threads, batch, shards, gradient);

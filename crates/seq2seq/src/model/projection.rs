@@ -2,7 +2,8 @@
 //! of a batch.
 //!
 //! The kept positions (those with a wanted word) are handled in chunks of [`CHUNK`] columns.
-//! For a chunk the vocabulary passes by in blocks of [`WORDS`], each thread having a part of
+//! For a chunk the vocabulary passes by in blocks of
+//! [`part::WORDS`], each thread having a part of
 //! it: a block's logits are computed, turned into exponentials in place and used at once for
 //! the gradient of the hidden state, all in the second-level cache. What the sum over the
 //! whole vocabulary later says about a column is one factor, applied to the small side of
@@ -10,26 +11,21 @@
 //!
 //! What remains of a chunk until its end are the exponentials, words by columns, for dW.
 
-use std::ops::Range;
+mod pairs;
+mod part;
 
 use dsgd::{Gradient, Params, TensorId};
 
 use crate::kernels::dispatch::each;
-use crate::kernels::product::{
-    Grouped, Product, Size, Start, over_columns, panels, rows, straight, transposed,
-};
-use crate::kernels::softmax::{Exponentials, Largest, ROOM, WeightedSums};
-use crate::kernels::turn::{add_row, groups, to_panels, to_turned};
-use crate::kernels::{GROUP, Isa};
+use crate::kernels::turn::{groups, to_panels, to_turned};
+use crate::kernels::{GROUP, Isa, Precision};
 
 use super::cell::room;
+use part::{Chunk, Part};
 
 /// Columns of a chunk at most. More of them mean that weights and their gradient pass from
 /// memory less often, and longer sums; but the exponentials take 4 bytes a word and column.
 const CHUNK: usize = 256;
-
-/// Words of a block, a multiple of the tallest tile.
-const WORDS: usize = 252;
 
 /// The output layer's tensors and sizes.
 #[derive(Clone, Debug)]
@@ -63,37 +59,6 @@ pub(crate) struct ProjectionSpace {
     parts: Vec<Part>,
 }
 
-/// One thread's share of the vocabulary, and what it computes of a chunk.
-#[derive(Debug, Default)]
-struct Part {
-    words: Range<usize>,
-    /// [block][panel][word][16]
-    exponentials: Vec<f32>,
-    /// One a column, in panels.
-    reference: Vec<[f32; GROUP]>,
-    sums: Vec<f64>,
-    gold_logits: Vec<f32>,
-    factors: Vec<f32>,
-    /// Panels [hidden], before the factors.
-    d_hidden: Vec<f32>,
-    /// The hidden states times the factors, turned.
-    scaled: Vec<f32>,
-}
-
-/// What all parts read of a chunk.
-#[derive(Clone, Copy)]
-struct Chunk<'a> {
-    isa: Isa,
-    weight: &'a [f32],
-    bias: &'a [f32],
-    hidden: usize,
-    kept: &'a [Kept],
-    turned: &'a [f32],
-    panels: &'a [f32],
-    /// Whether gradients are wanted, and then 1 / rows of the batch.
-    share: Option<f32>,
-}
-
 /// Where the hidden states come from and their gradient goes: the decoder's, turned.
 pub(crate) struct Top<'a> {
     pub(crate) hidden: &'a [f32],
@@ -114,6 +79,7 @@ impl Projection {
     pub(crate) fn run(
         &self,
         isa: Isa,
+        precision: Precision,
         threads: usize,
         params: &Params,
         kept: &[Kept],
@@ -130,6 +96,7 @@ impl Projection {
             self.gather(kept, tops, space);
             let chunk = Chunk {
                 isa,
+                precision,
                 weight: params.get(self.weight),
                 bias: params.get(self.bias),
                 hidden: self.hidden,
@@ -192,7 +159,7 @@ impl Projection {
             })
             .collect();
         each(jobs, |(part, weight, bias)| {
-            part.backward(chunk, weight, bias)
+            part.backward(chunk, weight, bias);
         });
     }
 
@@ -276,205 +243,4 @@ fn join(parts: &mut [Part], kept: &[Kept], share: Option<f32>, nll: &mut [f64]) 
             }
         }
     }
-}
-
-impl Part {
-    /// The blocks of this part, and the place of each in `exponentials`.
-    fn blocks(&self, columns: usize) -> impl Iterator<Item = (Range<usize>, usize)> + use<> {
-        let words = self.words.clone();
-        words.clone().step_by(WORDS).map(move |first| {
-            let block = first..words.end.min(first + WORDS);
-            (block, (first - words.start) * columns)
-        })
-    }
-
-    /// Exponentials, their sums, and the gradient of the hidden states before the factors.
-    fn forward(&mut self, chunk: Chunk<'_>) {
-        let columns = groups(chunk.kept.len()) * GROUP;
-        self.reference.clear();
-        self.reference
-            .resize(columns / GROUP, [f32::NEG_INFINITY; GROUP]);
-        self.sums.clear();
-        self.sums.resize(columns, 0.0);
-        self.gold_logits.resize(columns, 0.0);
-        self.d_hidden.resize(columns * chunk.hidden, 0.0);
-        let keep = chunk.share.is_some();
-        let words = if keep { self.words.len() } else { WORDS };
-        room(&mut self.exponentials, words * columns);
-        for (block, place) in self.blocks(columns) {
-            let place = if keep { place } else { 0 };
-            let first = block.start == self.words.start;
-            self.logits(chunk, &block, place, columns);
-            self.softmax(chunk, &block, place, columns);
-            if keep {
-                Product {
-                    size: Size {
-                        rows: chunk.hidden,
-                        columns,
-                        depth: block.len(),
-                    },
-                    a: &chunk.weight[block.start * chunk.hidden..block.end * chunk.hidden],
-                    left: transposed(chunk.hidden, block.len()),
-                    b: &self.exponentials[place..place + block.len() * columns],
-                    right: panels(block.len()),
-                    c: &mut self.d_hidden,
-                    out: panels(chunk.hidden),
-                    start: if first { Start::Zero } else { Start::Add },
-                }
-                .run(chunk.isa);
-            }
-        }
-    }
-
-    fn logits(&mut self, chunk: Chunk<'_>, block: &Range<usize>, place: usize, columns: usize) {
-        Product {
-            size: Size {
-                rows: block.len(),
-                columns,
-                depth: chunk.hidden,
-            },
-            a: &chunk.weight[block.start * chunk.hidden..block.end * chunk.hidden],
-            left: straight(chunk.hidden, chunk.hidden),
-            b: chunk.panels,
-            right: panels(chunk.hidden),
-            c: &mut self.exponentials[place..place + block.len() * columns],
-            out: panels(block.len()),
-            start: Start::Bias(&chunk.bias[block.clone()]),
-        }
-        .run(chunk.isa);
-        for (i, kept) in chunk.kept.iter().enumerate() {
-            if block.contains(&kept.gold) {
-                let panel = i / GROUP * block.len() + kept.gold - block.start;
-                self.gold_logits[i] = self.exponentials[place + panel * GROUP + i % GROUP];
-            }
-        }
-    }
-
-    fn softmax(&mut self, chunk: Chunk<'_>, block: &Range<usize>, place: usize, columns: usize) {
-        let first = block.start == self.words.start;
-        let panel = block.len() * GROUP;
-        for group in 0..columns / GROUP {
-            let at = place + group * panel;
-            let mut most = self.reference[group];
-            let logits = &self.exponentials[at..at + panel];
-            chunk.isa.run(Largest {
-                logits,
-                most: &mut most,
-            });
-            if first {
-                self.reference[group] = most;
-            } else {
-                for (lane, &most) in most.iter().enumerate() {
-                    if most > self.reference[group][lane] + ROOM {
-                        self.lower(chunk, group * GROUP + lane, most, block, columns);
-                    }
-                }
-            }
-            let sums = chunk.isa.run(Exponentials {
-                logits: &mut self.exponentials[at..at + panel],
-                reference: &self.reference[group],
-            });
-            let totals = &mut self.sums[group * GROUP..(group + 1) * GROUP];
-            totals
-                .iter_mut()
-                .zip(sums)
-                .for_each(|(total, sum)| *total += f64::from(sum));
-        }
-    }
-
-    /// Makes `most` the reference of one column, and scales down what was computed before `now`.
-    fn lower(
-        &mut self,
-        chunk: Chunk<'_>,
-        column: usize,
-        most: f32,
-        now: &Range<usize>,
-        columns: usize,
-    ) {
-        let (group, lane) = (column / GROUP, column % GROUP);
-        let factor = (self.reference[group][lane] - most).exp();
-        self.reference[group][lane] = most;
-        self.sums[column] *= f64::from(factor);
-        if chunk.share.is_none() {
-            return;
-        }
-        let d_hidden = &mut self.d_hidden[group * chunk.hidden * GROUP..];
-        for row in d_hidden.chunks_exact_mut(GROUP).take(chunk.hidden) {
-            row[lane] *= factor;
-        }
-        for (block, place) in self
-            .blocks(columns)
-            .take_while(|(block, _)| block.start < now.start)
-        {
-            let panel = &mut self.exponentials[place + group * block.len() * GROUP..];
-            for row in panel.chunks_exact_mut(GROUP).take(block.len()) {
-                row[lane] *= factor;
-            }
-        }
-    }
-
-    /// Adds the gradients of this part's weights and biases.
-    fn backward(&mut self, chunk: Chunk<'_>, d_weight: &mut [f32], d_bias: &mut [f32]) {
-        let columns = groups(chunk.kept.len()) * GROUP;
-        let hidden = chunk.hidden;
-        self.scaled.resize(chunk.turned.len(), 0.0);
-        let scaled = self.scaled.chunks_exact_mut(GROUP);
-        for (i, (to, from)) in scaled.zip(chunk.turned.chunks_exact(GROUP)).enumerate() {
-            let factor = self.factors[i % columns];
-            to.iter_mut()
-                .zip(from)
-                .for_each(|(to, from)| *to = factor * from);
-        }
-        for (block, place) in self.blocks(columns) {
-            let here = block.start - self.words.start..block.end - self.words.start;
-            let values = &self.exponentials[place..place + block.len() * columns];
-            isa_product(chunk, values, &self.scaled, columns, {
-                &mut d_weight[here.start * hidden..here.end * hidden]
-            });
-            let (factors, to) = (&self.factors[..], &mut d_bias[here]);
-            chunk.isa.run(WeightedSums {
-                values,
-                factors,
-                to,
-            });
-        }
-        let share = chunk.share.unwrap_or(0.0);
-        for (i, kept) in chunk.kept.iter().enumerate() {
-            if self.words.contains(&kept.gold) {
-                let word = kept.gold - self.words.start;
-                d_bias[word] -= share;
-                let row = &mut d_weight[word * hidden..(word + 1) * hidden];
-                add_row(chunk.turned, columns, i, -share, row);
-            }
-        }
-    }
-}
-
-/// `d_weight += E·scaledᵀ` for one block.
-fn isa_product(
-    chunk: Chunk<'_>,
-    values: &[f32],
-    scaled: &[f32],
-    columns: usize,
-    d_weight: &mut [f32],
-) {
-    let words = values.len() / columns;
-    Product {
-        size: Size {
-            rows: words,
-            columns: chunk.hidden,
-            depth: columns,
-        },
-        a: values,
-        left: over_columns(words),
-        b: scaled,
-        right: Grouped {
-            row: GROUP,
-            group: columns * GROUP,
-        },
-        c: d_weight,
-        out: rows(chunk.hidden),
-        start: Start::Add,
-    }
-    .run(chunk.isa);
 }

@@ -33,18 +33,13 @@ impl Cell {
             room(&mut track.reset_hidden, span.steps * state);
         }
         let first = self.first_slot(span) * state..(self.first_slot(span) + 1) * state;
-        match initial {
-            Some((hidden, cell)) => {
-                track.hidden[first.clone()].copy_from_slice(hidden);
-                if lstm {
-                    track.cell[first].copy_from_slice(cell);
-                }
-            }
-            None => {
-                track.hidden[first.clone()].fill(0.0);
-                if lstm {
-                    track.cell[first].fill(0.0);
-                }
+        for (slots, of) in [(&mut track.hidden, 0), (&mut track.cell, 1)]
+            .into_iter()
+            .take(if lstm { 2 } else { 1 })
+        {
+            match initial {
+                Some(state) => slots[first.clone()].copy_from_slice([state.0, state.1][of]),
+                None => slots[first.clone()].fill(0.0),
             }
         }
         self.project_input(isa, params, span, input, track);
