@@ -83,6 +83,15 @@ fn a_full_disk_leaves_the_checkpoint_before_and_says_what_to_do() {
     fs::remove_file(filler).unwrap();
     program.says("train --resume disk/run");
     let lines = fs::read_to_string(run.join("events.jsonl")).unwrap();
+    let resumed = lines
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Record>(line).ok());
+    let resumed = resumed.filter(|record| matches!(record.event, Event::RunStarted { .. }));
+    assert_eq!(
+        resumed.count(),
+        2,
+        "what came after the cut is on a line of its own:\n{lines}"
+    );
     let broken = lines
         .lines()
         .filter(|line| serde_json::from_str::<Record>(line).is_err());

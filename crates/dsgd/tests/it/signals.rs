@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 
 use crate::program::{Program, end, finished, until, wait, words};
-use crate::runs::{assert_each_batch_once, records, steps};
+use crate::runs::{assert_each_batch_once, newest, records, steps};
 
 const BATCHES: usize = 20;
 
@@ -61,6 +61,25 @@ fn ctrl_c_ends_a_run_whose_batch_takes_for_ever() {
     assert_each_batch_once(&program.path("run"), 2, BATCHES);
 }
 
+/// Where the first one does not help, the second one does.
+#[test]
+fn a_second_ctrl_c_ends_the_process_at_once() {
+    let program = Program::new();
+    let child = program.command("train -n 1 --epochs 1 --run-dir run", "linger");
+    let mut child = { child }.spawn().unwrap();
+    let mut says = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(says.any(|line| line.unwrap().starts_with("Run finished")));
+    signal(&child, "INT");
+    let mut complains = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(complains.any(|line| line.unwrap().contains("once more to stop at once")));
+    assert!(
+        child.try_wait().unwrap().is_none(),
+        "one is not enough here"
+    );
+    signal(&child, "INT");
+    assert_eq!(wait(&mut child).code(), Some(130));
+}
+
 /// Killed, it goes on from the last checkpoint.
 #[test]
 fn a_run_that_was_killed_goes_on_from_its_last_checkpoint() {
@@ -110,6 +129,16 @@ fn a_reader_that_goes_away_does_not_end_the_run() {
     finished(&output);
     assert!(!words(&output).1.contains("panicked"));
     assert_each_batch_once(&program.path("run"), 2, BATCHES);
+    // Nor when it is interrupted and has more to say.
+    let mut child = program
+        .command("train -n 1 --run-dir run3", "interrupt:9")
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = end(child);
+    finished(&output);
+    assert!(!words(&output).1.contains("panicked"));
+    newest(&program.path("run3"));
     // Nor where errors are read by the same reader.
     let shell = format!(
         "{} train -n 1 --run-dir run2 2>&1 --trouble nan --examples 20 | head -1",
