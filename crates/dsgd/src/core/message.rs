@@ -111,7 +111,7 @@ pub enum Action {
         /// The lease.
         lease: LeaseId,
     },
-    /// Write a checkpoint of the parameters, the optimizer and [`Core::progress`].
+    /// Write a checkpoint of the parameters, the optimizer and [`Core::progress`](super::Core::progress).
     Save {
         /// 1-based epoch that names it.
         epoch: u32,

@@ -1,8 +1,8 @@
 //! The server's mind: messages and time in, actions and their reasons out.
 //!
 //! It owns no parameter, socket, thread or clock. It knows workers by number, batches by
-//! number, and decides four things, each in a file of its own: who is alive ([`roster`]),
-//! which batch next ([`ledger`]), apply or not ([`decide`]), what to save ([`save`]).
+//! number, and decides four things, each in a file of its own: who is alive (`roster`),
+//! which batch next (`ledger`), apply or not (`decide`), what to save (`save`).
 //! [`Core::handle`] takes what a worker says and [`Core::tick`] takes time; both return
 //! what is to be done, in order. Whoever carries the actions out holds the parameters,
 //! and keeps each pushed gradient under its lease until an action applies or refuses it.

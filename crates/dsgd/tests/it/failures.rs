@@ -1,14 +1,19 @@
 //! What can go wrong with a run, in programs as their users start them: each ends with words that
 //! say what happened and what to do, and with a status that says whether it went well.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
+use std::sync::Arc;
 
+use dsgd::core::Progress;
 use dsgd::event::{Event, Record};
+use dsgd::optim::{Hyper, OptimizerKind, StepSize, Updater, Versions};
+use dsgd::run::{Keeper, SaveRequest};
+use dsgd::{Gradient, Layout, Params};
 
-use crate::program::{Program, end, failed, finished, until, wait, words};
+use crate::program::{Program, failed, finished, words};
 use crate::runs::{assert_each_batch_once, checkpoint_bytes, newest, records, steps};
 
 const BATCHES: usize = 20;
@@ -78,6 +83,15 @@ fn a_full_disk_leaves_the_checkpoint_before_and_says_what_to_do() {
     fs::remove_file(filler).unwrap();
     program.says("train --resume disk/run");
     let lines = fs::read_to_string(run.join("events.jsonl")).unwrap();
+    let resumed = lines
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Record>(line).ok());
+    let resumed = resumed.filter(|record| matches!(record.event, Event::RunStarted { .. }));
+    assert_eq!(
+        resumed.count(),
+        2,
+        "what came after the cut is on a line of its own:\n{lines}"
+    );
     let broken = lines
         .lines()
         .filter(|line| serde_json::from_str::<Record>(line).is_err());
@@ -382,123 +396,6 @@ fn gradients_that_are_never_finite_have_diverged() {
     );
 }
 
-// Signals
-
-/// Waits until a run has made so many steps.
-fn wait_for_steps(run: &Path, number: usize) {
-    let steps = || {
-        let text = fs::read_to_string(run.join("events.jsonl")).ok()?;
-        (text.matches("\"event\":\"step\"").count() >= number).then_some(())
-    };
-    until(steps).expect("no steps are made");
-}
-
-fn signal(child: &Child, name: &str) {
-    let pid = child.id().to_string();
-    let status = Command::new("kill").args(["-s", name, &pid]).status();
-    assert!(status.unwrap().success());
-}
-
-#[test]
-fn ctrl_c_saves_and_says_how_to_go_on() {
-    let program = Program::new();
-    let child = program.command("train -n 2 --epochs 2 --run-dir run", "slow:20");
-    let child = { child }.spawn().unwrap();
-    wait_for_steps(&program.path("run"), 5);
-    signal(&child, "INT");
-    let output = end(child);
-    let (out, err) = words(&output);
-    assert!(err.contains("Saving a checkpoint"), "{err}");
-    assert!(out.contains("Run interrupted after "), "{out}");
-    let (_, resume) = out
-        .split_once("Go on with: ")
-        .unwrap_or_else(|| panic!("{out}"));
-    assert!(steps(&records(&program.path("run"))).len() < 2 * BATCHES);
-    // The command as it is printed.
-    let mut shell = Command::new("sh");
-    shell.args(["-c", resume]).current_dir(program.path(""));
-    finished(&shell.output().unwrap());
-    assert_each_batch_once(&program.path("run"), 2, BATCHES);
-}
-
-/// The server does not wait for its workers: one Ctrl-C is enough.
-#[test]
-fn ctrl_c_ends_a_run_whose_batch_takes_for_ever() {
-    let program = Program::new();
-    let child = program.command("train -n 1 --epochs 2 --run-dir run", "hang:6");
-    let child = { child }.spawn().unwrap();
-    wait_for_steps(&program.path("run"), 5);
-    signal(&child, "INT");
-    let out = finished(&end(child));
-    assert!(out.contains("Run interrupted after 5 steps"), "{out}");
-    program.says("train --resume run");
-    assert_each_batch_once(&program.path("run"), 2, BATCHES);
-}
-
-/// Killed, it goes on from the last checkpoint.
-#[test]
-fn a_run_that_was_killed_goes_on_from_its_last_checkpoint() {
-    let program = Program::new();
-    let args = "train -n 2 --epochs 2 --save-minutes 0.002 --run-dir run";
-    let child = program.command(args, "slow:20");
-    let mut child = { child }.spawn().unwrap();
-    let run = program.path("run");
-    until(|| {
-        let text = fs::read_to_string(run.join("events.jsonl")).ok()?;
-        (text.matches("\"event\":\"saved\"").count() >= 2).then_some(())
-    })
-    .expect("nothing is saved");
-    signal(&child, "KILL");
-    assert!(!wait(&mut child).success());
-    let out = program.says("train --resume run");
-    assert!(out.contains("Going on at step"), "{out}");
-    assert_each_batch_once(&run, 2, BATCHES);
-}
-
-// Output
-
-#[test]
-fn quiet_says_the_end_and_verbose_says_more() {
-    let program = Program::new();
-    let lines = |args: &str| {
-        let out = program.says(&format!("train -n 2 --epochs 1 {args}"));
-        out.lines().count()
-    };
-    let (quiet, normal, verbose) = (lines("--quiet"), lines(""), lines("-v"));
-    assert_eq!(quiet, 1);
-    assert!(normal > quiet, "{normal}");
-    assert_eq!(verbose, normal + 2, "a line for each worker");
-    let error = program.fails("train -q -v", "");
-    assert!(error.contains("cannot be used with"), "{error}");
-}
-
-#[test]
-fn a_reader_that_goes_away_does_not_end_the_run() {
-    let program = Program::new();
-    let args = "train -n 1 --epochs 2 --print-every 1 --run-dir run";
-    let mut child = program.command(args, "slow:2").spawn().unwrap();
-    let mut first = String::new();
-    let mut reader = BufReader::new(child.stdout.take().unwrap());
-    reader.read_line(&mut first).unwrap();
-    assert_eq!(first, "Task words: \n");
-    drop(reader);
-    let output = end(child);
-    finished(&output);
-    assert!(!words(&output).1.contains("panicked"));
-    assert_each_batch_once(&program.path("run"), 2, BATCHES);
-    // Nor where errors are read by the same reader.
-    let shell = format!(
-        "{} train -n 1 --run-dir run2 2>&1 --trouble nan --examples 20 | head -1",
-        program.command("", "").get_program().display()
-    );
-    let status = Command::new("sh")
-        .args(["-c", &shell])
-        .current_dir(program.path(""))
-        .output();
-    assert!(status.unwrap().status.success());
-    File::open(program.path("run2/log.txt")).unwrap();
-}
-
 /// The loss of a regression may be large, and its perplexity far larger than a name may be long.
 #[test]
 fn a_large_loss_gives_a_short_name() {
@@ -511,4 +408,47 @@ fn a_large_loss_gives_a_short_name() {
     let perplexity: f64 = name.strip_prefix("words_epoch1_").unwrap().parse().unwrap();
     assert!(perplexity > 1e100, "{name}");
     assert!(name.len() < 30, "{name}");
+}
+
+/// Two checkpoints of equal perplexity are two: were the first one replaced, a crash meanwhile
+/// would leave neither.
+#[test]
+fn a_checkpoint_never_takes_the_name_of_an_earlier_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout: Arc<Layout> = Arc::new([("weight", [3])].into_iter().collect());
+    let updater = Updater::new(OptimizerKind::Sgd, Hyper::default(), layout.clone());
+    let mut versions = Versions::new(updater, Params::zeros(layout.clone()));
+    let mut keeper = Keeper {
+        folder: folder.path(),
+        prefix: "model",
+        keep: 3,
+        metadata: [].into(),
+        best: None,
+    };
+    let mut names = Vec::new();
+    for _ in 0..2 {
+        let size = StepSize {
+            learning_rate: 0.1,
+            scale: 1.0,
+        };
+        versions.step(&Gradient::new(layout.clone()), size);
+        let request = SaveRequest {
+            epoch: 1,
+            perplexity: 2.0,
+            best: false,
+            versions: &versions,
+            progress: &Progress::start(1),
+        };
+        let file = PathBuf::from(keeper.save(&request).unwrap());
+        names.push(file.file_name().unwrap().to_str().unwrap().to_owned());
+    }
+    let expected = [
+        "model_epoch1_2.00.safetensors",
+        "model_epoch1_2.00_step2.safetensors",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(
+        dsgd::checkpoint::list(folder.path()).unwrap().found.len(),
+        2
+    );
 }

@@ -4,9 +4,11 @@
 mod ancestor;
 mod arch;
 mod equivalence;
+mod examples;
 mod failures;
 mod program;
 mod random;
+mod signals;
 mod stories;
 
 #[path = "../support/runs.rs"]

@@ -138,7 +138,9 @@ fn examples() -> &'static Path {
         let profile = own.ancestors().nth(2).unwrap();
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--package", "dsgd"]);
-        cargo.args(["--example", "linear", "--example", "trouble"]);
+        for example in ["linear", "candle", "trouble"] {
+            cargo.args(["--example", example]);
+        }
         match profile.file_name().and_then(OsStr::to_str).unwrap() {
             "debug" => {}
             other => {

@@ -67,6 +67,8 @@ enum Trouble {
     NanAlways,
     /// The gradient of that number takes for ever.
     Hang(u64),
+    /// When the run is over, the process stays for ever.
+    Linger,
     /// Each gradient takes so many milliseconds.
     Slow(u64),
     /// Ctrl-C while the gradient of that number is computed.
@@ -87,6 +89,7 @@ impl Trouble {
             "panic" => Self::Panic(number),
             "error" => Self::ErrorAlways,
             "nan" => Self::NanAlways,
+            "linger" => Self::Linger,
             "hang" => Self::Hang(number),
             "slow" => Self::Slow(number),
             "interrupt" => Self::Interrupt(number),
@@ -263,5 +266,14 @@ impl Task for Words {
             f64::from(error * error)
         });
         Ok(Stats::of_examples(losses.sum(), 10))
+    }
+
+    fn next_steps(&self, _program: &str, _checkpoint: &str) -> Vec<String> {
+        if self.trouble != Trouble::Linger {
+            return Vec::new();
+        }
+        loop {
+            thread::park();
+        }
     }
 }

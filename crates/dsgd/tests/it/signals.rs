@@ -1,0 +1,153 @@
+//! Ctrl-C, `kill -9` and readers that go away: what a person at a terminal does to a run.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command};
+
+use crate::program::{Program, end, finished, until, wait, words};
+use crate::runs::{assert_each_batch_once, newest, records, steps};
+
+const BATCHES: usize = 20;
+
+/// Waits until a run has made so many steps.
+fn wait_for_steps(run: &Path, number: usize) {
+    let steps = || {
+        let text = fs::read_to_string(run.join("events.jsonl")).ok()?;
+        (text.matches("\"event\":\"step\"").count() >= number).then_some(())
+    };
+    until(steps).expect("no steps are made");
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    let status = Command::new("kill").args(["-s", name, &pid]).status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn ctrl_c_saves_and_says_how_to_go_on() {
+    let program = Program::new();
+    let child = program.command("train -n 2 --epochs 2 --run-dir run", "slow:20");
+    let child = { child }.spawn().unwrap();
+    wait_for_steps(&program.path("run"), 5);
+    signal(&child, "INT");
+    let output = end(child);
+    let (out, err) = words(&output);
+    assert!(err.contains("Saving a checkpoint"), "{err}");
+    assert!(out.contains("Run interrupted after "), "{out}");
+    let (_, resume) = out
+        .split_once("Go on with: ")
+        .unwrap_or_else(|| panic!("{out}"));
+    assert!(steps(&records(&program.path("run"))).len() < 2 * BATCHES);
+    // The command as it is printed.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", resume]).current_dir(program.path(""));
+    finished(&shell.output().unwrap());
+    assert_each_batch_once(&program.path("run"), 2, BATCHES);
+}
+
+/// The server does not wait for its workers: one Ctrl-C is enough.
+#[test]
+fn ctrl_c_ends_a_run_whose_batch_takes_for_ever() {
+    let program = Program::new();
+    let child = program.command("train -n 1 --epochs 2 --run-dir run", "hang:6");
+    let child = { child }.spawn().unwrap();
+    wait_for_steps(&program.path("run"), 5);
+    signal(&child, "INT");
+    let out = finished(&end(child));
+    assert!(out.contains("Run interrupted after 5 steps"), "{out}");
+    program.says("train --resume run");
+    assert_each_batch_once(&program.path("run"), 2, BATCHES);
+}
+
+/// Where the first one does not help, the second one does.
+#[test]
+fn a_second_ctrl_c_ends_the_process_at_once() {
+    let program = Program::new();
+    let child = program.command("train -n 1 --epochs 1 --run-dir run", "linger");
+    let mut child = { child }.spawn().unwrap();
+    let mut says = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(says.any(|line| line.unwrap().starts_with("Run finished")));
+    signal(&child, "INT");
+    let mut complains = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(complains.any(|line| line.unwrap().contains("once more to stop at once")));
+    assert!(
+        child.try_wait().unwrap().is_none(),
+        "one is not enough here"
+    );
+    signal(&child, "INT");
+    assert_eq!(wait(&mut child).code(), Some(130));
+}
+
+/// Killed, it goes on from the last checkpoint.
+#[test]
+fn a_run_that_was_killed_goes_on_from_its_last_checkpoint() {
+    let program = Program::new();
+    let args = "train -n 2 --epochs 2 --save-minutes 0.002 --run-dir run";
+    let child = program.command(args, "slow:20");
+    let mut child = { child }.spawn().unwrap();
+    let run = program.path("run");
+    until(|| {
+        let text = fs::read_to_string(run.join("events.jsonl")).ok()?;
+        (text.matches("\"event\":\"saved\"").count() >= 2).then_some(())
+    })
+    .expect("nothing is saved");
+    signal(&child, "KILL");
+    assert!(!wait(&mut child).success());
+    let out = program.says("train --resume run");
+    assert!(out.contains("Going on at step"), "{out}");
+    assert_each_batch_once(&run, 2, BATCHES);
+}
+
+#[test]
+fn quiet_says_the_end_and_verbose_says_more() {
+    let program = Program::new();
+    let lines = |args: &str| {
+        let out = program.says(&format!("train -n 2 --epochs 1 {args}"));
+        out.lines().count()
+    };
+    let (quiet, normal, verbose) = (lines("--quiet"), lines(""), lines("-v"));
+    assert_eq!(quiet, 1);
+    assert!(normal > quiet, "{normal}");
+    assert_eq!(verbose, normal + 2, "a line for each worker");
+    let error = program.fails("train -q -v", "");
+    assert!(error.contains("cannot be used with"), "{error}");
+}
+
+#[test]
+fn a_reader_that_goes_away_does_not_end_the_run() {
+    let program = Program::new();
+    let args = "train -n 1 --epochs 2 --print-every 1 --run-dir run";
+    let mut child = program.command(args, "slow:2").spawn().unwrap();
+    let mut first = String::new();
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    reader.read_line(&mut first).unwrap();
+    assert_eq!(first, "Task words: \n");
+    drop(reader);
+    let output = end(child);
+    finished(&output);
+    assert!(!words(&output).1.contains("panicked"));
+    assert_each_batch_once(&program.path("run"), 2, BATCHES);
+    // Nor when it is interrupted and has more to say.
+    let mut child = program
+        .command("train -n 1 --run-dir run3", "interrupt:9")
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = end(child);
+    finished(&output);
+    assert!(!words(&output).1.contains("panicked"));
+    newest(&program.path("run3"));
+    // Nor where errors are read by the same reader.
+    let shell = format!(
+        "{} train -n 1 --run-dir run2 2>&1 --trouble nan --examples 20 | head -1",
+        program.command("", "").get_program().display()
+    );
+    let status = Command::new("sh")
+        .args(["-c", &shell])
+        .current_dir(program.path(""))
+        .output();
+    assert!(status.unwrap().status.success());
+    File::open(program.path("run2/log.txt")).unwrap();
+}
