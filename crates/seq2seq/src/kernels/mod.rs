@@ -1,7 +1,7 @@
 //! The arithmetic: matrix products, gates, softmax, each once for every instruction set.
 //!
 //! All matrices that pass between kernels lie in one of two orders, both in groups of 16
-//! ([`GROUP`]), so that no product needs its operands packed or padded by rows:
+//! (`GROUP`), so that no product needs its operands packed or padded by rows:
 //!
 //! - **panels** `[column group][feature][16 columns]`: a column is one sentence at one time.
 //!   Layers work on these; a register holds one feature of 16 sentences.

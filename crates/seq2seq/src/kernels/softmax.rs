@@ -17,7 +17,7 @@ use super::vector::{GROUP, Vector};
 pub(crate) const ROOM: f32 = 60.0;
 
 /// The largest logit of each column of one panel `[words][16]`, not less than `most` was.
-/// Not a number where a logit of the last word is not; otherwise such logits are passed over.
+/// What is not a number is passed over; it shows in the sums.
 pub(crate) struct Largest<'a> {
     pub(crate) logits: &'a [f32],
     pub(crate) most: &'a mut [f32; GROUP],
