@@ -1,5 +1,7 @@
 //! The program as a person uses it: the built binary in a folder of its own.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -71,6 +73,12 @@ const TINY: [&str; 10] = [
     "-n",
     "2",
 ];
+
+/// That many lines, each made from its number.
+fn lines(count: usize, line: impl Fn(usize) -> String) -> String {
+    let lines: Vec<_> = (0..count).map(line).collect();
+    lines.join("\n") + "\n"
+}
 
 fn checkpoints(run: &Path) -> Vec<String> {
     let files = fs::read_dir(run).unwrap().map(|e| e.unwrap().file_name());
@@ -226,12 +234,8 @@ fn the_ancestors_command_line_works() {
 #[test]
 fn training_data_prepared_from_text_is_trained_on_and_translated() {
     let program = Program::new();
-    let source: String = (0..80)
-        .map(|n| format!("w{} w{} end\n", n % 7, n % 5))
-        .collect();
-    let target: String = (0..80)
-        .map(|n| format!("v{} v{} fin\n", n % 7, n % 5))
-        .collect();
+    let source = lines(80, |n| format!("w{} w{} end", n % 7, n % 5));
+    let target = lines(80, |n| format!("v{} v{} fin", n % 7, n % 5));
     for (name, text) in [
         ("a", &source),
         ("b", &target),
@@ -401,10 +405,8 @@ fn a_configuration_file_is_taken_and_typed_options_win() {
 #[test]
 fn a_flat_model_becomes_a_hierarchical_one() {
     let program = Program::new();
-    let dialogue: String = (0..60)
-        .map(|n| format!("hello{} <t> fine{}\n", n % 3, n % 4))
-        .collect();
-    let answers: String = (0..60).map(|n| format!("yes{}\n", n % 4)).collect();
+    let dialogue = lines(60, |n| format!("hello{} <t> fine{}", n % 3, n % 4));
+    let answers = lines(60, |n| format!("yes{}", n % 4));
     for (name, text) in [("a", &dialogue), ("b", &answers)] {
         program.write(name, text);
     }

@@ -34,9 +34,10 @@ impl Task for Seq2Seq {
     type Scratch = Scratch;
 
     fn defaults(options: &Options) -> Vec<String> {
-        match options.is_built_in() {
-            true => NUMBERS_DEFAULTS.map(str::to_owned).to_vec(),
-            false => Vec::new(),
+        if options.is_built_in() {
+            NUMBERS_DEFAULTS.map(str::to_owned).to_vec()
+        } else {
+            Vec::new()
         }
     }
 
@@ -168,9 +169,10 @@ impl Task for Seq2Seq {
     }
 
     fn next_steps(&self, program: &str, checkpoint: &str) -> Vec<String> {
-        let example = match self.options.is_built_in() {
-            true => "four hundred and seven thousand and twelve",
-            false => "a sentence of your own",
+        let example = if self.options.is_built_in() {
+            "four hundred and seven thousand and twelve"
+        } else {
+            "a sentence of your own"
         };
         vec![
             format!("Try it:      {program} translate {checkpoint} \"{example}\""),
@@ -204,9 +206,10 @@ impl Task for Seq2Seq {
     }
 
     fn metadata(&self) -> BTreeMap<String, String> {
-        let corpus = match self.options.is_built_in() {
-            true => metadata::NUMBERS,
-            false => metadata::TEXT,
+        let corpus = if self.options.is_built_in() {
+            metadata::NUMBERS
+        } else {
+            metadata::TEXT
         };
         metadata::metadata(
             self.model.spec(),
