@@ -45,6 +45,12 @@ pub enum Error {
     /// The optimizer cannot work with its numbers.
     #[error(transparent)]
     Optimizer(#[from] OptimError),
+    /// The user stopped the run; it was saved.
+    #[error("{next}")]
+    Interrupted {
+        /// How to go on.
+        next: String,
+    },
     /// The run ended before it was done.
     #[error("{reason}\n{next}")]
     Run {
@@ -59,7 +65,7 @@ impl Error {
     /// Whether trying the same thing again may help.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::File { .. } | Self::Run { .. } => true,
+            Self::File { .. } | Self::Interrupted { .. } | Self::Run { .. } => true,
             Self::Task { .. }
             | Self::Options(_)
             | Self::Config { .. }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::params::{Gradient, Layout, Params};
 
@@ -22,9 +22,10 @@ pub struct Batch {
 }
 
 /// What is known about a batch once it has been computed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
     /// Loss summed over `count` items, in nats for a perplexity.
+    #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
     /// Items of the loss, such as words or examples: perplexity is exp(loss / count).
     pub count: u64,
@@ -51,6 +52,11 @@ impl Stats {
 /// [`Task::Options`] of a task that has none.
 #[derive(Clone, Copy, Debug, Default, clap::Args, Serialize, serde::Deserialize)]
 pub struct NoOptions {}
+
+/// JSON has no number that is not finite: `serde_json` writes null for it.
+fn null_is_nan<'de, D: serde::Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or(f64::NAN))
+}
 
 /// A subcommand that a task adds to the program.
 pub struct TaskCommand {

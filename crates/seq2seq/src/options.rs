@@ -70,7 +70,8 @@ pub struct Options {
     /// Text and built-in corpus: sentence pairs of a batch
     #[arg(long, value_name = "PAIRS", default_value_t = 64)]
     pub batch_size: usize,
-    /// Built-in corpus: training pairs
+    /// Built-in corpus: training pairs. It is trained by adam on a cosine from 0.003 with 300 steps of
+    /// warm-up for 24 epochs, unless other options say otherwise
     #[arg(long, value_name = "PAIRS", default_value_t = NumbersOptions::default().train)]
     pub numbers: u32,
 

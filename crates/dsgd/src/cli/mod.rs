@@ -13,7 +13,11 @@ use std::process::exit;
 use clap::{Arg, ArgMatches, Command};
 use clap_complete::Shell;
 
+use crate::error::Error;
 use crate::task::{Task, TaskCommand, TaskResult};
+
+/// Exit status of a run that was stopped by Ctrl-C, as shells have it: 128 and the signal's number.
+const INTERRUPTED: i32 = 130;
 
 /// The tasks of a program. `Tasks::new().with::<Mine>("mine").main()` is a whole one.
 #[derive(Default)]
@@ -74,10 +78,15 @@ impl Tasks {
 
     /// Runs the program with this process's arguments, and ends the process if it fails.
     pub fn main(self) {
-        if let Err(error) = self.run(std::env::args_os()) {
-            complain(format_args!("error: {error:#}"));
-            exit(1);
+        let Err(error) = self.run(std::env::args_os()) else {
+            return;
+        };
+        if let Some(Error::Interrupted { next }) = error.downcast_ref() {
+            say(next);
+            exit(INTERRUPTED);
         }
+        complain(format_args!("error: {error:#}"));
+        exit(1);
     }
 
     /// Runs the program with these arguments, the program's own name first.
@@ -166,9 +175,11 @@ impl Tasks {
 
     fn command(&self, task: &Entry) -> Command {
         let with_task = |command: Command| {
-            let heading = format!("Task {}: {}", task.name, task.about);
-            let heading = heading.trim_end_matches(": ").to_owned();
-            (task.options)(command.next_help_heading(heading))
+            let heading = format!("Task {} ({})", task.name, task.about);
+            let heading = heading.trim_end_matches(" ()").to_owned();
+            // The comment of the task's struct is not the command's.
+            let about = command.get_about().cloned().unwrap_or_default();
+            (task.options)(command.next_help_heading(heading)).about(about)
         };
         let names: Vec<_> = self
             .entries
@@ -182,6 +193,7 @@ impl Tasks {
             .default_value(task.name)
             .value_parser(clap::builder::PossibleValuesParser::new(names))
             .hide_possible_values(self.entries.len() == 1)
+            .help_heading("Training")
             .help("What to train");
         let train = train::command().arg(which.clone());
         let root = Command::new("dsgd")

@@ -1,7 +1,7 @@
 //! `dsgd train`: from options to a finished run.
 
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
@@ -315,16 +315,13 @@ fn close<T: Task>(
             if verbosity > Verbosity::Quiet
                 && let Some(file) = run::best(folder.path())
             {
-                for line in task.next_steps(&program, &file.display().to_string()) {
+                for line in task.next_steps(&program, &shell_word(&file)) {
                     say(line);
                 }
             }
             Ok(())
         }
-        Outcome::Interrupted => {
-            say(next);
-            Ok(())
-        }
+        Outcome::Interrupted => Err(Error::Interrupted { next }.into()),
         Outcome::Failed(reason) => Err(Error::Run { reason, next }.into()),
     }
 }
@@ -334,12 +331,12 @@ fn next(program: &str, folder: &RunFolder) -> String {
     match run::best(folder.path()) {
         Some(_) => format!(
             "Go on with: {program} train --resume {}",
-            folder.path().display()
+            shell_word(folder.path())
         ),
         None => format!(
             "No step was made, so there is no checkpoint. Start again with: {program} train \
              --config {}",
-            folder.file(CONFIG).display()
+            shell_word(&folder.file(CONFIG))
         ),
     }
 }
@@ -369,7 +366,7 @@ fn on_interrupt(letters: Sender<Letter>) {
     // A second handler in one process, as in tests that run several, is no harm.
     let _ = ctrlc::set_handler(move || {
         if asked || letters.send(Letter::Interrupt).is_err() {
-            std::process::exit(130);
+            std::process::exit(super::INTERRUPTED);
         }
         asked = true;
         complain("Saving a checkpoint; once more to stop at once");
@@ -379,5 +376,15 @@ fn on_interrupt(letters: Sender<Letter>) {
 /// How this program was called, for commands to copy.
 fn program() -> String {
     let name = std::env::args_os().next().unwrap_or_default();
-    name.to_string_lossy().into_owned()
+    shell_word(Path::new(&name))
+}
+
+/// A path as one word of a shell's command line.
+fn shell_word(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    if path.chars().all(plain) && !path.is_empty() {
+        return path.into_owned();
+    }
+    format!("'{}'", path.replace('\'', r"'\''"))
 }

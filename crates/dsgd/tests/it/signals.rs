@@ -33,6 +33,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     wait_for_steps(&program.path("run"), 5);
     signal(&child, "INT");
     let output = end(child);
+    assert_eq!(output.status.code(), Some(130));
     let (out, err) = words(&output);
     assert!(err.contains("Saving a checkpoint"), "{err}");
     assert!(out.contains("Run interrupted after "), "{out}");
@@ -55,7 +56,9 @@ fn ctrl_c_ends_a_run_whose_batch_takes_for_ever() {
     let child = { child }.spawn().unwrap();
     wait_for_steps(&program.path("run"), 5);
     signal(&child, "INT");
-    let out = finished(&end(child));
+    let output = end(child);
+    assert_eq!(output.status.code(), Some(130));
+    let out = words(&output).0;
     assert!(out.contains("Run interrupted after 5 steps"), "{out}");
     program.says("train --resume run");
     assert_each_batch_once(&program.path("run"), 2, BATCHES);
@@ -136,7 +139,7 @@ fn a_reader_that_goes_away_does_not_end_the_run() {
         .unwrap();
     drop(child.stdout.take());
     let output = end(child);
-    finished(&output);
+    assert_eq!(output.status.code(), Some(130));
     assert!(!words(&output).1.contains("panicked"));
     newest(&program.path("run3"));
     // Nor where errors are read by the same reader.

@@ -16,14 +16,14 @@ use super::ModelArgs;
 use crate::data::lines::Lines;
 use crate::translator::Translator;
 
-/// Talks with a trained model, a line at a time. `/quit` or Ctrl-D ends.
+/// Talk with a trained model, a line at a time
 #[derive(Clone, Debug, Args)]
 pub struct ChatArgs {
     #[command(flatten)]
     pub(super) model: ModelArgs,
 }
 
-/// What is said by whom was said.
+/// Stands before what a person types.
 const PROMPT: &str = "> ";
 
 /// Ends the talk.

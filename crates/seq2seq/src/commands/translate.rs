@@ -24,8 +24,7 @@ const LINES: usize = 16;
 /// Orders of BLEU that can be asked for; no corpus has longer rows in common.
 const MAX_ORDER: usize = 100;
 
-/// Translates sentences with a trained model: those on the command line (as one sentence), of a
-/// file, or of standard input, one a line.
+/// Translate a sentence, a file or standard input with a trained model
 #[derive(Clone, Debug, Args)]
 pub struct TranslateArgs {
     #[command(flatten)]

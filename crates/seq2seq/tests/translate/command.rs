@@ -204,7 +204,7 @@ fn commands_are_sound_and_show_their_defaults() {
         .iter()
         .map(|c| c.command.get_name().to_owned())
         .collect();
-    assert_eq!(names, ["translate", "chat", "data"]);
+    assert_eq!(names, ["translate", "chat", "data", "bench"]);
     for mut command in commands() {
         command.command.clone().debug_assert();
         let help = command.command.render_long_help().to_string();
