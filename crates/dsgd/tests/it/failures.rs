@@ -343,16 +343,13 @@ fn a_panic_costs_a_worker_and_not_the_run() {
         "{out}"
     );
     assert_each_batch_once(&program.path("run"), 2, BATCHES);
-    // Nothing was given to the worker that was about to be gone: one batch was freed, once.
+    // Nothing was given to the worker that was about to be gone: one batch was freed, once. (Whether
+    // its successor joins before the other is done with everything is a matter of luck.)
     let records = records(&program.path("run"));
     let freed = records
         .iter()
         .filter(|r| matches!(r.event, Event::BatchFreed { .. }));
     assert_eq!(freed.count(), 1);
-    let joined = records
-        .iter()
-        .filter(|r| matches!(r.event, Event::WorkerJoined { .. }));
-    assert_eq!(joined.count(), 3);
 }
 
 #[test]
