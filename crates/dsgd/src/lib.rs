@@ -12,7 +12,7 @@
 //! #     fn init(&self, _: u64, _: &mut Params) -> TaskResult<()> { Ok(()) }
 //! #     fn batches(&self) -> usize { 1 }
 //! #     fn scratch(&self, _: usize) {}
-//! #     fn gradient(&self, _: Batch, _: &Params, _: &mut (), _: &mut Gradient) -> TaskResult<Stats> { todo!() }
+//! #     fn gradient(&self, _: Batch, _: &Params, _: &mut (), _: &mut Gradient) -> TaskResult<Stats> { Ok(Stats::default()) }
 //! # }
 //! fn main() {
 //!     dsgd::Tasks::new().with::<Mine>("mine").main()
