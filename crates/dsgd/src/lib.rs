@@ -29,6 +29,7 @@ pub mod config;
 pub mod core;
 mod error;
 pub mod event;
+pub mod hosts;
 pub mod launch;
 pub mod observe;
 pub mod optim;
@@ -36,6 +37,7 @@ pub mod params;
 pub mod run;
 pub mod server;
 pub mod task;
+pub mod wire;
 pub mod worker;
 
 pub use cli::Tasks;

@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of the library; each may use those before it.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 16] = [
+    "hosts",
     "params",
     "task",
     "optim",
@@ -21,6 +22,7 @@ const ORDER: [&str; 14] = [
     "observe",
     "worker",
     "server",
+    "wire",
     "launch",
     "cli",
 ];

@@ -1,0 +1,1 @@
+//! Hosts: what a host list says.
