@@ -6,19 +6,30 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use crate::core::{Action, Core, LeaseId, Message, Outcome, WorkerId};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::core::{Action, Core, LeaseId, Message, Outcome, Work, WorkerId};
 use crate::event::{Event, Record, Step};
 use crate::observe::Observer;
 use crate::optim::{StepSize, Versions, batch_share, clip_scale};
 use crate::params::Gradient;
 use crate::run::{SaveRequest, Saver};
-use crate::worker;
+use crate::task::Batch;
+use crate::worker::{self, Buffers, Job};
 
 /// The longest wait for a letter before the core is asked again.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Letters that are read before a tick that is due: a sign of life that is here already must be
+/// read before its sender is called dead, but letters that never end must not keep time away.
+const LETTERS_BEFORE_TICK: u32 = 1000;
+
+/// Who comes this much too late out of a wait was asleep itself (a closed lid, SIGSTOP).
+const SLEPT: Duration = Duration::from_secs(2);
 
 /// Something for the server.
 pub enum Letter {
@@ -29,7 +40,12 @@ pub enum Letter {
         /// Its name.
         name: String,
         /// Where its assignments go; closed when the run is over.
-        inbox: Sender<worker::Assignment>,
+        inbox: UnboundedSender<worker::Assignment>,
+    },
+    /// A worker lives, and is still at its work.
+    Alive {
+        /// Its number.
+        worker: WorkerId,
     },
     /// A worker has done its assignment.
     Done {
@@ -52,6 +68,8 @@ pub enum Letter {
         /// Why, in words.
         reason: String,
     },
+    /// Something that whoever listens should know.
+    Tell(Event),
     /// The user wants the run to stop.
     Interrupt,
 }
@@ -63,14 +81,13 @@ pub struct Server<'a> {
     max_grad_norm: f32,
     print_every: u64,
     slots: usize,
-    inboxes: BTreeMap<WorkerId, Sender<worker::Assignment>>,
+    inboxes: BTreeMap<WorkerId, UnboundedSender<worker::Assignment>>,
     held: BTreeMap<LeaseId, (Box<Gradient>, u64)>,
-    // They go to workers and back as they are: a box is what is sent.
-    #[allow(clippy::vec_box)]
-    free: Vec<Box<Gradient>>,
+    buffers: Buffers,
     observers: Vec<Observer>,
     saver: Saver<'a>,
     started: Instant,
+    over: Arc<AtomicBool>,
     /// Why the last checkpoint could not be written, until one can.
     unsaved: Option<String>,
 }
@@ -98,10 +115,9 @@ impl<'a> Server<'a> {
         saver: Saver<'a>,
     ) -> Self {
         versions.prepare(slots);
-        let layout = versions.current().layout();
-        let free = (0..slots).map(|_| Box::new(Gradient::new(Arc::clone(layout))));
+        let buffers = Buffers::new(versions.current().layout(), slots);
         Self {
-            free: free.collect(),
+            buffers,
             core,
             versions,
             max_grad_norm,
@@ -112,8 +128,19 @@ impl<'a> Server<'a> {
             observers: Vec::new(),
             saver,
             started: Instant::now(),
+            over: Arc::default(),
             unsaved: None,
         }
+    }
+
+    /// Where gradients come from that are pushed to this server.
+    pub fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+
+    /// Set before the inboxes are closed, if they are because the run is over.
+    pub fn over(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.over)
     }
 
     /// Adds someone who listens.
@@ -134,8 +161,10 @@ impl<'a> Server<'a> {
     pub fn run(mut self, letters: &Receiver<Letter>) -> Report {
         let now = self.started.elapsed();
         let mut actions = self.core.start(now);
+        let mut letters_since_due = 0;
         loop {
             if let Some(outcome) = self.carry_out(actions) {
+                self.over.store(true, Ordering::Relaxed);
                 let steps = self.core.version();
                 let words = outcome.to_string();
                 self.tell(Event::RunFinished {
@@ -154,11 +183,24 @@ impl<'a> Server<'a> {
                 .core
                 .next_tick()
                 .map_or(LONGEST_WAIT, |at| at.saturating_sub(now).min(LONGEST_WAIT));
+            letters_since_due = if wait.is_zero() {
+                letters_since_due + 1
+            } else {
+                0
+            };
+            if letters_since_due > LETTERS_BEFORE_TICK {
+                letters_since_due = 0;
+                actions = self.core.tick(now);
+                continue;
+            }
             let letter = letters.recv_timeout(wait);
-            let now = self.started.elapsed();
+            let then = self.started.elapsed();
+            if then > now + wait + SLEPT {
+                self.core.excuse(then);
+            }
             actions = match letter {
-                Ok(letter) => self.read(now, letter),
-                Err(RecvTimeoutError::Timeout) => self.core.tick(now),
+                Ok(letter) => self.read(then, letter),
+                Err(RecvTimeoutError::Timeout) => self.core.tick(then),
                 Err(RecvTimeoutError::Disconnected) => self.core.abandon("every worker is gone"),
             };
         }
@@ -174,6 +216,7 @@ impl<'a> Server<'a> {
                 self.inboxes.insert(worker, inbox);
                 self.core.handle(now, worker, Message::Join { name })
             }
+            Letter::Alive { worker } => self.core.handle(now, worker, Message::Alive),
             Letter::Done { worker, outcome } => {
                 if matches!(outcome, worker::Outcome::Panicked { .. }) {
                     self.inboxes.remove(&worker);
@@ -193,6 +236,10 @@ impl<'a> Server<'a> {
                     0 => self.core.abandon("no worker is left"),
                     _ => Vec::new(),
                 }
+            }
+            Letter::Tell(event) => {
+                self.tell(event);
+                Vec::new()
             }
             Letter::Interrupt => self.core.interrupt("interrupted"),
         }
@@ -234,8 +281,9 @@ impl<'a> Server<'a> {
                     events.push_back(Event::Step(self.apply(&leases, learning_rate, step)));
                 }
                 Action::Discard { lease } => {
-                    let discarded = self.held.remove(&lease);
-                    self.free.extend(discarded.map(|(gradient, _)| gradient));
+                    if let Some((gradient, _)) = self.held.remove(&lease) {
+                        self.buffers.give(gradient);
+                    }
                 }
                 Action::Save {
                     epoch,
@@ -248,7 +296,12 @@ impl<'a> Server<'a> {
                     let event = self.save(epoch, perplexity, best, reason);
                     events.push_back(event);
                 }
-                Action::Observe(event) => events.push_back(event),
+                Action::Observe(event) => {
+                    if let Event::WorkerLost { worker, .. } = &event {
+                        self.inboxes.remove(worker);
+                    }
+                    events.push_back(event);
+                }
                 Action::Finish(how) => outcome = Some(how),
             }
         }
@@ -264,17 +317,19 @@ impl<'a> Server<'a> {
         outcome
     }
 
-    fn grant(&mut self, worker: WorkerId, lease: LeaseId, work: crate::core::Work) {
-        let gradient = matches!(work, crate::core::Work::Train { .. }).then(|| {
-            let layout = self.versions.current().layout();
-            let fresh = || Box::new(Gradient::new(Arc::clone(layout)));
-            self.free.pop().unwrap_or_else(fresh)
-        });
+    fn grant(&mut self, worker: WorkerId, lease: LeaseId, work: Work) {
+        let job = match work {
+            Work::Train { epoch, batch } => Job::Train(Batch {
+                index: batch,
+                epoch,
+                seed: worker::batch_seed(self.core.seed(), epoch, batch),
+            }),
+            Work::Validate { batch } => Job::Validate(batch),
+        };
         let assignment = worker::Assignment {
             lease,
-            work,
+            job,
             params: Arc::clone(self.versions.current()),
-            gradient,
         };
         // A worker whose inbox is closed is about to be reported lost; its lease goes then.
         if let Some(inbox) = self.inboxes.get(&worker) {
@@ -314,8 +369,9 @@ impl<'a> Server<'a> {
                 scale,
             },
         );
-        self.free
-            .extend(gradients.into_iter().map(|(gradient, _)| gradient));
+        for (gradient, _) in gradients {
+            self.buffers.give(gradient);
+        }
         step
     }
 

@@ -5,11 +5,11 @@
 //! the batch: it never ends the run.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::core::{LeaseId, Report, Work};
-use crate::params::{Gradient, Params};
+use crate::core::{LeaseId, Report};
+use crate::params::{Gradient, Layout, Params};
 use crate::task::{Batch, Stats, Task, TaskResult};
 
 /// What a worker has been given to do.
@@ -17,11 +17,18 @@ pub struct Assignment {
     /// Under which lease.
     pub lease: LeaseId,
     /// What it is.
-    pub work: Work,
+    pub job: Job,
     /// The parameters to compute from.
     pub params: Arc<Params>,
-    /// A buffer for the gradient; none for validation.
-    pub gradient: Option<Box<Gradient>>,
+}
+
+/// What is to be computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// The gradient of a training batch.
+    Train(Batch),
+    /// The loss of this validation batch.
+    Validate(usize),
 }
 
 /// What came of an assignment.
@@ -60,50 +67,140 @@ pub enum Outcome {
 
 /// A worker's connection to the server.
 pub trait Link {
+    /// Why the connection is of no use any more.
+    type Error;
+
     /// Hands over what came of the last assignment and waits for the next one; none when the
     /// run is over.
-    fn exchange(&mut self, outcome: Option<Outcome>) -> Option<Assignment>;
+    fn exchange(&mut self, outcome: Option<Outcome>) -> Result<Option<Assignment>, Self::Error>;
+
+    /// A buffer for the next gradient; it goes with the outcome.
+    fn buffer(&mut self) -> Box<Gradient>;
+}
+
+/// Gradients that nobody uses for now: made once, taken and given back for ever.
+///
+/// Whoever computes or receives a gradient takes one and the server gives it back after the
+/// step. They meet here and nowhere else, for as long as it takes to move a pointer: hence a lock.
+#[derive(Clone)]
+pub struct Buffers {
+    layout: Arc<Layout>,
+    // They go to workers and back as they are: a box is what is sent.
+    #[allow(clippy::vec_box)]
+    free: Arc<Mutex<Vec<Box<Gradient>>>>,
+}
+
+impl Buffers {
+    /// So many of them; the system gives them memory only when they are first used.
+    pub fn new(layout: &Arc<Layout>, count: usize) -> Self {
+        let free = (0..count).map(|_| Box::new(Gradient::new(Arc::clone(layout))));
+        Self {
+            layout: Arc::clone(layout),
+            free: Arc::new(Mutex::new(free.collect())),
+        }
+    }
+
+    /// The one that was used last, or a fresh one when all are in use.
+    pub fn take(&self) -> Box<Gradient> {
+        let free = self.lock().pop();
+        free.unwrap_or_else(|| Box::new(Gradient::new(Arc::clone(&self.layout))))
+    }
+
+    /// Gives one back.
+    pub fn give(&self, gradient: Box<Gradient>) {
+        self.lock().push(gradient);
+    }
+
+    #[allow(clippy::vec_box)]
+    fn lock(&self) -> MutexGuard<'_, Vec<Box<Gradient>>> {
+        // Nothing can go wrong half-way through a push or a pop.
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a worker ended before the run did.
+#[derive(Debug, PartialEq)]
+pub enum Broken<E> {
+    /// The task's code panicked, with this message.
+    Panicked(String),
+    /// The link broke.
+    Link(E),
+}
+
+/// Where batches are computed, one at a time: what the task keeps for a worker between them.
+pub struct Bench<T: Task> {
+    scratch: Mutex<T::Scratch>,
+}
+
+impl<T: Task> Bench<T> {
+    /// A bench whose worker may use that many kernel threads.
+    ///
+    /// # Errors
+    /// The message of a panic in the task's code.
+    pub fn new(task: &T, threads: usize) -> Result<Self, String> {
+        match caught(|| Ok(task.scratch(threads))) {
+            Ok(scratch) => Ok(Self {
+                scratch: Mutex::new(scratch),
+            }),
+            Err(Failure { reason, .. }) => Err(format!("could not set itself up: {reason}")),
+        }
+    }
+
+    /// Panics are caught where the bench is in use, so nobody leaves it locked.
+    fn occupy(&self) -> MutexGuard<'_, T::Scratch> {
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Works until the run is over.
 ///
-/// # Errors
-/// The message of a panic in the task's code.
-pub fn work<T: Task>(
+/// Two workers may share a bench (`--prefetch`): one moves parameters and gradients while the
+/// other computes.
+pub fn work<T: Task, L: Link>(
     task: &T,
-    threads: usize,
-    seed: u64,
-    link: &mut impl Link,
-) -> Result<(), String> {
-    let mut scratch = caught(|| Ok(task.scratch(threads)))
-        .map_err(|Failure { reason, .. }| format!("could not set itself up: {reason}"))?;
+    bench: &Bench<T>,
+    link: &mut L,
+) -> Result<(), Broken<L::Error>> {
     let mut outcome = None;
+    let mut spare = None;
     let mut waiting_since = Instant::now();
-    while let Some(assignment) = link.exchange(outcome.take()) {
-        let wait_secs = waiting_since.elapsed().as_secs_f64();
+    while let Some(assignment) = link.exchange(outcome.take()).map_err(Broken::Link)? {
         let lease = assignment.lease;
-        let result = match assignment.work {
-            Work::Train { epoch, batch } => {
-                let batch = Batch {
-                    index: batch,
-                    epoch,
-                    seed: batch_seed(seed, epoch, batch),
-                };
-                gradient_of(task, batch, assignment, wait_secs, &mut scratch)
+        let mut scratch = bench.occupy();
+        let wait_secs = waiting_since.elapsed().as_secs_f64();
+        let result = match assignment.job {
+            Job::Train(batch) => {
+                let mut gradient = spare.take().unwrap_or_else(|| link.buffer());
+                match gradient_of(task, batch, assignment.params, &mut scratch, &mut gradient) {
+                    Ok(report) => Ok(Outcome::Gradient {
+                        lease,
+                        report: Report {
+                            wait_secs,
+                            ..report
+                        },
+                        gradient,
+                    }),
+                    Err(failure) => {
+                        spare = Some(gradient);
+                        Err(failure)
+                    }
+                }
             }
-            Work::Validate { batch } => {
+            Job::Validate(batch) => {
                 let stats = caught(|| task.evaluate(batch, &assignment.params, &mut scratch));
                 stats.map(|stats| Outcome::Evaluated { lease, stats })
             }
         };
+        drop(scratch);
         waiting_since = Instant::now();
         match result {
             Ok(done) => outcome = Some(done),
             Err(Failure { reason, panicked }) if panicked => {
                 let reason = format!("panicked: {reason}");
                 let words = reason.clone();
-                link.exchange(Some(Outcome::Panicked { lease, reason }));
-                return Err(words);
+                let last = link.exchange(Some(Outcome::Panicked { lease, reason }));
+                last.map_err(Broken::Link)?;
+                return Err(Broken::Panicked(words));
             }
             Err(Failure { reason, .. }) => outcome = Some(Outcome::Failed { lease, reason }),
         }
@@ -114,32 +211,20 @@ pub fn work<T: Task>(
 fn gradient_of<T: Task>(
     task: &T,
     batch: Batch,
-    assignment: Assignment,
-    wait_secs: f64,
+    params: Arc<Params>,
     scratch: &mut T::Scratch,
-) -> Result<Outcome, Failure> {
-    let Assignment {
-        lease,
-        params,
-        gradient,
-        ..
-    } = assignment;
-    let mut gradient = gradient.unwrap_or_else(|| Box::new(Gradient::new(params.layout().clone())));
+    gradient: &mut Gradient,
+) -> Result<Report, Failure> {
     let started = Instant::now();
     gradient.clear();
-    let stats = caught(|| task.gradient(batch, &params, scratch, &mut gradient))?;
+    let stats = caught(|| task.gradient(batch, &params, scratch, gradient))?;
     // Given back before the push, so that the server may write where this worker has read.
     drop(params);
-    let report = Report {
+    Ok(Report {
         stats,
         grad_norm: gradient.sum_of_squares().sqrt(),
         compute_secs: started.elapsed().as_secs_f64(),
-        wait_secs,
-    };
-    Ok(Outcome::Gradient {
-        lease,
-        report,
-        gradient,
+        wait_secs: 0.0,
     })
 }
 

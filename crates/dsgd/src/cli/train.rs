@@ -292,8 +292,14 @@ fn run<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Result<()> {
     let (letters, inbox) = channel();
     on_interrupt(letters.clone());
     let threads = threads_of_a_worker(&config);
-    local::start(&task, config.workers, threads, config.seed, &letters)
-        .context("no thread to be had")?;
+    local::start(
+        &task,
+        config.workers,
+        threads,
+        &server.buffers().clone(),
+        &letters,
+    )
+    .context("no thread to be had")?;
     let report = server.run(&inbox);
     close(&*task, &folder, report, verbosity)
 }

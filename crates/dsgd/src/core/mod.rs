@@ -58,6 +58,8 @@ pub struct Rules {
     pub lease: Duration,
     /// How long a worker may be silent before it is lost; none for threads of this process.
     pub dead_after: Option<Duration>,
+    /// How long to wait for a worker when none is left; none where nobody can come.
+    pub give_up_after: Option<Duration>,
     /// Save after every so many epochs; 0 for only at the end.
     pub save_every: u32,
     /// Save when this much time has passed within an epoch.
@@ -81,6 +83,7 @@ impl Rules {
             wait: config.wait,
             lease: Duration::from_secs_f64(config.lease_timeout),
             dead_after: None,
+            give_up_after: None,
             save_every: config.save_every,
             save_after: (minutes > 0.0).then(|| Duration::from_secs_f64(minutes * 60.0)),
         }
@@ -107,6 +110,8 @@ pub struct Core {
     reports: BTreeMap<LeaseId, (WorkerId, Report)>,
     next_lease: LeaseId,
     last_save: Duration,
+    /// Since when there is no worker.
+    alone_since: Option<Duration>,
     saved_version: u64,
     /// Refusals for gradients that are not finite, since the last step.
     not_finite_in_a_row: u32,
@@ -136,6 +141,7 @@ impl Core {
             reports: BTreeMap::new(),
             next_lease: 1,
             last_save: Duration::ZERO,
+            alone_since: None,
             not_finite_in_a_row: 0,
             last_failure: None,
             over: false,
@@ -146,6 +152,7 @@ impl Core {
     pub fn start(&mut self, now: Duration) -> Vec<Action> {
         let mut actions = Vec::new();
         self.last_save = now;
+        self.alone_since = Some(now);
         if self.progress.epoch > self.rules.epochs.1 {
             self.over = true;
             return vec![Action::Finish(Outcome::Done)];
@@ -161,6 +168,7 @@ impl Core {
         match message {
             Message::Join { name } => {
                 self.roster.join(now, worker, name.clone());
+                self.alone_since = None;
                 actions.push(Action::Observe(Event::WorkerJoined { worker, name }));
             }
             Message::Alive => self.roster.seen(now, worker),
@@ -181,21 +189,30 @@ impl Core {
             }
             Message::Lost { reason } => self.lost(worker, &reason, &mut actions),
         }
+        self.notice_solitude(now, &mut actions);
         self.settle(now, &mut actions);
         actions
     }
 
-    /// Time has come to `now`: silent workers, late batches, a checkpoint that is due.
+    /// Time has come to `now`: silent workers, late batches, a checkpoint that is due, nobody left.
     pub fn tick(&mut self, now: Duration) -> Vec<Action> {
         let mut actions = Vec::new();
         if let Some(silence) = self.rules.dead_after {
             for worker in self.roster.silent(now, silence) {
-                let reason = format!("silent for {} s", silence.as_secs());
+                let reason = format!(
+                    "not heard of for {} s; its host or the network to it is down, or it is \
+                     overloaded (--dead-after)",
+                    silence.as_secs_f64()
+                );
                 self.lost(worker, &reason, &mut actions);
             }
         }
+        self.notice_solitude(now, &mut actions);
         self.offer_overdue(now, &mut actions);
         self.save_if_due(now, &mut actions);
+        if self.patience_ends().is_some_and(|end| end <= now) {
+            actions.extend(self.abandon("no worker is left, and none came (--give-up-after)"));
+        }
         self.settle(now, &mut actions);
         actions
     }
@@ -208,7 +225,17 @@ impl Core {
             .and_then(|d| self.roster.first_silence(d));
         let overdue = self.ledger().first_deadline();
         let save = self.rules.save_after.map(|after| self.last_save + after);
-        [silence, overdue, save].into_iter().flatten().min()
+        [silence, overdue, save, self.patience_ends()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Whoever carries the actions out was away until `now`: what it has not heard of its workers
+    /// meanwhile is not held against them.
+    pub fn excuse(&mut self, now: Duration) {
+        self.roster.excuse(now);
+        self.alone_since = self.alone_since.map(|_| now);
     }
 
     /// Someone wants the run to stop: save and finish.
@@ -244,6 +271,30 @@ impl Core {
     /// Number of workers that have joined and are not lost.
     pub fn live(&self) -> usize {
         self.roster.live()
+    }
+
+    /// The seed of everything random.
+    pub fn seed(&self) -> u64 {
+        self.rules.seed
+    }
+
+    /// Says so when the last worker has gone and others may come.
+    fn notice_solitude(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if self.roster.live() > 0 || self.alone_since.is_some() || self.over {
+            return;
+        }
+        self.alone_since = Some(now);
+        if let Some(patience) = self.rules.give_up_after {
+            let message = format!(
+                "no worker is left; waiting for one for {} s (--give-up-after)",
+                patience.as_secs_f64()
+            );
+            actions.push(Action::Observe(Event::Warning { message }));
+        }
+    }
+
+    fn patience_ends(&self) -> Option<Duration> {
+        Some(self.alone_since? + self.rules.give_up_after?)
     }
 
     /// Work for everyone who has none, as far as there is any.

@@ -3,13 +3,17 @@
 //! They read the server's own parameters and hand their gradient buffers over and back:
 //! nothing is copied or encoded. A worker that panics is born again, a few times.
 
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::Sender;
 use std::thread;
 
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use crate::params::Gradient;
 use crate::server::Letter;
 use crate::task::Task;
-use crate::worker::{Assignment, Link, Outcome, work};
+use crate::worker::{Assignment, Bench, Broken, Buffers, Link, Outcome, work};
 
 /// How often one slot's worker is born again after a panic.
 const REBIRTHS: u32 = 3;
@@ -23,15 +27,15 @@ pub fn start<T: Task>(
     task: &Arc<T>,
     count: usize,
     threads: usize,
-    seed: u64,
+    buffers: &Buffers,
     server: &Sender<Letter>,
 ) -> std::io::Result<()> {
     for slot in 0..count {
-        let (task, server) = (Arc::clone(task), server.clone());
+        let (task, server, buffers) = (Arc::clone(task), server.clone(), buffers.clone());
         let name = format!("local/{slot}");
         thread::Builder::new()
             .name(name.clone())
-            .spawn(move || live(&*task, (slot, count), &name, threads, seed, &server))?;
+            .spawn(move || live(&*task, (slot, count), &name, threads, &buffers, &server))?;
     }
     Ok(())
 }
@@ -42,16 +46,17 @@ fn live<T: Task>(
     (slot, count): (usize, usize),
     name: &str,
     threads: usize,
-    seed: u64,
+    buffers: &Buffers,
     server: &Sender<Letter>,
 ) {
     for life in 0..=REBIRTHS {
         let worker = slot as u32 + life * count as u32;
-        let (inbox, assignments) = channel();
+        let (inbox, assignments) = unbounded_channel();
         let mut link = Memory {
             worker,
             server,
             assignments,
+            buffers,
         };
         let name = name.to_owned();
         let _ = server.send(Letter::Join {
@@ -59,9 +64,13 @@ fn live<T: Task>(
             name,
             inbox,
         });
-        match work(task, threads, seed, &mut link) {
+        let ended = Bench::new(task, threads)
+            .map_err(Broken::Panicked)
+            .and_then(|bench| work(task, &bench, &mut link));
+        match ended {
             Ok(()) => return,
-            Err(reason) => {
+            Err(Broken::Link(never)) => match never {},
+            Err(Broken::Panicked(reason)) => {
                 let _ = server.send(Letter::Lost { worker, reason });
             }
         }
@@ -77,15 +86,23 @@ fn live<T: Task>(
 struct Memory<'a> {
     worker: u32,
     server: &'a Sender<Letter>,
-    assignments: Receiver<Assignment>,
+    assignments: UnboundedReceiver<Assignment>,
+    buffers: &'a Buffers,
 }
 
 impl Link for Memory<'_> {
-    fn exchange(&mut self, outcome: Option<Outcome>) -> Option<Assignment> {
+    type Error = Infallible;
+
+    fn exchange(&mut self, outcome: Option<Outcome>) -> Result<Option<Assignment>, Infallible> {
         if let Some(outcome) = outcome {
             let worker = self.worker;
-            self.server.send(Letter::Done { worker, outcome }).ok()?;
+            // Where nobody listens, nothing is sent any more either.
+            let _ = self.server.send(Letter::Done { worker, outcome });
         }
-        self.assignments.recv().ok()
+        Ok(self.assignments.blocking_recv())
+    }
+
+    fn buffer(&mut self) -> Box<Gradient> {
+        self.buffers.take()
     }
 }

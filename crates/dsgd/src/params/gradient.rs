@@ -165,7 +165,8 @@ impl Rows {
         }
     }
 
-    fn clear(&mut self) {
+    /// No row is touched any more.
+    pub fn clear(&mut self) {
         for &row in &self.index {
             self.slot[row as usize] = UNTOUCHED;
         }
@@ -193,6 +194,26 @@ impl Rows {
         rows.zip(self.values.chunks_exact(self.width))
     }
 
+    /// Which rows are touched.
+    pub fn indices(&self) -> &[u32] {
+        &self.index
+    }
+
+    /// The touched rows' gradients, one row after the other.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Elements of a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Rows of the whole table.
+    pub fn table_len(&self) -> usize {
+        self.slot.len()
+    }
+
     /// Number of touched rows.
     pub fn len(&self) -> usize {
         self.index.len()
@@ -210,11 +231,20 @@ fn add_scaled(into: &mut [f32], from: &[f32], factor: f32) {
     }
 }
 
-/// Sixteen running sums, so that the compiler may use vectors; the order is fixed.
 pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
-    const LANES: usize = 16;
     let mut total = 0.0;
-    for block in values.chunks(4096) {
+    add_squares(&mut total, values);
+    total
+}
+
+/// Elements of a block of [`add_squares`].
+const BLOCK: usize = 4096;
+
+/// Adds block by block: a vector that comes in pieces of whole blocks gives the same sum, to the bit,
+/// as one that comes whole. Sixteen running sums, so that the compiler may use vectors.
+pub(crate) fn add_squares(total: &mut f64, values: &[f32]) {
+    const LANES: usize = 16;
+    for block in values.chunks(BLOCK) {
         let mut sums = [0.0f32; LANES];
         let lanes = block.chunks_exact(LANES);
         let rest = lanes.remainder();
@@ -224,7 +254,6 @@ pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
             }
         }
         let rest: f32 = rest.iter().map(|g| g * g).sum();
-        total += sums.iter().map(|&s| f64::from(s)).sum::<f64>() + f64::from(rest);
+        *total += sums.iter().map(|&s| f64::from(s)).sum::<f64>() + f64::from(rest);
     }
-    total
 }

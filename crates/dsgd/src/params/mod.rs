@@ -10,8 +10,8 @@ mod gradient;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub(crate) use gradient::sum_of_squares;
 pub use gradient::{Gradient, Part, Rows};
+pub(crate) use gradient::{add_squares, sum_of_squares};
 
 /// How the gradient of a tensor looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

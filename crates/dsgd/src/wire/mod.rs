@@ -1,7 +1,80 @@
 //! The wire: how the server and workers elsewhere speak, by gRPC (`proto/dsgd.proto`).
+//!
+//! Parameters and gradients travel tensor by tensor in chunks, each tensor with a checksum:
+//! [`outgoing`] cuts them up, [`incoming`] puts them together and trusts nothing that it is
+//! told. [`service`] is the server's side of the conversation, [`link`] the worker's. Who may
+//! speak at all is settled by [`credentials`]; [`listen`] keeps strangers from costing anything.
+//!
+//! What it leaves out: it decides nothing. A broken conversation ends the worker under its
+//! number; it joins anew and gets the current parameters, and the core knows what to do with the rest.
+
+pub mod credentials;
+pub mod incoming;
+pub mod link;
+pub mod listen;
+pub mod outgoing;
+pub mod service;
 
 /// What travels, as the schema has it.
 #[allow(clippy::pedantic, missing_docs, unreachable_pub)]
 pub mod proto {
     tonic::include_proto!("dsgd.v1");
+}
+
+use std::time::Duration;
+
+use crate::params::{Kind, Layout};
+
+/// Version of the protocol.
+pub const PROTOCOL: u32 = 1;
+
+/// What this program says it is.
+pub const PROGRAM: &str = concat!("dsgd ", env!("CARGO_PKG_VERSION"));
+
+/// Metadata entry with the session.
+pub const SESSION: &str = "dsgd-session";
+
+/// Bytes of tensor data in one message: large enough that a message costs nothing beside its
+/// contents, small enough that checksum, norm and copy find it in the cache.
+pub const CHUNK: usize = 1 << 20;
+
+/// Bytes that may be under way on a connection without an answer: 1.3 Gbit/s at 100 ms.
+pub const WINDOW: u32 = 16 << 20;
+
+/// Bytes of one message: tensor data and what goes with it.
+pub const MOST_MESSAGE: usize = CHUNK + (64 << 10);
+
+/// Bytes of a reply to Join, which has the layout.
+pub const MOST_LAYOUT: usize = 16 << 20;
+
+/// Bytes of a name.
+pub const MOST_NAME: usize = 256;
+
+/// Bytes of a reason in words; what is longer is cut.
+pub const MOST_REASON: usize = 1024;
+
+/// The longest silence within a transfer before it is given up: a chunk takes 20 s at 0.5 Mbit/s.
+pub const STALL: Duration = Duration::from_secs(30);
+
+/// The longest that a pull waits for work before it is asked again.
+pub const LONGEST_PULL: Duration = Duration::from_secs(20);
+
+/// A small call is answered within this time or never.
+pub const CALL: Duration = Duration::from_secs(10);
+
+/// The schema's word for a layout.
+pub(crate) fn tensors(layout: &Layout) -> Vec<proto::Tensor> {
+    let tensor = |tensor: &crate::params::Tensor| proto::Tensor {
+        name: tensor.name.clone(),
+        shape: tensor.shape.iter().map(|&d| d as u64).collect(),
+        rows: tensor.kind == Kind::Rows,
+    };
+    layout.tensors().iter().map(tensor).collect()
+}
+
+/// The first `most` bytes of a text, whole characters.
+pub(crate) fn cut(mut text: String, most: usize) -> String {
+    let end = (0..=most.min(text.len())).rfind(|&at| text.is_char_boundary(at));
+    text.truncate(end.unwrap_or(0));
+    text
 }

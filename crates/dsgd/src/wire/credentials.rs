@@ -1,0 +1,156 @@
+//! Who may speak: a token for the run, and certificates made for it alone.
+//!
+//! The token itself never crosses the wire: a worker proves that it has it, over a nonce that
+//! is good once. Certificates are for `--listen`, where others may listen too; both sides show
+//! one, signed by an authority whose own key is thrown away as soon as it has signed two.
+
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use ring::hmac;
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
+use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
+
+/// The name in the server's certificate; addresses change, this does not.
+const SERVER_NAME: &str = "dsgd-server";
+
+/// A secret that a run's server and workers share.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Token([u8; 32]);
+
+impl Token {
+    /// One that nobody can guess.
+    ///
+    /// # Panics
+    /// When the system has no source of randomness.
+    pub fn fresh() -> Self {
+        Self(random())
+    }
+
+    /// What shows that its sender has the token.
+    pub fn proof(&self, nonce: &[u8], name: &str) -> Vec<u8> {
+        let mut context = hmac::Context::with_key(&self.key());
+        context.update(nonce);
+        context.update(name.as_bytes());
+        context.sign().as_ref().to_vec()
+    }
+
+    /// Whether that proof is right, in a time that does not depend on how wrong it is.
+    pub fn accepts(&self, proof: &[u8], nonce: &[u8], name: &str) -> bool {
+        let message = [nonce, name.as_bytes()].concat();
+        hmac::verify(&self.key(), &message, proof).is_ok()
+    }
+
+    fn key(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, &self.0)
+    }
+}
+
+/// Never in a log.
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+impl From<Token> for String {
+    fn from(token: Token) -> Self {
+        hex(&token.0)
+    }
+}
+
+impl TryFrom<String> for Token {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        const WRONG: &str = "a token is 64 hexadecimal digits";
+        let digits = text.as_bytes();
+        if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return Err(WRONG);
+        }
+        let mut bytes = [0; 32];
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| WRONG)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// 32 bytes that nobody can guess.
+///
+/// # Panics
+/// When the system has no source of randomness.
+pub(super) fn random() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.expect("the system gives random bytes");
+    bytes
+}
+
+/// Lower-case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// One side's certificate and key, and the authority that it trusts, in PEM.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Papers {
+    authority: String,
+    certificate: String,
+    key: String,
+}
+
+/// Never in a log.
+impl std::fmt::Debug for Papers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Papers(…)")
+    }
+}
+
+impl Papers {
+    /// Those of a run's server and of its workers.
+    ///
+    /// # Errors
+    /// What the system's source of randomness says.
+    pub fn for_a_run() -> Result<(Papers, Papers), rcgen::Error> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let key = KeyPair::generate()?;
+        let authority = params.self_signed(&key)?.pem();
+        let issuer = Issuer::new(params, key);
+        let signed = |purpose| -> Result<Papers, rcgen::Error> {
+            let mut params = CertificateParams::new(vec![SERVER_NAME.to_owned()])?;
+            params.extended_key_usages = vec![purpose];
+            let key = KeyPair::generate()?;
+            Ok(Papers {
+                authority: authority.clone(),
+                certificate: params.signed_by(&key, &issuer)?.pem(),
+                key: key.serialize_pem(),
+            })
+        };
+        Ok((
+            signed(ExtendedKeyUsagePurpose::ServerAuth)?,
+            signed(ExtendedKeyUsagePurpose::ClientAuth)?,
+        ))
+    }
+
+    /// For a server: clients must show a certificate of the same authority.
+    pub(super) fn server(&self) -> ServerTlsConfig {
+        ServerTlsConfig::new()
+            .identity(Identity::from_pem(&self.certificate, &self.key))
+            .client_ca_root(Certificate::from_pem(&self.authority))
+    }
+
+    /// For a worker: the server must show one.
+    pub(super) fn client(&self) -> ClientTlsConfig {
+        ClientTlsConfig::new()
+            .identity(Identity::from_pem(&self.certificate, &self.key))
+            .ca_certificate(Certificate::from_pem(&self.authority))
+            .domain_name(SERVER_NAME)
+    }
+}
