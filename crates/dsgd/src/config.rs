@@ -4,10 +4,14 @@
 //! `config.toml`, what workers are told and what a checkpoint records. There is one
 //! default and one help text for each, here.
 
+mod elsewhere;
+
 use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches, ValueEnum};
 use serde::{Deserialize, Serialize};
+
+pub use elsewhere::{CLIENT_LIST, Elsewhere, Places};
 
 use crate::optim::{Hyper, LrSchedule, OptimizerKind};
 
@@ -27,11 +31,12 @@ pub enum Mode {
 #[serde(default)]
 #[command(next_help_heading = "Workers")]
 pub struct RunConfig {
-    /// Number of workers
-    #[arg(short = 'n', long, alias = "n-proc", value_name = "N", default_value_t = 4,
+    /// Number of workers [default: 4; on hosts: every slot]
+    #[arg(short = 'n', long, alias = "n-proc", value_name = "N",
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096))]
-    pub workers: usize,
-    /// Kernel threads of each worker [default: cores / workers, at least 1]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<usize>,
+    /// Kernel threads of each worker [default: its machine's cores / workers there, at least 1]
     #[arg(long, value_name = "N",
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,6 +61,11 @@ pub struct RunConfig {
     /// Seconds after which a batch is offered to another worker
     #[arg(long, value_name = "SECS", default_value_t = 300.0, value_parser = positive)]
     pub lease_timeout: f64,
+
+    #[command(flatten, next_help_heading = "Hosts")]
+    #[serde(flatten)]
+    #[allow(missing_docs)]
+    pub elsewhere: Elsewhere,
 
     /// Number of the last epoch
     #[arg(
@@ -187,10 +197,18 @@ pub struct RunConfig {
 impl Default for RunConfig {
     /// What `dsgd train` without options means.
     fn default() -> Self {
-        let command = Self::augment_args(clap::Command::new("")).no_binary_name(true);
-        let matches = command.get_matches_from([""; 0]);
-        Self::from_arg_matches(&matches).expect("every option has a default or is optional")
+        defaults()
     }
+}
+
+/// Workers where nothing is said and all are of this machine.
+pub const LOCAL_WORKERS: usize = 4;
+
+/// The value of options of which none is typed.
+fn defaults<C: Args + FromArgMatches>() -> C {
+    let command = C::augment_args(clap::Command::new("")).no_binary_name(true);
+    let matches = command.get_matches_from([""; 0]);
+    C::from_arg_matches(&matches).expect("every option has a default or is optional")
 }
 
 fn positive(text: &str) -> Result<f64, String> {

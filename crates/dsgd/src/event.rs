@@ -125,6 +125,18 @@ pub enum Event {
         /// Seconds that it took.
         secs: f64,
     },
+    /// A host's worker process wrote a line.
+    HostSaid {
+        /// The host's name.
+        host: String,
+        /// The line.
+        line: String,
+    },
+    /// Something that the user may want to know.
+    Notice {
+        /// In words.
+        message: String,
+    },
     /// Something that the user should know and that stops nothing.
     Warning {
         /// In words.

@@ -1,6 +1,7 @@
 //! The user's extension point: a model and its data behind one trait.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -88,6 +89,13 @@ pub trait Task: Sized + Send + Sync + 'static {
     /// Options of `dsgd train` for which this task knows a better default, as typed on the command
     /// line; whatever the user says wins.
     fn defaults(options: &Self::Options) -> Vec<String> {
+        let _ = options;
+        Vec::new()
+    }
+
+    /// The files that [`Task::load`] reads. Workers elsewhere get copies, and these paths are
+    /// pointed at them; folders do not travel.
+    fn files(options: &mut Self::Options) -> Vec<&mut PathBuf> {
         let _ = options;
         Vec::new()
     }

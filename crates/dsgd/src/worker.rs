@@ -146,6 +146,13 @@ impl<T: Task> Bench<T> {
         }
     }
 
+    /// Clears up after a panic.
+    pub fn renew(&self, task: &T, threads: usize) {
+        if let Ok(scratch) = caught(|| Ok(task.scratch(threads))) {
+            *self.occupy() = scratch;
+        }
+    }
+
     /// Panics are caught where the bench is in use, so nobody leaves it locked.
     fn occupy(&self) -> MutexGuard<'_, T::Scratch> {
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner)

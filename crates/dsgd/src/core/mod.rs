@@ -68,7 +68,12 @@ pub struct Rules {
 
 impl Rules {
     /// The rules that follow from a run's options and the task's sizes.
-    pub fn new(config: &RunConfig, batches: usize, validation_batches: usize) -> Self {
+    pub fn new(
+        config: &RunConfig,
+        workers: usize,
+        batches: usize,
+        validation_batches: usize,
+    ) -> Self {
         let minutes = config.save_minutes;
         Self {
             batches,
@@ -76,7 +81,7 @@ impl Rules {
             seed: config.seed,
             epochs: (config.start_epoch, config.epochs),
             mode: config.mode,
-            workers: config.workers,
+            workers,
             backup_workers: config.backup_workers,
             max_staleness: config.max_staleness,
             staleness_lr: config.staleness_lr,

@@ -5,11 +5,13 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use crate::core::WorkerId;
 use crate::params::Gradient;
 use crate::server::Letter;
 use crate::task::Task;
@@ -27,15 +29,18 @@ pub fn start<T: Task>(
     task: &Arc<T>,
     count: usize,
     threads: usize,
+    numbers: &Arc<AtomicU32>,
     buffers: &Buffers,
     server: &Sender<Letter>,
 ) -> std::io::Result<()> {
+    let first = numbers.fetch_add(count as u32, Ordering::Relaxed);
     for slot in 0..count {
         let (task, server, buffers) = (Arc::clone(task), server.clone(), buffers.clone());
+        let (worker, numbers) = (first + slot as u32, Arc::clone(numbers));
         let name = format!("local/{slot}");
         thread::Builder::new()
             .name(name.clone())
-            .spawn(move || live(&*task, (slot, count), &name, threads, &buffers, &server))?;
+            .spawn(move || live(&*task, worker, &numbers, &name, threads, &buffers, &server))?;
     }
     Ok(())
 }
@@ -43,14 +48,14 @@ pub fn start<T: Task>(
 /// The lives of one slot's worker. Errors of sending mean that the run is over.
 fn live<T: Task>(
     task: &T,
-    (slot, count): (usize, usize),
+    mut worker: WorkerId,
+    numbers: &AtomicU32,
     name: &str,
     threads: usize,
     buffers: &Buffers,
     server: &Sender<Letter>,
 ) {
-    for life in 0..=REBIRTHS {
-        let worker = slot as u32 + life * count as u32;
+    for _ in 0..=REBIRTHS {
         let (inbox, assignments) = unbounded_channel();
         let mut link = Memory {
             worker,
@@ -72,6 +77,7 @@ fn live<T: Task>(
             Err(Broken::Link(never)) => match never {},
             Err(Broken::Panicked(reason)) => {
                 let _ = server.send(Letter::Lost { worker, reason });
+                worker = numbers.fetch_add(1, Ordering::Relaxed);
             }
         }
     }

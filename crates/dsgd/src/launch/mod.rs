@@ -1,3 +1,4 @@
 //! How workers come to be.
 
 pub mod local;
+pub mod outpost;

@@ -61,6 +61,8 @@ pub(super) fn line(record: &Record, meter: &Meter) -> Option<String> {
         } => format!("Learning rate is {learning_rate} from now on: {reason}"),
         Event::EpochFinished { .. } => epoch_line(record, meter)?,
         Event::Saved { file, reason, secs } => format!("Saved {file} ({reason}; {secs:.1} s)"),
+        Event::HostSaid { host, line } => format!("{host}: {line}"),
+        Event::Notice { message } => message.clone(),
         Event::Warning { message } => format!("Warning: {message}"),
         Event::RunFinished { outcome, steps } => format!("Run {outcome} after {steps} steps"),
     })

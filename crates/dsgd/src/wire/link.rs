@@ -5,11 +5,13 @@
 //! returns is the link that [`work`](crate::worker::work) speaks through. When anything breaks,
 //! the link is of no use any more; its owner joins anew, if that makes sense.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::channel;
 use tokio::task::AbortHandle;
@@ -95,7 +97,7 @@ impl From<WireError> for LinkError {
 }
 
 /// How a server can be reached.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Way {
     /// `unix:PATH`, `http://HOST:PORT` or `https://HOST:PORT`.
     pub address: String,
@@ -116,7 +118,11 @@ pub struct Gate {
     runtime: Handle,
     /// When the server was last heard of.
     heard: Arc<Mutex<Instant>>,
+    /// Sessions of this process that have not ended.
+    sessions: Arc<Mutex<BTreeMap<WorkerId, Session>>>,
 }
+
+type Session = MetadataValue<Ascii>;
 
 impl Gate {
     /// Opens the connections.
@@ -127,12 +133,35 @@ impl Gate {
             way: way.clone(),
             runtime: Handle::current(),
             heard: Arc::new(Mutex::new(Instant::now())),
+            sessions: Arc::default(),
         })
     }
 
     /// Time since the server was last heard of.
     pub fn silence(&self) -> Duration {
         lock(&self.heard).elapsed()
+    }
+
+    /// Says goodbye for every worker of this process, as far as the server still listens.
+    pub async fn leave_all(&self, reason: &str) {
+        let sessions = std::mem::take(&mut *lock(&self.sessions));
+        for session in sessions.values() {
+            let _ = self.leave(session, reason).await;
+        }
+    }
+
+    /// Says goodbye: what the worker was given goes to another.
+    async fn leave(&self, session: &Session, reason: &str) -> Result<(), LinkError> {
+        let reason = reason.to_owned();
+        let request = with_session(session, proto::LeaveRequest { reason });
+        let mut client = DsgdClient::new(self.life.clone());
+        call(client.leave(request)).await?;
+        Ok(())
+    }
+
+    /// [`Gate::join`] for a thread that is not the event loop's.
+    pub fn join_blocking(&self, name: &str, layout: &Arc<Layout>) -> Result<Remote, LinkError> {
+        self.runtime.block_on(self.join(name, layout))
     }
 
     /// Makes a worker of the caller. `layout` must be the server's.
@@ -155,6 +184,7 @@ impl Gate {
             })?;
         let pulse_every = Duration::from_millis(u64::from(reply.dead_after_ms.max(40)) / 4);
         let (lives, life) = self.live(client, &session, pulse_every).await?;
+        lock(&self.sessions).insert(reply.worker, session.clone());
         Ok(Remote {
             worker: reply.worker,
             // Parameters come in chunks, but a row of a table is sent whole.
@@ -173,13 +203,12 @@ impl Gate {
     async fn live(
         &self,
         mut client: DsgdClient<Channel>,
-        session: &MetadataValue<Ascii>,
+        session: &Session,
         every: Duration,
     ) -> Result<(Arc<AtomicBool>, AbortHandle), LinkError> {
         let (pulses, stream) = channel(1);
         let _ = pulses.send(Pulse {}).await;
-        let mut request = Request::new(ReceiverStream::new(stream));
-        request.metadata_mut().insert(SESSION, session.clone());
+        let request = with_session(session, ReceiverStream::new(stream));
         let mut answers = call(client.live(request)).await?;
         let lives = Arc::new(AtomicBool::new(true));
         let (alive, heard) = (Arc::clone(&lives), Arc::clone(&self.heard));
@@ -208,7 +237,7 @@ impl Gate {
 pub struct Remote {
     worker: WorkerId,
     client: DsgdClient<Channel>,
-    session: MetadataValue<Ascii>,
+    session: Session,
     gate: Gate,
     /// Whether the server still takes our pulses.
     lives: Arc<AtomicBool>,
@@ -228,20 +257,6 @@ impl Remote {
     /// Once this is set, the link says goodbye instead of pulling more work.
     pub fn leave_when(&mut self, leaving: Arc<AtomicBool>) {
         self.leaving = leaving;
-    }
-
-    /// Says goodbye: what the worker was given goes to another.
-    pub async fn leave(&mut self, reason: &str) -> Result<(), LinkError> {
-        let reason = reason.to_owned();
-        let request = self.request(proto::LeaveRequest { reason });
-        call(self.client.leave(request)).await?;
-        Ok(())
-    }
-
-    fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        request.metadata_mut().insert(SESSION, self.session.clone());
-        request
     }
 
     async fn push(&mut self, outcome: Outcome) -> Result<(), LinkError> {
@@ -304,7 +319,7 @@ impl Remote {
         let parts = parts.inspect(move |_| {
             counter.fetch_add(1, Ordering::Relaxed);
         });
-        let request = self.request(tokio_stream::iter(parts));
+        let request = with_session(&self.session, tokio_stream::iter(parts));
         let pushed = self.client.push(request);
         tokio::pin!(pushed);
         let mut seen = 0;
@@ -324,16 +339,14 @@ impl Remote {
     async fn pull(&mut self) -> Result<Option<Assignment>, LinkError> {
         let (lease, job, mut parts) = loop {
             if self.leaving.load(Ordering::Relaxed) {
-                self.leave("it was told to stop").await?;
+                self.gate.leave(&self.session, "it was told to stop").await?;
                 return Ok(None);
             }
             if !self.lives.load(Ordering::Relaxed) {
                 let reason = "its signs of life do not arrive".to_owned();
                 return Err(LinkError::Broken { reason });
             }
-            let request = self.request(proto::PullRequest {
-                wait_ms: LONGEST_PULL.as_millis() as u32,
-            });
+            let request = with_session(&self.session, proto::PullRequest { wait_ms: LONGEST_PULL.as_millis() as u32 });
             let parts = timeout(LONGEST_PULL + CALL, self.client.pull(request)).await;
             let mut parts = parts.map_err(|_| stalled("a pull"))??.into_inner();
             match next(&mut parts).await? {
@@ -369,6 +382,7 @@ impl Remote {
 
 impl Drop for Remote {
     fn drop(&mut self) {
+        lock(&self.gate.sessions).remove(&self.worker);
         self.life.abort();
     }
 }
@@ -421,6 +435,12 @@ async fn connect(way: &Way) -> Result<Channel, LinkError> {
         Ok(Err(error)) => Err(unreachable(reasons(&error))),
         Err(_) => Err(unreachable("no answer".to_owned())),
     }
+}
+
+fn with_session<T>(session: &Session, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert(SESSION, session.clone());
+    request
 }
 
 /// A small call and its deadline.

@@ -10,6 +10,7 @@
 
 pub mod credentials;
 pub mod incoming;
+pub mod invitation;
 pub mod link;
 pub mod listen;
 pub mod outgoing;

@@ -62,6 +62,8 @@ pub struct Terms {
     pub buffers: Buffers,
     /// The server's inbox.
     pub letters: Sender<Letter>,
+    /// The next worker's number.
+    pub numbers: Arc<AtomicU32>,
     /// Whether the run is over.
     pub over: Arc<AtomicBool>,
 }
@@ -73,7 +75,6 @@ pub struct Service(Arc<Shared>);
 struct Shared {
     terms: Terms,
     tensors: Vec<proto::Tensor>,
-    next_worker: AtomicU32,
     // Locked for a look-up, never across a wait.
     desk: Mutex<Desk>,
 }
@@ -105,7 +106,6 @@ impl Service {
         Self(Arc::new(Shared {
             tensors: tensors(&terms.layout),
             terms,
-            next_worker: AtomicU32::new(0),
             desk: Mutex::default(),
         }))
     }
@@ -331,7 +331,7 @@ impl Dsgd for Service {
                 "wrong token, or a nonce that is not good any more",
             ));
         }
-        let worker = self.0.next_worker.fetch_add(1, Ordering::Relaxed);
+        let worker = self.0.terms.numbers.fetch_add(1, Ordering::Relaxed);
         let (outbox, inbox) = unbounded_channel();
         let session = hex(&random());
         let mut desk = self.desk();

@@ -1,0 +1,78 @@
+//! What makes no sense in a run's options, said before anything is begun.
+
+use anyhow::bail;
+
+use crate::config::RunConfig;
+
+/// What no single option's parser can see, and what parsers see of typed options only: the same
+/// may stand in a file.
+pub(super) fn check(config: &RunConfig) -> anyhow::Result<()> {
+    config.hyper.check()?;
+    let least_one = [
+        ("workers", config.workers.unwrap_or(1)),
+        ("threads", config.threads.unwrap_or(1)),
+        ("epochs", config.epochs as usize),
+        ("start-epoch", config.start_epoch as usize),
+        ("keep", config.keep),
+        ("print-every", config.print_every),
+    ];
+    if let Some((name, _)) = least_one.iter().find(|(_, value)| *value == 0) {
+        bail!("--{name} 0: must be 1 or above");
+    }
+    if config.epochs < config.start_epoch {
+        bail!(
+            "--epochs {} is before --start-epoch {}",
+            config.epochs,
+            config.start_epoch
+        );
+    }
+    let year_secs = 3.2e7;
+    let numbers = [
+        ("learning-rate", f64::from(config.learning_rate), f64::MAX),
+        ("lease-timeout", config.lease_timeout, year_secs),
+        ("wait", config.wait.unwrap_or(1.0), f64::MAX),
+        ("dead-after", config.elsewhere.dead_after, year_secs),
+        ("orphan-after", config.elsewhere.orphan_after, year_secs),
+        ("give-up-after", config.elsewhere.give_up_after, year_secs),
+    ];
+    for (name, value, most) in numbers {
+        if !value.is_finite() || value <= 0.0 || value > most {
+            bail!("--{name} {value}: must be a number above 0{}", up_to(most));
+        }
+    }
+    let numbers = [
+        ("max-grad-norm", f64::from(config.max_grad_norm), f64::MAX),
+        ("lr-decay", f64::from(config.lr_decay), f64::MAX),
+        ("save-minutes", config.save_minutes, year_secs / 60.0),
+    ];
+    for (name, value, most) in numbers {
+        if !value.is_finite() || value < 0.0 || value > most {
+            bail!("--{name} {value}: must be 0 or above{}", up_to(most));
+        }
+    }
+    if let Some(name) = &config.save_file
+        && (name.contains(std::path::is_separator) || name.is_empty())
+    {
+        bail!("--save-file {name}: is the start of a file's name, not a path; see --run-dir");
+    }
+    Ok(())
+}
+
+/// What can be seen only when it is known how many workers there are.
+pub(super) fn check_workers(config: &RunConfig, workers: usize) -> anyhow::Result<()> {
+    if config.backup_workers >= workers {
+        bail!(
+            "--backup-workers {}: must be less than the {workers} workers",
+            config.backup_workers
+        );
+    }
+    Ok(())
+}
+
+fn up_to(most: f64) -> String {
+    match most {
+        f64::MAX => String::new(),
+        _ => format!(", up to {most}"),
+    }
+}
+

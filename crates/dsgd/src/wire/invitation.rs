@@ -1,0 +1,71 @@
+//! What a process elsewhere must be told to become workers of a run: one line of JSON.
+//!
+//! It holds the run's secret, so it goes through pipes and files of mode 0600 only, never
+//! through a command line or an environment.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::link::Way;
+
+/// An invitation to a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Invitation {
+    /// The run's mark, the same in all of its processes' arguments.
+    pub run: String,
+    /// Where the server is, and how to be let in.
+    pub way: Way,
+    /// Registered name of the task.
+    pub task: String,
+    /// The text of the run's `config.toml`.
+    pub config: String,
+    /// Files that the task reads, in the order of [`Task::files`](crate::Task::files).
+    pub files: Vec<Cargo>,
+    /// Workers of the process; none for the machine's cores.
+    pub slots: Option<usize>,
+}
+
+/// A file that a worker needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cargo {
+    /// Where it lies on the server's machine.
+    pub path: PathBuf,
+    /// SHA-256 of its contents, in hexadecimal digits.
+    pub sha256: String,
+}
+
+impl Invitation {
+    /// The line.
+    ///
+    /// # Panics
+    /// When a path is not UTF-8.
+    pub fn to_line(&self) -> String {
+        serde_json::to_string(self).expect("plain data becomes JSON")
+    }
+
+    /// Reads the line.
+    ///
+    /// # Errors
+    /// When it is no invitation.
+    pub fn from_line(line: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(line)
+    }
+
+    /// Writes it into a file that only its owner can read.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let temporary = path.with_extension("tmp");
+        let _ = fs::remove_file(&temporary);
+        let mut options = fs::OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        writeln!(file, "{}", self.to_line())?;
+        fs::rename(&temporary, path)
+    }
+}
