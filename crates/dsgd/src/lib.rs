@@ -36,6 +36,7 @@ pub mod optim;
 pub mod params;
 pub mod run;
 pub mod server;
+pub mod ssh;
 pub mod task;
 pub mod wire;
 pub mod worker;

@@ -1,0 +1,285 @@
+//! A script that runs on a host: its text, its input and what it answers.
+
+use std::future::Future;
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::sync::mpsc::Sender;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use super::SshError;
+use super::error::said;
+use super::lines::{Line, Stream, send_lines};
+use super::remote::{MARKER, Remote};
+
+/// Longest line of an answer.
+const LINE_BYTES: u64 = 16 << 10;
+/// Longest answer that is kept in memory, and longest noise before it.
+const ANSWER_BYTES: u64 = 4 << 20;
+/// So much of what went wrong is kept.
+const STDERR_BYTES: usize = 4 << 10;
+
+/// What every script begins with. The cache is the same for all of them.
+const PRELUDE: &str = r#"
+umask 077
+cache=${XDG_CACHE_HOME:-}
+case $cache in /*) ;; *) cache=$HOME/.cache ;; esac
+cache=$cache/dsgd
+"#;
+
+/// A POSIX shell's script, with its arguments as `$1`, `$2`, … and the cache's folder in `$cache`.
+pub(super) struct Script<'a> {
+    /// What it does, for errors: "while …", "… failed there".
+    pub(super) what: &'static str,
+    pub(super) body: &'static str,
+    pub(super) args: &'a [&'a str],
+}
+
+impl Script<'_> {
+    fn text(&self) -> String {
+        let words: Vec<_> = self.args.iter().map(|arg| quote(arg)).collect();
+        let (words, body) = (words.join(" "), self.body);
+        format!("set -- {words}\n{PRELUDE}\necho {MARKER}\n{body}\n")
+    }
+}
+
+/// A word of a POSIX shell, whatever is in it.
+pub(super) fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// The one command line of all scripts, the same to every login shell: reads the script's bytes,
+/// one by one so that what follows them is left to the script, and becomes it.
+fn command_line(script_bytes: usize) -> String {
+    format!("exec /bin/sh -c 'eval \"$(dd bs=1 count={script_bytes} 2>/dev/null)\"' dsgd-sh")
+}
+
+/// A running script.
+pub(super) struct Channel {
+    remote: Remote,
+    what: &'static str,
+    patience: Duration,
+    deadline: Instant,
+    pub(super) child: Child,
+    pub(super) stdin: Option<ChildStdin>,
+    pub(super) stdout: BufReader<ChildStdout>,
+    /// Reads the standard error, and has its end.
+    stderr: Option<JoinHandle<Vec<u8>>>,
+}
+
+/// What becomes of what the script, or ssh, writes to standard error.
+pub(super) enum Stderr {
+    /// The end of it is kept, for errors.
+    Keep,
+    /// Its lines go there.
+    Lines(Sender<Line>),
+}
+
+impl Channel {
+    /// Starts a script and waits until it runs.
+    pub(super) async fn open(
+        remote: &Remote,
+        script: &Script<'_>,
+        patience: Duration,
+        stderr_to: Stderr,
+    ) -> Result<Self, SshError> {
+        let text = script.text();
+        let mut child = remote
+            .ssh(&["--", "none", &command_line(text.len())])
+            .stdin(Stdio::piped())
+            .spawn()
+            .map_err(|source| SshError::local("cannot start", "ssh".as_ref(), source))?;
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
+            unreachable!("all three are pipes");
+        };
+        let stderr = match stderr_to {
+            Stderr::Keep => Some(tokio::spawn(keep_end(stderr))),
+            Stderr::Lines(to) => {
+                tokio::spawn(send_lines(BufReader::new(stderr), Stream::Err, to));
+                None
+            }
+        };
+        let mut channel = Self {
+            remote: remote.clone(),
+            what: script.what,
+            patience,
+            deadline: Instant::now() + patience,
+            child,
+            stdin: Some(stdin),
+            stdout: BufReader::with_capacity(256 << 10, stdout),
+            stderr,
+        };
+        // A failure to write shows in what is read.
+        let _ = channel.write(text.as_bytes()).await?;
+        channel.skip_to_marker().await?;
+        Ok(channel)
+    }
+
+    /// From now on, no wait goes beyond that time.
+    pub(super) fn wait_for(&mut self, patience: Duration) {
+        self.patience = patience;
+        self.deadline = Instant::now() + patience;
+    }
+
+    async fn skip_to_marker(&mut self) -> Result<(), SshError> {
+        let mut noise = String::new();
+        loop {
+            match self.line().await? {
+                Some(line) if line == MARKER => return Ok(()),
+                Some(line) if (noise.len() as u64) < ANSWER_BYTES => {
+                    noise.push_str(&line);
+                    noise.push('\n');
+                }
+                Some(_) => return Err(self.remote.makes_no_sense(self.what, &noise)),
+                None => {
+                    let host = self.remote.name().to_owned();
+                    let (status, stderr) = self.end().await?;
+                    return Err(match status.code() {
+                        Some(255) | None => self.remote.lost(&stderr),
+                        Some(_) => SshError::Shell {
+                            host,
+                            said: said(&(noise + &stderr)),
+                        },
+                    });
+                }
+            }
+        }
+    }
+
+    /// Writes to the script's input; `false` when it does not read any more.
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<bool, SshError> {
+        let Some(mut stdin) = self.stdin.take() else {
+            return Ok(false);
+        };
+        let written = self.before_deadline(stdin.write_all(bytes)).await?;
+        self.stdin = Some(stdin);
+        Ok(written.is_ok())
+    }
+
+    /// The next line of the answer, without its end; none at the end of the answer.
+    pub(super) async fn line(&mut self) -> Result<Option<String>, SshError> {
+        let mut line = Vec::new();
+        let mut limited = (&mut self.stdout).take(LINE_BYTES);
+        let read = timeout_at(self.deadline, limited.read_until(b'\n', &mut line)).await;
+        let read = read.map_err(|_| self.timed_out())?;
+        match read {
+            Ok(0) | Err(_) => Ok(None),
+            Ok(_) => {
+                if line.last() == Some(&b'\n') {
+                    line.pop();
+                } else if line.len() as u64 == LINE_BYTES {
+                    let line = String::from_utf8_lossy(&line).into_owned();
+                    return Err(self.remote.makes_no_sense(self.what, &line));
+                }
+                Ok(Some(String::from_utf8_lossy(&line).into_owned()))
+            }
+        }
+    }
+
+    /// Some bytes of the answer; 0 at its end.
+    pub(super) async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SshError> {
+        let read = timeout_at(self.deadline, self.stdout.read(buffer)).await;
+        let read = read.map_err(|_| self.timed_out())?;
+        Ok(read.unwrap_or(0))
+    }
+
+    /// The next line, which must come.
+    pub(super) async fn some_line(&mut self) -> Result<String, SshError> {
+        match self.line().await? {
+            Some(line) => Ok(line),
+            None => Err(self.failure().await?),
+        }
+    }
+
+    /// All the rest of the answer of a script that ends well.
+    pub(super) async fn answer(&mut self) -> Result<String, SshError> {
+        drop(self.stdin.take());
+        let mut bytes = Vec::new();
+        let mut limited = (&mut self.stdout).take(ANSWER_BYTES);
+        let read = timeout_at(self.deadline, limited.read_to_end(&mut bytes)).await;
+        let _ = read.map_err(|_| self.timed_out())?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if bytes.len() as u64 == ANSWER_BYTES {
+            return Err(self.remote.makes_no_sense(self.what, &text));
+        }
+        let (status, stderr) = self.end().await?;
+        match status.code() {
+            Some(0) => Ok(text),
+            Some(255) | None => Err(self.remote.lost(&stderr)),
+            Some(_) => Err(self.remote.command_failed(self.what, &stderr)),
+        }
+    }
+
+    /// Why a script ended that should have said more.
+    pub(super) async fn failure(&mut self) -> Result<SshError, SshError> {
+        let (status, stderr) = self.end().await?;
+        Ok(match status.code() {
+            Some(255) | None => self.remote.lost(&stderr),
+            Some(_) => self.remote.command_failed(self.what, &stderr),
+        })
+    }
+
+    /// Its status, and the end of what it wrote to standard error.
+    pub(super) async fn end(&mut self) -> Result<(ExitStatus, String), SshError> {
+        drop(self.stdin.take());
+        let status = timeout_at(self.deadline, self.child.wait()).await;
+        let status = status.map_err(|_| self.timed_out())?;
+        let status =
+            status.map_err(|source| SshError::local("cannot wait for", "ssh".as_ref(), source))?;
+        let stderr = match self.stderr.take() {
+            Some(task) => {
+                let kept = timeout_at(Instant::now() + Duration::from_secs(1), task).await;
+                kept.ok().and_then(Result::ok).unwrap_or_default()
+            }
+            None => Vec::new(),
+        };
+        Ok((status, String::from_utf8_lossy(&stderr).into_owned()))
+    }
+
+    async fn before_deadline<T>(
+        &self,
+        work: impl Future<Output = io::Result<T>>,
+    ) -> Result<io::Result<T>, SshError> {
+        timeout_at(self.deadline, work)
+            .await
+            .map_err(|_| self.timed_out())
+    }
+
+    fn timed_out(&self) -> SshError {
+        SshError::TimedOut {
+            host: self.remote.name().to_owned(),
+            what: self.what,
+            secs: self.patience.as_secs(),
+        }
+    }
+}
+
+/// Reads to the end and keeps the last bytes.
+async fn keep_end(mut pipe: impl AsyncRead + Unpin) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let mut buffer = [0; STDERR_BYTES];
+    while let Ok(read @ 1..) = pipe.read(&mut buffer).await {
+        kept.extend_from_slice(&buffer[..read]);
+        kept.drain(..kept.len().saturating_sub(STDERR_BYTES));
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_stay_words() {
+        for word in ["", "a b", "it's", "$(x) `y` \\ \" ; & \n !", "'", "ü"] {
+            let echo = format!("printf %s {}", quote(word));
+            let output = std::process::Command::new("sh").args(["-c", &echo]).output();
+            assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), word);
+        }
+    }
+}

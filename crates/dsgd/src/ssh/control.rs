@@ -1,0 +1,135 @@
+//! The folder of the connections' sockets, and the broom that sweeps it.
+//!
+//! Every connection is an ssh process of ours, a *master*, behind a socket in one folder with mode
+//! 0700. Whatever way this process goes, they must go too. So a small shell stands by from the
+//! beginning, the broom: it waits for the end of its standard input, which is when we are done with
+//! the folder, or are no more, be it by `kill -9`. Then it ends the masters and removes the folder.
+//! It is a process group of its own, as the masters are: Ctrl-C in a terminal is ours to handle.
+//!
+//! The broom writes to nobody, and is told the folder through its input, so that looking for
+//! processes which name the folder finds masters only.
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::SshError;
+
+/// A Unix socket's path may have 103 bytes on some systems. ssh binds its own under a name that is
+/// longer by 17, and our names in the folder have up to 12.
+const LONGEST_FOLDER: usize = 60;
+
+/// The broom needs tenths of a second, more where an ssh does not listen.
+const SWEEPING: Duration = Duration::from_secs(5);
+
+const BROOM: &str = r#"
+trap "" HUP INT TERM
+IFS= read -r dir
+while read -r line; do :; done
+case $dir in /?*/dsgd-?*) ;; *) exit 1 ;; esac
+for socket in "$dir"/*.ssh; do
+  [ -S "$socket" ] && ssh -F /dev/null -o ProxyCommand=false -S "$socket" -O exit none &
+done >/dev/null 2>&1
+tries=0
+while [ $tries -lt 10 ]; do
+  set -- "$dir"/*.ssh
+  [ -e "$1" ] || break
+  sleep 0.1 2>/dev/null || sleep 1
+  tries=$((tries + 1))
+done
+for file in "$dir"/*.pid; do
+  read -r pid <"$file" || continue
+  if [ -r "/proc/$pid/cmdline" ]; then words=$(tr "\000" " " <"/proc/$pid/cmdline")
+  else words=$(ps -p "$pid" -o args=); fi
+  case $words in *"$dir/"*) kill -9 "$pid" ;; esac
+done
+rm -rf "$dir"
+"#;
+
+/// A folder for sockets, and what cleans up after it. Dropping it ends all connections in it.
+#[derive(Debug)]
+pub struct Control {
+    folder: TempDir,
+    broom: Child,
+    next: AtomicUsize,
+}
+
+/// Where one connection's files are.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    pub(super) socket: PathBuf,
+    pub(super) log: PathBuf,
+    pub(super) pid: PathBuf,
+}
+
+impl Control {
+    /// A new folder, and its broom.
+    pub fn new() -> Result<Self, SshError> {
+        let usual = std::env::temp_dir();
+        let parent = match usual.as_os_str().len() + "/dsgd-123456".len() > LONGEST_FOLDER {
+            false if usual.is_absolute() => usual,
+            _ => PathBuf::from("/tmp"),
+        };
+        let cannot = |source| SshError::local("cannot make a folder in", &parent, source);
+        let folder = tempfile::Builder::new()
+            .prefix("dsgd-")
+            .tempdir_in(&parent) // Mode 0700.
+            .map_err(cannot)?;
+        let cannot = |source| SshError::local("cannot start", Path::new("/bin/sh"), source);
+        let mut broom = Command::new("/bin/sh")
+            .args(["-c", BROOM])
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(cannot)?;
+        let told = broom.stdin.as_mut().map(|pipe| {
+            let path = folder.path().as_os_str().as_encoded_bytes();
+            pipe.write_all(path).and_then(|()| pipe.write_all(b"\n"))
+        });
+        told.transpose().map_err(cannot)?;
+        Ok(Self {
+            folder,
+            broom,
+            next: AtomicUsize::new(0),
+        })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A name in the folder, for a socket that is not ssh's.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    pub(super) fn slot(&self) -> Slot {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let file = |kind: &str| self.file(&format!("{number}.{kind}"));
+        Slot {
+            socket: file("ssh"),
+            log: file("log"),
+            pid: file("pid"),
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        drop(self.broom.stdin.take());
+        let started = Instant::now();
+        while started.elapsed() < SWEEPING && matches!(self.broom.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! Files that hosts keep by their content.
+//!
+//! A file is sent once: on the host it lies under its SHA-256 in the cache, and whoever needs the
+//! same bytes again, be it for another run or under another name, finds them. What stopped in the
+//! middle goes on there. A file has its name in the cache only after its content was checked there.
+//!
+//! Two may send the same file at once, two runs say. Who makes the lock's folder sends; the other
+//! waits for it to finish, and takes over when it is gone, does not get on, or was the same sender
+//! before its connection broke. Every sender writes to a part of its own, taken over by renaming,
+//! and one that is alive is ended first, so what is checked is what gets the name.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use ring::digest::{Context, SHA256};
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncSeekExt;
+
+use super::SshError;
+use super::channel::{Channel, Script};
+use super::remote::{ANSWER, Remote};
+
+/// Without any progress for so long, sending has failed. A cut connection is noticed before.
+const STALL: Duration = Duration::from_secs(30);
+/// Piece of a file that is read and written at once.
+const PIECE_BYTES: usize = 64 << 10;
+/// The slowest disk and processor for which checking a file is waited for.
+const CHECKING_BYTES_PER_S: u64 = 10_000_000;
+/// Attempts: the second one for a part that was spoilt before us.
+const ATTEMPTS: usize = 2;
+
+/// A file with a name made of its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Where it is here.
+    pub path: PathBuf,
+    /// SHA-256, in 64 hexadecimal digits.
+    pub hash: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Whether hosts may run it.
+    pub executable: bool,
+}
+
+/// What a host has of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// All of it.
+    Whole,
+    /// So many bytes, which need not be sent again.
+    Part(u64),
+    /// Nothing.
+    Missing,
+}
+
+impl Object {
+    /// Reads a file of data.
+    pub fn of(path: &Path) -> Result<Self, SshError> {
+        let cannot = |source| SshError::local("cannot read", path, source);
+        let mut file = File::open(path).map_err(cannot)?;
+        let mut context = Context::new(&SHA256);
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut bytes = 0;
+        loop {
+            match file.read(&mut piece) {
+                Ok(0) => break,
+                Ok(read) => {
+                    context.update(&piece[..read]);
+                    bytes += read as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(cannot(e)),
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            hash: hex(context.finish().as_ref()),
+            bytes,
+            executable: false,
+        })
+    }
+
+    /// Reads a program.
+    pub fn program(path: &Path) -> Result<Self, SshError> {
+        Ok(Self {
+            executable: true,
+            ..Self::of(path)?
+        })
+    }
+
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Random hexadecimal digits, for names that nobody has yet.
+pub(super) fn random_name() -> Result<String, SshError> {
+    let mut bytes = [0; 8];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| {
+        let none = io::Error::other("there is no randomness to be had");
+        SshError::local("cannot read", Path::new("/dev/urandom"), none)
+    })?;
+    Ok(hex(&bytes))
+}
+
+/// This process, for locks on hosts.
+fn sender() -> Result<&'static str, SshError> {
+    static NAME: OnceLock<String> = OnceLock::new();
+    match NAME.get() {
+        Some(name) => Ok(name),
+        None => random_name().map(|name| NAME.get_or_init(|| name).as_str()),
+    }
+}
+
+const LOOK: &str = r#"
+length() { stat -c %s "$1" 2>/dev/null || wc -c <"$1"; }
+while [ $# -ge 2 ]; do
+  f=$cache/objects/$1; most=0
+  if [ -f "$f" ] && [ "$(length "$f")" -eq "$2" ]; then echo whole
+  else
+    for part in "$f".*part; do
+      [ -f "$part" ] && n=$(length "$part") && [ "$n" -gt "$most" ] && most=$n
+    done
+    echo "part $most"
+  fi
+  shift 2
+done
+"#;
+
+/// Arguments: hash, length, mode of the file, sender. Says `wait N` while another one sends, then
+/// `whole`, or `small N` when N bytes are missing on the disk, or `from N`. After that it reads the
+/// file from there on, and says `ok`, `small N`, `bad`, or `no sha256sum`.
+const SEND: &str = r#"
+f=$cache/objects/$1 need=$2 node=$(uname -n)
+length() { stat -c %s "$1" 2>/dev/null || wc -c <"$1"; }
+whole() { [ -f "$f" ] && [ "$(length "$f")" -eq "$need" ]; }
+find_part() {
+  best='' most=0
+  for part in "$f".*part; do
+    [ -f "$part" ] && n=$(length "$part") && [ "$n" -gt "$most" ] && most=$n best=$part
+  done
+}
+free() { df -Pk "$cache/objects" | tail -n 1 | sed "s/.* \([0-9][0-9]*\) *[0-9-]*% .*/\1/"; }
+alive() { grep -q dsgd-sh "/proc/$pid/cmdline" 2>/dev/null; }
+unlock() { read -r pid rest 2>/dev/null <"$f.lock/by" && [ "$pid" = $$ ] && rm -rf "$f.lock"; }
+mkdir -p "$cache/objects" || exit 1
+still=0 last=-1
+until mkdir "$f.lock" 2>/dev/null; do
+  if [ ! -d "$f.lock" ]; then mkdir "$f.lock" && break; [ -d "$f.lock" ] || exit 1; fi
+  whole && echo whole && exit 0
+  pid='' who='' where=''
+  read -r pid who where 2>/dev/null <"$f.lock/by"
+  find_part
+  if [ "$most" -eq "$last" ]; then still=$((still + 1)); else still=0 last=$most; fi
+  gone=''
+  if [ $still -ge 10 ] || [ "$who" = "$4" ]; then gone=1
+  elif [ -n "$pid" ] && [ "$where" = "$node" ] && ! alive; then gone=1; fi
+  if [ -n "$gone" ]; then
+    [ -n "$pid" ] && [ "$where" = "$node" ] && alive && kill -9 -- "-$pid" 2>/dev/null
+    mv "$f.lock" "$f.lock.$$" 2>/dev/null && rm -rf "$f.lock.$$"
+    still=0
+  else
+    echo "wait $most"
+    sleep 1
+  fi
+done
+trap unlock EXIT
+trap "exit 1" HUP INT TERM PIPE
+echo "$$ $4 $node" >"$f.lock/by"
+whole && echo whole && exit 0
+find_part
+mine=$f.$$.part
+if [ "$most" -gt 0 ] && [ "$most" -le "$need" ]; then mv "$best" "$mine"; else most=0; fi
+for part in "$f" "$f".*part; do [ "$part" = "$mine" ] || rm -f "$part"; done
+room=$(($(free) * 1024)) left=$((need - most))
+if [ "$room" -lt "$left" ]; then echo "small $((left - room))"; exit 0; fi
+echo "from $most"
+cat >>"$mine"
+status=$? got=$(length "$mine")
+if [ "$got" -lt "$need" ]; then
+  [ $status -ne 0 ] && echo "small $((need - got))"
+  exit 0
+fi
+sum=$({ sha256sum "$mine" || shasum -a 256 "$mine" || openssl dgst -sha256 -r "$mine"; } 2>/dev/null | cut -c 1-64)
+if [ -z "$sum" ]; then echo "no sha256sum"; exit 0; fi
+if [ "$sum" != "$1" ]; then rm -f "$mine"; echo bad; exit 0; fi
+chmod "$3" "$mine" && sync "$mine" 2>/dev/null
+mv -f "$mine" "$f" && echo ok
+"#;
+
+impl Remote {
+    /// Asks what the host has of some objects.
+    pub async fn missing(&self, objects: &[Object]) -> Result<Vec<Presence>, SshError> {
+        const WHAT: &str = "looking for files";
+        let lengths: Vec<_> = objects.iter().map(|o| o.bytes.to_string()).collect();
+        let words = objects.iter().zip(&lengths);
+        let words: Vec<_> = words
+            .flat_map(|(object, length)| [object.hash.as_str(), length.as_str()])
+            .collect();
+        let answer = self
+            .ask(&Script {
+                what: WHAT,
+                body: LOOK,
+                args: &words,
+            })
+            .await?;
+        let found: Option<Vec<_>> = answer.lines().map(presence).collect();
+        match found {
+            Some(found) if found.len() == objects.len() => Ok(found),
+            _ => Err(self.makes_no_sense(WHAT, &answer)),
+        }
+    }
+
+    /// Sends what the host lacks of an object, and tells how many bytes of it are there by now.
+    pub async fn send(&self, object: &Object, progress: impl Fn(u64) + Send + Sync) -> Result<(), SshError> {
+        for _ in 0..ATTEMPTS {
+            if self.try_sending(object, &progress).await? {
+                progress(object.bytes);
+                return Ok(());
+            }
+        }
+        Err(SshError::Corrupt {
+            host: self.name().to_owned(),
+            file: object.name(),
+        })
+    }
+
+    /// `false` when what arrived was not what was sent.
+    async fn try_sending(
+        &self,
+        object: &Object,
+        progress: &(impl Fn(u64) + Send + Sync),
+    ) -> Result<bool, SshError> {
+        const WHAT: &str = "sending a file";
+        let sender = format!("{}-{}", sender()?, hex(self.name().as_bytes()));
+        let length = object.bytes.to_string();
+        let mode = if object.executable { "700" } else { "600" };
+        let script = Script {
+            what: WHAT,
+            body: SEND,
+            args: &[&object.hash, &length, mode, &sender],
+        };
+        let mut channel = self.open(&script, ANSWER).await?;
+        let mut waited: (u64, u32) = (u64::MAX, 0);
+        let from = loop {
+            channel.wait_for(STALL);
+            let line = channel.some_line().await?;
+            match line.split_once(' ') {
+                _ if line == "whole" => return Ok(true),
+                Some(("wait", there)) => {
+                    let there = self.number(WHAT, there)?;
+                    waited = (there, if there == waited.0 { waited.1 + 1 } else { 0 });
+                    if u64::from(waited.1) > STALL.as_secs() {
+                        return Err(self.stalled(object));
+                    }
+                    progress(there.min(object.bytes));
+                }
+                Some(("small", missing)) => {
+                    return Err(self.disk_full(self.number(WHAT, missing)?).await);
+                }
+                Some(("from", there)) => break self.number(WHAT, there)?,
+                _ => return Err(self.makes_no_sense(WHAT, &line)),
+            }
+        };
+        let from = from.min(object.bytes);
+        self.pour(object, from, &mut channel, progress).await?;
+        drop(channel.stdin.take());
+        let checking = object.bytes / CHECKING_BYTES_PER_S;
+        channel.wait_for(STALL + Duration::from_secs(checking));
+        let line = channel.some_line().await?;
+        match line.split_once(' ') {
+            _ if line == "ok" => Ok(true),
+            _ if line == "bad" => Ok(false),
+            Some(("small", missing)) => {
+                Err(self.disk_full(self.number(WHAT, missing)?).await)
+            }
+            Some(("no", program)) => {
+                let why = format!("there is no {program}: install coreutils");
+                Err(self.command_failed("checking a file", &why))
+            }
+            _ => Err(self.makes_no_sense(WHAT, &line)),
+        }
+    }
+
+    /// Writes a file's bytes from an offset on, until all are written or nobody reads them.
+    async fn pour(
+        &self,
+        object: &Object,
+        from: u64,
+        channel: &mut Channel,
+        progress: &(impl Fn(u64) + Send + Sync),
+    ) -> Result<(), SshError> {
+        let cannot = |source| SshError::local("cannot read", &object.path, source);
+        let mut file = tokio::fs::File::open(&object.path).await.map_err(cannot)?;
+        file.seek(io::SeekFrom::Start(from)).await.map_err(cannot)?;
+        let mut file = file.take(object.bytes - from);
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut there = from;
+        progress(there);
+        loop {
+            let read = file.read(&mut piece).await.map_err(cannot)?;
+            if read == 0 {
+                return Ok(());
+            }
+            channel.wait_for(STALL);
+            match channel.write(&piece[..read]).await {
+                Ok(true) => {}
+                // It has ended, and says why.
+                Ok(false) => return Ok(()),
+                Err(SshError::TimedOut { .. }) => return Err(self.stalled(object)),
+                Err(other) => return Err(other),
+            }
+            there += read as u64;
+            progress(there);
+        }
+    }
+
+    fn stalled(&self, object: &Object) -> SshError {
+        SshError::Stalled {
+            host: self.name().to_owned(),
+            file: object.name(),
+            secs: STALL.as_secs(),
+        }
+    }
+
+    async fn disk_full(&self, missing: u64) -> SshError {
+        let cache = self.cache().await;
+        SshError::DiskFull {
+            host: self.name().to_owned(),
+            missing,
+            folder: cache.unwrap_or_else(|_| "~/.cache/dsgd".to_owned()),
+        }
+    }
+
+    /// The cache's folder there.
+    pub(super) async fn cache(&self) -> Result<String, SshError> {
+        let script = Script {
+            what: "looking for the cache",
+            body: r#"echo "$cache""#,
+            args: &[],
+        };
+        Ok(self.ask(&script).await?.trim().to_owned())
+    }
+
+    pub(super) fn number(&self, what: &'static str, word: &str) -> Result<u64, SshError> {
+        word.trim()
+            .parse()
+            .map_err(|_| self.makes_no_sense(what, word))
+    }
+}
+
+fn presence(line: &str) -> Option<Presence> {
+    match line.split_once(' ') {
+        None if line == "whole" => Some(Presence::Whole),
+        Some(("part", "0")) => Some(Presence::Missing),
+        Some(("part", bytes)) => bytes.parse().ok().map(Presence::Part),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_named_by_its_content() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "abc").unwrap();
+        let object = Object::of(file.path()).unwrap();
+        // FIPS 180-2, appendix B.1.
+        let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!((object.hash.as_str(), object.bytes), (hash, 3));
+        assert!(Object::of(Path::new("/nowhere")).is_err());
+    }
+
+    #[test]
+    fn what_a_host_has_is_read_strictly() {
+        assert_eq!(presence("whole"), Some(Presence::Whole));
+        assert_eq!(presence("part 0"), Some(Presence::Missing));
+        assert_eq!(presence("part 17"), Some(Presence::Part(17)));
+        for nonsense in ["", "part", "part -1", "part x", "wholes", "whole 1"] {
+            assert_eq!(presence(nonsense), None, "{nonsense}");
+        }
+    }
+}
