@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::core::{Action, Core, LeaseId, Message, Outcome, Work, WorkerId};
 use crate::event::{Event, Record, Step};
 use crate::observe::Observer;
 use crate::optim::{StepSize, Versions, batch_share, clip_scale};
-use crate::params::Gradient;
+use crate::params::{Gradient, Layout};
 use crate::run::{SaveRequest, Saver};
 use crate::task::Batch;
 use crate::worker::{self, Buffers, Job};
@@ -87,6 +87,7 @@ pub struct Server<'a> {
     observers: Vec<Observer>,
     saver: Saver<'a>,
     started: Instant,
+    numbers: Arc<AtomicU32>,
     over: Arc<AtomicBool>,
     /// Why the last checkpoint could not be written, until one can.
     unsaved: Option<String>,
@@ -128,6 +129,7 @@ impl<'a> Server<'a> {
             observers: Vec::new(),
             saver,
             started: Instant::now(),
+            numbers: Arc::default(),
             over: Arc::default(),
             unsaved: None,
         }
@@ -141,6 +143,16 @@ impl<'a> Server<'a> {
     /// Set before the inboxes are closed, if they are because the run is over.
     pub fn over(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.over)
+    }
+
+    /// The next worker's number.
+    pub fn numbers(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.numbers)
+    }
+
+    /// The model's tensors.
+    pub fn layout(&self) -> &Arc<Layout> {
+        self.versions.current().layout()
     }
 
     /// Adds someone who listens.

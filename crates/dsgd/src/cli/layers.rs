@@ -28,7 +28,14 @@ pub(super) struct ConfigFile {
 
 /// Reads a `config.toml`.
 pub(super) fn read(path: &Path) -> anyhow::Result<ConfigFile> {
-    let mut table = table(path)?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    parse(&text, path)
+}
+
+/// Reads the text of a `config.toml`.
+pub(super) fn parse(text: &str, path: &Path) -> anyhow::Result<ConfigFile> {
+    let mut table = table(text, path)?;
     let mut take = |name: &str| match table.remove(name) {
         None => Ok(Table::new()),
         Some(toml::Value::Table(table)) => Ok(table),
@@ -46,7 +53,9 @@ pub(super) fn read(path: &Path) -> anyhow::Result<ConfigFile> {
 
 /// The task that a `config.toml` names.
 pub(super) fn task_in(path: &Path) -> anyhow::Result<String> {
-    match table(path)?.get("task") {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    match table(&text, path)?.get("task") {
         Some(toml::Value::String(task)) => Ok(task.clone()),
         _ => bail!("{}: has no line task = \"…\"", path.display()),
     }
@@ -66,9 +75,7 @@ pub(super) fn write(
     ))
 }
 
-fn table(path: &Path) -> anyhow::Result<Table> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+fn table(text: &str, path: &Path) -> anyhow::Result<Table> {
     text.parse()
         .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
 }

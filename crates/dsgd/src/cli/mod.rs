@@ -1,9 +1,14 @@
 //! The front door: a program from a list of tasks.
 
 mod ancestor;
+mod check;
+mod elsewhere;
 mod eval;
 mod layers;
+mod serve;
+mod signals;
 mod train;
+mod worker;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -15,6 +20,7 @@ use clap_complete::Shell;
 
 use crate::error::Error;
 use crate::task::{Task, TaskCommand, TaskResult};
+use crate::wire::invitation::Invitation;
 
 /// Exit status of a run that was stopped by Ctrl-C, as shells have it: 128 and the signal's number.
 const INTERRUPTED: i32 = 130;
@@ -33,6 +39,7 @@ pub(crate) struct Entry {
     options: fn(Command) -> Command,
     train: fn(&Call<'_>) -> anyhow::Result<()>,
     eval: fn(&Call<'_>) -> anyhow::Result<()>,
+    work: fn(&Call<'_>, &Invitation) -> anyhow::Result<()>,
     commands: Vec<TaskCommand>,
 }
 
@@ -62,6 +69,7 @@ impl Tasks {
             options: <T::Options as clap::Args>::augment_args,
             train: train::train::<T>,
             eval: eval::eval::<T>,
+            work: worker::work::<T>,
             commands: T::commands(),
         });
         self
@@ -116,6 +124,15 @@ impl Tasks {
         match name {
             "train" => (task.train)(&call(matches)),
             "eval" => (task.eval)(&call(matches)),
+            "worker" => {
+                let invitation = worker::invitation()?;
+                let task = self.named(&invitation.task)?;
+                let call = Call {
+                    task: task.name,
+                    ..call(matches)
+                };
+                (task.work)(&call, &invitation)
+            }
             "completions" => {
                 let shell = matches.get_one::<Shell>("shell").copied();
                 let mut command = command.clone();
@@ -163,10 +180,14 @@ impl Tasks {
                 .first()
                 .ok_or_else(|| anyhow::anyhow!("this program has no task"));
         };
+        self.named(&name)
+    }
+
+    fn named(&self, name: &str) -> anyhow::Result<&Entry> {
         let found = self
             .entries
             .iter()
-            .find(|e| e.name == name || e.aliases.contains(&&*name));
+            .find(|e| e.name == name || e.aliases.contains(&name));
         let names: Vec<_> = self.entries.iter().map(|e| e.name).collect();
         found.ok_or_else(|| {
             anyhow::anyhow!("no task {name:?}; this program has: {}", names.join(", "))
@@ -202,7 +223,8 @@ impl Tasks {
             .subcommand_required(true)
             .arg_required_else_help(true)
             .subcommand(with_task(train))
-            .subcommand(with_task(eval::command().arg(which)));
+            .subcommand(with_task(eval::command().arg(which)))
+            .subcommand(worker::command());
         let commands = self.entries.iter().flat_map(|entry| &entry.commands);
         commands
             .fold(root, |root, c| root.subcommand(c.command.clone()))

@@ -1,29 +1,82 @@
-fn run<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Result<()> {
+//! A run from its first worker to its last word.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use super::check::check_workers;
+use super::train::threads_of_a_worker;
+use super::{elsewhere, signals};
+use super::{complain, say};
+use crate::config::{LOCAL_WORKERS, RunConfig};
+use crate::core::{Core, Outcome, Progress, Rules};
+use crate::error::Error;
+use crate::event::Event;
+use crate::launch::local;
+use crate::observe::{self, Verbosity};
+use crate::optim::{Schedule, ScheduleOptions, Versions};
+use crate::run::{self, CONFIG, EVENTS, HOST_LOGS, Keeper, LOG, RunFolder, SaveRequest};
+use crate::server::Server;
+use crate::task::Task;
+
+/// A run that is ready to start.
+pub(super) struct Job<T: Task> {
+    pub(super) name: &'static str,
+    pub(super) config: RunConfig,
+    pub(super) options: T::Options,
+    /// Text of the run's `config.toml`.
+    pub(super) text: String,
+    pub(super) task: Arc<T>,
+    pub(super) folder: RunFolder,
+    pub(super) versions: Versions,
+    pub(super) progress: Progress,
+    /// File name of the best checkpoint so far.
+    pub(super) best: Option<String>,
+    pub(super) resumed: bool,
+    /// The server was killed and this is its next life.
+    pub(super) restarted: bool,
+}
+
+pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Result<()> {
+    if job.progress.epoch > job.config.epochs {
+        bail!(
+            "{} is finished: all {} epochs are done; pass --epochs with more of them to go on",
+            job.folder.path().display(),
+            job.config.epochs
+        );
+    }
+    let elsewhere = elsewhere::prepare(&job, verbosity)?;
+    let expected = elsewhere.as_ref().and_then(elsewhere::Elsewhere::workers);
+    let workers = expected.or(job.config.workers).unwrap_or(LOCAL_WORKERS);
+    check_workers(&job.config, workers)?;
     let Job {
         name,
         config,
         task,
-        layout,
         folder,
         versions,
         progress,
         best,
         resumed,
+        ..
     } = job;
-    let rules = Rules::new(&config, task.batches(), task.validation_batches());
-    if progress.epoch > rules.epochs.1 {
-        bail!(
-            "{} is finished: all {} epochs are done; pass --epochs with more of them to go on",
-            folder.path().display(),
-            config.epochs
-        );
+    let mut rules = Rules::new(&config, workers, task.batches(), task.validation_batches());
+    if elsewhere.is_some() {
+        let secs = Duration::from_secs_f64;
+        rules.dead_after = Some(secs(config.elsewhere.dead_after));
+        rules.give_up_after = Some(secs(config.elsewhere.give_up_after));
     }
+    let mut about = task.describe();
+    about.extend(elsewhere.iter().flat_map(elsewhere::Elsewhere::describe));
     let started = Event::RunStarted {
         task: name.to_owned(),
-        parameters: layout.len(),
-        workers: config.workers,
+        parameters: versions.current().layout().len(),
+        workers,
         mode: config.mode,
-        about: task.describe(),
+        about,
         resumed_at: resumed.then_some(progress.version),
     };
     let schedule = Schedule::new(schedule_options(&config, &rules), progress.schedule);
@@ -41,7 +94,7 @@ fn run<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Result<()> {
     let mut server = Server::new(
         core,
         versions,
-        config.workers,
+        workers,
         config.max_grad_norm,
         config.print_every,
         saver,
@@ -49,19 +102,29 @@ fn run<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Result<()> {
     server.observe(observe::terminal(verbosity, config.print_every));
     server.observe(observe::json_lines(&folder.file(EVENTS)).context(EVENTS)?);
     server.observe(observe::text_log(&folder.file(LOG), config.print_every).context(LOG)?);
+    server.observe(observe::host_logs(&folder.file(HOST_LOGS)));
     server.tell(started);
     let (letters, inbox) = channel();
-    on_interrupt(letters.clone());
-    let threads = threads_of_a_worker(&config);
-    local::start(
-        &task,
-        config.workers,
-        threads,
-        &server.buffers().clone(),
-        &letters,
-    )
-    .context("no thread to be had")?;
+    signals::on_interrupt(letters.clone(), || complain("Saving a checkpoint; once more to stop at once"))?;
+    let mut watch = None;
+    let local_workers = match &elsewhere {
+        Some(elsewhere) if elsewhere.workers().is_some() => 0,
+        _ => workers,
+    };
+    if let Some(elsewhere) = elsewhere {
+        watch = Some(elsewhere.start(&mut server, &letters)?);
+    }
+    if local_workers > 0 {
+        let threads = threads_of_a_worker(&config);
+        let (numbers, buffers) = (server.numbers(), server.buffers().clone());
+        local::start(&task, local_workers, threads, &numbers, &buffers, &letters)
+            .context("no thread to be had")?;
+    }
+    drop(letters);
     let report = server.run(&inbox);
+    if let Some(watch) = watch {
+        watch.dismiss();
+    }
     close(&*task, &folder, report, verbosity)
 }
 
@@ -120,26 +183,6 @@ fn schedule_options(config: &RunConfig, rules: &Rules) -> ScheduleOptions {
     }
 }
 
-fn threads_of_a_worker(config: &RunConfig) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    config
-        .threads
-        .unwrap_or_else(|| (cores / config.workers).max(1))
-}
-
-/// The first Ctrl-C lets the run save and stop, the second one ends the process at once.
-fn on_interrupt(letters: Sender<Letter>) {
-    let mut asked = false;
-    // A second handler in one process, as in tests that run several, is no harm.
-    let _ = ctrlc::set_handler(move || {
-        if asked || letters.send(Letter::Interrupt).is_err() {
-            std::process::exit(super::INTERRUPTED);
-        }
-        asked = true;
-        complain("Saving a checkpoint; once more to stop at once");
-    });
-}
-
 /// How this program was called, for commands to copy.
 fn program() -> String {
     let name = std::env::args_os().next().unwrap_or_default();
@@ -147,7 +190,7 @@ fn program() -> String {
 }
 
 /// A path as one word of a shell's command line.
-fn shell_word(path: &Path) -> String {
+pub(super) fn shell_word(path: &Path) -> String {
     let path = path.to_string_lossy();
     let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
     if path.chars().all(plain) && !path.is_empty() {

@@ -1,26 +1,24 @@
 //! `dsgd train`: from options to a finished run.
 
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
 
 use anyhow::{Context, bail};
 use clap::{ArgAction, Args, Command, FromArgMatches};
 
+use super::check::check;
 use super::layers::{self, ConfigFile};
-use super::{Call, complain, say};
+use super::serve::{Job, serve};
+use super::{Call, complain};
 use crate::checkpoint;
-use crate::config::RunConfig;
-use crate::core::{Core, Outcome, Progress, Rules};
+use crate::config::{LOCAL_WORKERS, RunConfig};
+use crate::core::Progress;
 use crate::error::Error;
-use crate::event::Event;
-use crate::launch::local;
-use crate::observe::{self, Verbosity};
-use crate::optim::{Schedule, ScheduleOptions, Updater, Versions};
-use crate::params::{Layout, Params};
-use crate::run::{self, CONFIG, EVENTS, Keeper, LOG, RunFolder, SaveRequest};
-use crate::server::{Letter, Server};
+use crate::observe::Verbosity;
+use crate::optim::{Updater, Versions};
+use crate::params::Params;
+use crate::run::{self, CONFIG, RunFolder};
 use crate::task::Task;
 
 /// What concerns this call alone and is not kept in the run.
@@ -39,6 +37,9 @@ struct CallArgs {
     /// Say only what went wrong, and the end
     #[arg(long, short, help_heading = "Output")]
     quiet: bool,
+    /// Go on where a killed server of this run was
+    #[arg(long, hide = true)]
+    restarted: bool,
     /// Say more
     #[arg(long, short, action = ArgAction::Count, conflicts_with = "quiet", help_heading = "Output")]
     verbose: u8,
@@ -47,20 +48,6 @@ struct CallArgs {
 pub(super) fn command() -> Command {
     // The structs' own comments are not the command's.
     CallArgs::augment_args(RunConfig::augment_args(Command::new("train"))).about("Train a model")
-}
-
-/// A run that is ready to start.
-struct Job<T: Task> {
-    name: &'static str,
-    config: RunConfig,
-    task: Arc<T>,
-    layout: Arc<Layout>,
-    folder: RunFolder,
-    versions: Versions,
-    progress: Progress,
-    /// File name of the best checkpoint so far.
-    best: Option<String>,
-    resumed: bool,
 }
 
 pub(super) fn train<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
@@ -80,8 +67,8 @@ pub(super) fn train<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
     if task.batches() == 0 {
         bail!("task {}: there is no training batch in the data", call.task);
     }
-    let job = prepare(call.task, config, &options, Arc::new(task), &args)?;
-    run(job, verbosity)
+    let job = prepare(call.task, config, options, Arc::new(task), &args)?;
+    serve(job, verbosity)
 }
 
 /// The run's and the task's options, each from the first layer that says something.
@@ -118,15 +105,14 @@ fn options<T: Task>(call: &Call<'_>, args: &CallArgs) -> anyhow::Result<(RunConf
 fn prepare<T: Task>(
     name: &'static str,
     config: RunConfig,
-    options: &T::Options,
+    options: T::Options,
     task: Arc<T>,
     args: &CallArgs,
 ) -> anyhow::Result<Job<T>> {
     let layout = Arc::new(task.layout());
     let updater = Updater::new(config.optimizer, config.hyper, Arc::clone(&layout));
-    let threads = threads_of_a_worker(&config);
-    let updater = updater.with_threads(threads);
-    let text = layers::write(name, &config, options)?;
+    let updater = updater.with_threads(threads_of_the_server(&config));
+    let text = layers::write(name, &config, &options)?;
     if let Some(run) = &args.resume {
         let folder = RunFolder::open(run)?;
         let last = run::resume(folder.path(), &layout, updater)?;
@@ -137,13 +123,15 @@ fn prepare<T: Task>(
         return Ok(Job {
             name,
             config,
+            options,
+            text,
             task,
-            layout,
             folder,
             versions: last.versions,
             progress: last.progress,
             best: last.best,
             resumed: true,
+            restarted: args.restarted,
         });
     }
     let params = if let Some(file) = &config.train_from {
@@ -163,12 +151,33 @@ fn prepare<T: Task>(
         name,
         progress: Progress::start(config.start_epoch),
         config,
+        options,
+        text,
         task,
-        layout,
         folder,
         versions: Versions::new(updater, params),
         best: None,
         resumed: false,
+        restarted: args.restarted,
     })
 }
 
+/// Threads that make a step: while it is made, a local worker's own are idle, and with workers
+/// elsewhere all of this machine's.
+fn threads_of_the_server(config: &RunConfig) -> usize {
+    if config.elsewhere.uses_ssh() {
+        return cores();
+    }
+    threads_of_a_worker(config)
+}
+
+/// Kernel threads of a local worker.
+pub(super) fn threads_of_a_worker(config: &RunConfig) -> usize {
+    let workers = config.workers.unwrap_or(LOCAL_WORKERS);
+    let share = || (cores() / workers).max(1);
+    config.threads.unwrap_or_else(share)
+}
+
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}

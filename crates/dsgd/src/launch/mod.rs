@@ -1,4 +1,5 @@
 //! How workers come to be.
 
+pub mod fleet;
 pub mod local;
 pub mod outpost;

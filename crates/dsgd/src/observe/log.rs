@@ -1,6 +1,7 @@
 //! The run's own files: `events.jsonl`, a record a line, and `log.txt`, what was said.
 
-use std::fs::{File, OpenOptions};
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -36,6 +37,27 @@ pub fn text_log(path: &Path, print_every: usize) -> io::Result<Observer> {
             file.write(|out| writeln!(out, "{:10.3} {text}", record.at_secs));
         }
     }))
+}
+
+/// Appends what each host's program says to a file of its own in that folder, which is made for the
+/// first of them.
+pub fn host_logs(folder: &Path) -> Observer {
+    let folder = folder.to_owned();
+    let mut files: BTreeMap<String, Option<LineFile>> = BTreeMap::new();
+    Box::new(move |record: &Record| {
+        let Event::HostSaid { host, line } = &record.event else {
+            return;
+        };
+        let file = files.entry(host.clone()).or_insert_with(|| {
+            let opened = fs::create_dir_all(&folder)
+                .and_then(|()| LineFile::append(&folder.join(format!("{host}.log"))));
+            // The terminal and log.txt have the lines all the same.
+            opened.ok()
+        });
+        if let Some(file) = file {
+            file.write(|out| writeln!(out, "{line}"));
+        }
+    })
 }
 
 /// A file that lines are appended to. What cannot be written is left out; that is said once.

@@ -7,7 +7,7 @@ mod meter;
 mod terminal;
 mod words;
 
-pub use log::{json_lines, text_log};
+pub use log::{host_logs, json_lines, text_log};
 pub use terminal::{Verbosity, terminal};
 
 use crate::event::Record;

@@ -1,7 +1,8 @@
 //! The folder of a run, made or found again.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -12,6 +13,12 @@ pub const CONFIG: &str = "config.toml";
 pub const EVENTS: &str = "events.jsonl";
 /// File in a run's folder with what was said.
 pub const LOG: &str = "log.txt";
+/// Folder in a run's folder with what its hosts' programs said, a file a host.
+pub const HOST_LOGS: &str = "hosts";
+/// File in a run's folder that lets another machine join.
+pub const INVITATION: &str = "invitation";
+/// File in a run's folder with what its server and workers know each other by.
+pub const SECRETS: &str = "secrets.json";
 
 /// More runs of one task than this in one folder are somebody's mistake.
 const MOST_RUNS: u32 = 100_000;
@@ -101,9 +108,22 @@ impl RunFolder {
 
     /// Writes a file whole or not at all.
     pub fn write(&self, name: &str, text: &str) -> Result<(), Error> {
+        self.write_with_mode(name, text, 0o666)
+    }
+
+    /// Writes a file that only its owner can read.
+    pub fn write_secret(&self, name: &str, text: &str) -> Result<(), Error> {
+        self.write_with_mode(name, text, 0o600)
+    }
+
+    fn write_with_mode(&self, name: &str, text: &str, mode: u32) -> Result<(), Error> {
         let path = self.file(name);
         let temporary = self.file(&format!(".{name}.tmp"));
-        fs::write(&temporary, text)
+        // What another left there may have another mode.
+        let _ = fs::remove_file(&temporary);
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(mode).open(&temporary);
+        file.and_then(|mut file| file.write_all(text.as_bytes()))
             .and_then(|()| fs::rename(&temporary, &path))
             .map_err(|source| Error::File {
                 what: "cannot write",

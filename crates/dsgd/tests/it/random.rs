@@ -95,7 +95,6 @@ impl World {
         let workers = random.random_range(1..6);
         let config = RunConfig {
             mode: [Mode::Async, Mode::Sync][random.random_range(0..2)],
-            workers,
             backup_workers: random.random_range(0..workers),
             max_staleness: random.random_bool(0.3).then(|| random.random_range(0..4)),
             wait: random.random_bool(0.2).then_some(3.0),
@@ -107,6 +106,7 @@ impl World {
         };
         let mut rules = Rules::new(
             &config,
+            workers,
             random.random_range(1..20),
             random.random_range(0..4),
         );

@@ -61,9 +61,9 @@ impl Story {
             Some("sync") => Mode::Sync,
             _ => Mode::Async,
         };
+        let workers = take(&mut args, "workers")?.unwrap_or(2);
         let config = RunConfig {
             mode,
-            workers: take(&mut args, "workers")?.unwrap_or(2),
             backup_workers: take(&mut args, "backup")?.unwrap_or(0),
             max_staleness: take(&mut args, "max_staleness")?,
             staleness_lr: take(&mut args, "staleness_lr")?.unwrap_or(false),
@@ -77,8 +77,9 @@ impl Story {
             take(&mut args, "batches")?.unwrap_or(4),
             take(&mut args, "validation")?.unwrap_or(0),
         );
-        let mut rules = Rules::new(&config, batches, validation);
+        let mut rules = Rules::new(&config, workers, batches, validation);
         rules.dead_after = take(&mut args, "dead_after")?.map(Duration::from_secs);
+        rules.give_up_after = take(&mut args, "give_up_after")?.map(Duration::from_secs);
         args.reject_next()?;
         self.rules = Some(rules);
         self.resume(Progress::start(1))

@@ -1,0 +1,306 @@
+//! The part of `dsgd train` that has workers elsewhere: from options to hosts with workers, and
+//! a door for those who join by hand.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+
+use super::serve::Job;
+use crate::config::{CLIENT_LIST, Places, RunConfig};
+use crate::event::Event;
+use crate::hosts::{self, Host};
+use crate::launch::fleet::{Crew, Fleet, Orders};
+use crate::observe::Verbosity;
+use crate::run::{INVITATION, RunFolder, SECRETS};
+use crate::server::{Letter, Server};
+use crate::ssh::{self, Binaries, Object, parse_binary};
+use crate::task::Task;
+use crate::wire::credentials::{Papers, Token};
+use crate::wire::invitation::{Cargo, Invitation};
+use crate::wire::link::Way;
+use crate::wire::listen::{Door, serve};
+use crate::wire::service::{Service, Terms};
+
+/// Secrets of a run, kept so that its next life knows them.
+#[derive(Serialize, Deserialize)]
+struct Secrets {
+    run: String,
+    token: Token,
+    server: Papers,
+    worker: Papers,
+}
+
+/// Workers elsewhere, before the run starts.
+pub(super) struct Elsewhere {
+    runtime: Runtime,
+    fleet: Option<Fleet>,
+    listen: Option<SocketAddr>,
+    secrets: Secrets,
+    invitation: Invitation,
+    objects: Vec<Object>,
+    dead_after: Duration,
+    again: bool,
+    invitation_file: PathBuf,
+}
+
+/// Reaches the hosts and sends what they lack; none when all workers are threads of this process.
+pub(super) fn prepare<T: Task>(
+    job: &Job<T>,
+    verbosity: Verbosity,
+) -> anyhow::Result<Option<Elsewhere>> {
+    let wishes = &job.config.elsewhere;
+    if !wishes.uses_ssh() && wishes.listen.is_none() {
+        return Ok(None);
+    }
+    let listen = wishes.listen.as_deref().map(address).transpose()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no event loop to be had")?;
+    let secrets = secrets(&job.folder)?;
+    let objects = cargo::<T>(&job.options)?;
+    let fleet = match wishes.uses_ssh() {
+        false => None,
+        true => Some(Fleet::reach(
+            &runtime,
+            hosts(&job.config)?,
+            ssh_options(&wishes.places),
+            binaries(&wishes.places)?,
+            job.config.workers,
+            job.restarted,
+        )?),
+    };
+    let mut this = Elsewhere {
+        fleet,
+        listen,
+        invitation: Invitation {
+            run: secrets.run.clone(),
+            way: Way {
+                address: String::new(),
+                papers: listen.map(|_| secrets.worker.clone()),
+                token: secrets.token.clone(),
+                host: String::new(),
+            },
+            task: job.name.to_owned(),
+            config: job.text.clone(),
+            files: objects.iter().map(cargo_of).collect(),
+            slots: None,
+        },
+        secrets,
+        objects,
+        dead_after: Duration::from_secs_f64(wishes.dead_after),
+        again: job.resumed || job.restarted,
+        invitation_file: job.folder.file(INVITATION),
+        runtime,
+    };
+    if let Some(fleet) = &mut this.fleet {
+        fleet.send(&this.runtime, &this.objects, verbosity == Verbosity::Quiet);
+    }
+    Ok(Some(this))
+}
+
+impl Elsewhere {
+    /// Workers that are to be started; none where others only may join.
+    pub(super) fn workers(&self) -> Option<usize> {
+        self.fleet.as_ref().map(Fleet::workers)
+    }
+
+    /// A line for each host.
+    pub(super) fn describe(&self) -> Vec<String> {
+        self.fleet.iter().flat_map(Fleet::describe).collect()
+    }
+
+    /// Opens the door and starts the programs on the hosts.
+    pub(super) fn start(
+        mut self,
+        server: &mut Server<'_>,
+        letters: &Sender<Letter>,
+    ) -> anyhow::Result<Watch> {
+        let door = self.door()?;
+        let port = door.address();
+        let service = Service::new(Terms {
+            token: self.secrets.token.clone(),
+            layout: Arc::clone(server.layout()),
+            dead_after: self.dead_after,
+            buffers: server.buffers().clone(),
+            letters: letters.clone(),
+            numbers: server.numbers(),
+            over: server.over(),
+        });
+        let serving = service.clone();
+        self.runtime.spawn(async move { serve(door, serving).await });
+        if let Some(address) = port {
+            server.tell(Event::Notice {
+                message: self.invite(address)?,
+            });
+        }
+        let crew = self.fleet.take().map(|mut fleet| {
+            for message in std::mem::take(&mut fleet.warnings) {
+                server.tell(Event::Warning { message });
+            }
+            let orders = Orders {
+                invitation: self.invitation,
+                objects: self.objects,
+                letters: letters.clone(),
+                over: server.over(),
+                again: self.again,
+                port: port.map(|address| address.port()),
+            };
+            fleet.start(&self.runtime, orders)
+        });
+        Ok(Watch {
+            runtime: self.runtime,
+            service,
+            crew,
+        })
+    }
+
+    fn door(&self) -> anyhow::Result<Door> {
+        let _context = self.runtime.enter();
+        if let Some(address) = self.listen {
+            let papers = self.secrets.server.clone();
+            let door = self.runtime.block_on(Door::tcp(address, papers));
+            return door.with_context(|| format!("--listen {address}"));
+        }
+        match &self.fleet {
+            Some(fleet) => Ok(Door::unix(&fleet.socket())?),
+            None => bail!("there is no door to open"),
+        }
+    }
+
+    /// Writes the invitation for whoever joins by hand; returns the line to paste.
+    fn invite(&mut self, address: SocketAddr) -> anyhow::Result<String> {
+        if !address.ip().is_unspecified() {
+            self.invitation.way.address = format!("https://{address}");
+        }
+        let file = &self.invitation_file;
+        let write = self.invitation.write(file);
+        write.with_context(|| format!("cannot write {}", file.display()))?;
+        let file = fs::canonicalize(file)?;
+        Ok(format!(
+            "Listening on {address}. Another machine that has this program joins with: ssh THIS-HOST cat {} | dsgd \
+             worker --join https://THIS-HOST:{}",
+            super::serve::shell_word(&file),
+            address.port()
+        ))
+    }
+}
+
+/// Workers elsewhere, while the run lasts.
+pub(super) struct Watch {
+    runtime: Runtime,
+    service: Service,
+    crew: Option<Crew>,
+}
+
+impl Watch {
+    /// Lets the workers go: they are told that the run is over, and have a moment for it.
+    pub(super) fn dismiss(self) {
+        if let Some(crew) = self.crew {
+            crew.dismiss(&self.runtime);
+        }
+        let farewell = async {
+            while self.service.sessions() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = self
+            .runtime
+            .block_on(async { tokio::time::timeout(Duration::from_secs(3), farewell).await });
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+/// The hosts that are meant.
+pub(super) fn hosts(config: &RunConfig) -> anyhow::Result<Vec<Host>> {
+    let places = &config.elsewhere.places;
+    if places.localhost {
+        return Ok(vec![Host {
+            user: None,
+            name: "localhost".to_owned(),
+            port: None,
+            slots: config.workers,
+        }]);
+    }
+    listed(places)
+}
+
+/// The hosts of `--host`, else of `--hosts`, else of the ancestor's file.
+pub(super) fn listed(places: &Places) -> anyhow::Result<Vec<Host>> {
+    if let Some(list) = &places.host {
+        return Ok(hosts::parse_list(list)?);
+    }
+    let usual = Path::new(CLIENT_LIST);
+    let file = places.hosts.as_deref().unwrap_or(usual);
+    if places.hosts.is_none() && !file.exists() {
+        bail!(
+            "there is no {CLIENT_LIST} here: write one, a line each host, or pass --hosts FILE or \
+             --host h1:4,h2:2"
+        );
+    }
+    Ok(hosts::read_file(file)?)
+}
+
+pub(super) fn ssh_options(places: &Places) -> ssh::Options {
+    ssh::Options {
+        username: places.username.clone(),
+        config_file: places.ssh_config.clone(),
+        ..ssh::Options::default()
+    }
+}
+
+pub(super) fn binaries(places: &Places) -> anyhow::Result<Binaries> {
+    let parse = |text: &String| parse_binary(text).map_err(|why| anyhow!("--binary {text}: {why}"));
+    let of_arch = places.binary.iter().map(parse);
+    Ok(Binaries::new(of_arch.collect::<Result<_, _>>()?)?)
+}
+
+fn address(text: &str) -> anyhow::Result<SocketAddr> {
+    text.parse().map_err(|_| {
+        anyhow!("--listen {text}: must be an address and a port, such as 0.0.0.0:7077")
+    })
+}
+
+/// The files that the task reads.
+fn cargo<T: Task>(options: &T::Options) -> anyhow::Result<Vec<Object>> {
+    let mut options = options.clone();
+    let files = T::files(&mut options);
+    let objects = files.into_iter().map(|file| Ok(Object::of(file)?));
+    objects.collect()
+}
+
+fn cargo_of(object: &Object) -> Cargo {
+    Cargo {
+        path: object.path.clone(),
+        sha256: object.hash.clone(),
+    }
+}
+
+/// Those of the run's earlier life, or new ones.
+fn secrets(folder: &RunFolder) -> anyhow::Result<Secrets> {
+    let file = folder.file(SECRETS);
+    if let Ok(text) = fs::read_to_string(&file)
+        && let Ok(secrets) = serde_json::from_str(&text)
+    {
+        return Ok(secrets);
+    }
+    let (server, worker) = Papers::for_a_run()?;
+    let token = Token::fresh();
+    let mut run = String::from(Token::fresh());
+    run.truncate(16);
+    let secrets = Secrets {
+        run,
+        token,
+        server,
+        worker,
+    };
+    folder.write_secret(SECRETS, &serde_json::to_string(&secrets)?)?;
+    Ok(secrets)
+}

@@ -1,0 +1,173 @@
+//! `dsgd worker`: workers of a run whose server is elsewhere.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use clap::{Args, Command, FromArgMatches};
+
+use super::train::cores;
+use super::{Call, layers, signals};
+use crate::config::RunConfig;
+use crate::error::Error;
+use crate::launch::outpost::{self, Outpost};
+use crate::task::Task;
+use crate::wire::invitation::{Cargo, Invitation};
+
+/// Bytes of an invitation: its largest part is a list of files.
+const MOST_INVITATION: u64 = 4 << 20;
+
+/// Options of `dsgd worker`.
+#[derive(Debug, Args)]
+struct WorkerArgs {
+    /// Where the server is, such as https://h0:7077 [default: where the invitation says]
+    #[arg(long, value_name = "URL")]
+    join: Option<String>,
+    /// Number of workers [default: the machine's cores]
+    #[arg(short = 'n', long, value_name = "N",
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096))]
+    workers: Option<usize>,
+    /// Kernel threads of each worker [default: cores / workers, at least 1]
+    #[arg(long, value_name = "N",
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    threads: Option<usize>,
+    /// End when standard input ends
+    #[arg(long, hide = true)]
+    tethered: bool,
+    /// Mark of the run, for whoever looks at this process
+    #[arg(long, hide = true)]
+    run: Option<String>,
+}
+
+pub(super) fn command() -> Command {
+    WorkerArgs::augment_args(Command::new("worker"))
+        .about("Work for a run whose server is on another machine")
+        .long_about(
+            "Work for a run whose server is on another machine. The invitation is read from \
+             standard input; a server that was started with --listen prints the whole command.",
+        )
+}
+
+/// Reads the invitation: what to work for is said there.
+pub(super) fn invitation() -> anyhow::Result<Invitation> {
+    let mut line = Vec::new();
+    let mut stdin = io::stdin().lock().take(MOST_INVITATION);
+    // Byte by byte: what comes after the line is for others.
+    let mut byte = [0];
+    while stdin.read(&mut byte).context("standard input")? == 1 && byte[0] != b'\n' {
+        line.push(byte[0]);
+    }
+    if line.is_empty() {
+        bail!(
+            "an invitation is missing on standard input; a server that was started with --listen \
+             prints the command that passes it"
+        );
+    }
+    let line = String::from_utf8_lossy(&line);
+    Invitation::from_line(&line).map_err(|error| anyhow!("this is no invitation: {error}"))
+}
+
+pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow::Result<()> {
+    let args = WorkerArgs::from_arg_matches(call.matches)?;
+    if args.tethered {
+        thread::Builder::new().spawn(end_with_stdin)?;
+    }
+    let leaving = Arc::new(AtomicBool::new(false));
+    signals::set_on_signal(Arc::clone(&leaving))?;
+    let (config, mut options) = options::<T>(&invitation.config)?;
+    let files = T::files(&mut options);
+    if files.len() != invitation.files.len() {
+        bail!("the server's task reads {} files, this program's {}", invitation.files.len(), files.len());
+    }
+    for (file, cargo) in files.into_iter().zip(&invitation.files) {
+        *file = place(cargo)?;
+    }
+    let task = T::load(&options, config.seed).map_err(|source| Error::Task {
+        task: call.task.to_owned(),
+        source,
+    })?;
+    let slots = args.workers.or(invitation.slots).unwrap_or_else(cores);
+    let threads = args.threads.or(config.threads);
+    let mut way = invitation.way.clone();
+    if let Some(url) = args.join {
+        way.address = url;
+    }
+    if way.host.is_empty() {
+        way.host = host_name();
+    }
+    let outpost = Outpost {
+        way,
+        slots,
+        threads: threads.unwrap_or_else(|| (cores() / slots).max(1)),
+        prefetch: config.elsewhere.prefetch,
+        orphan_after: Duration::from_secs_f64(config.elsewhere.orphan_after),
+        leaving,
+    };
+    Ok(outpost::run(&task, &outpost)?)
+}
+
+/// The launcher holds the other end: whatever becomes of it, nobody waits for us then.
+fn end_with_stdin() {
+    let mut rest = [0; 64];
+    while io::stdin().read(&mut rest).is_ok_and(|read| read > 0) {}
+    std::process::exit(0);
+}
+
+/// The run's options and the task's.
+fn options<T: Task>(text: &str) -> anyhow::Result<(RunConfig, T::Options)> {
+    let file = layers::parse(text, Path::new("the server's configuration"))?;
+    let nothing_typed = |command: Command| command.no_binary_name(true).get_matches_from([""; 0]);
+    let run = nothing_typed(RunConfig::augment_args(Command::new("")));
+    let task = nothing_typed(T::Options::augment_args(Command::new("")));
+    let config = layers::merge(&run, &file.run, None)?;
+    Ok((config, layers::merge(&task, &file.options, None)?))
+}
+
+/// Where a file lies here: in the cache, under its own name, else where it lies on the server's machine.
+fn place(cargo: &Cargo) -> anyhow::Result<PathBuf> {
+    let cache = cache();
+    let object = cache.join("objects").join(&cargo.sha256);
+    if object.is_file() {
+        // Names matter to some readers, such as `.gz`.
+        let folder = cache.join("files").join(&cargo.sha256);
+        let name = cargo.path.file_name().unwrap_or("data".as_ref());
+        let link = folder.join(name);
+        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        match symlink(&object, &link) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(error).with_context(|| link.display().to_string());
+            }
+            _ => return Ok(link),
+        }
+    }
+    if cargo.path.is_file() {
+        return Ok(cargo.path.clone());
+    }
+    bail!(
+        "{} is not here: copy it to the same path, or send it from the server's machine by `dsgd \
+         hosts init`",
+        cargo.path.display()
+    )
+}
+
+/// Where files lie that were sent here.
+fn cache() -> PathBuf {
+    let set = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty());
+    let cache = set.map(PathBuf::from);
+    let home = || std::env::home_dir().unwrap_or_default().join(".cache");
+    cache.unwrap_or_else(home).join("dsgd")
+}
+
+fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "somewhere".to_owned(),
+        name => name.to_owned(),
+    }
+}
