@@ -23,12 +23,15 @@ const ANSWER_BYTES: u64 = 4 << 20;
 /// So much of what went wrong is kept.
 const STDERR_BYTES: usize = 4 << 10;
 
-/// What every script begins with. The cache is the same for all of them.
+/// What every script begins with: the cache is the same for all of them, and so are two questions,
+/// for the free KiB where a folder is, and for a file's length.
 const PRELUDE: &str = r#"
 umask 077
 cache=${XDG_CACHE_HOME:-}
 case $cache in /*) ;; *) cache=$HOME/.cache ;; esac
 cache=$cache/dsgd
+free_kib() { df -Pk "$1" | tail -n 1 | sed "s/.* \([0-9][0-9]*\)  *[0-9-][0-9-]*% .*/\1/"; }
+length() { stat -c %s "$1" 2>/dev/null || wc -c <"$1"; }
 "#;
 
 /// A POSIX shell's script, with its arguments as `$1`, `$2`, … and the cache's folder in `$cache`.

@@ -27,7 +27,7 @@ while read -r name kib unit; do
 done 2>/dev/null </proc/meminfo
 dir=$cache
 until [ -d "$dir" ]; do dir=${dir%/*}; dir=${dir:-/}; done
-echo "free_kib $(df -Pk "$dir" | tail -n 1 | sed "s/.* \([0-9][0-9]*\) *[0-9-]*% .*/\1/")"
+echo "free_kib $(free_kib "$dir")"
 echo "home $HOME"
 echo "cache $cache"
 echo end

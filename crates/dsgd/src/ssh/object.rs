@@ -122,7 +122,6 @@ fn sender() -> Result<&'static str, SshError> {
 }
 
 const LOOK: &str = r#"
-length() { stat -c %s "$1" 2>/dev/null || wc -c <"$1"; }
 while [ $# -ge 2 ]; do
   f=$cache/objects/$1; most=0
   if [ -f "$f" ] && [ "$(length "$f")" -eq "$2" ]; then echo whole
@@ -141,7 +140,6 @@ done
 /// file from there on, and says `ok`, `small N`, `bad`, or `no sha256sum`.
 const SEND: &str = r#"
 f=$cache/objects/$1 need=$2 node=$(uname -n)
-length() { stat -c %s "$1" 2>/dev/null || wc -c <"$1"; }
 whole() { [ -f "$f" ] && [ "$(length "$f")" -eq "$need" ]; }
 find_part() {
   best='' most=0
@@ -149,7 +147,6 @@ find_part() {
     [ -f "$part" ] && n=$(length "$part") && [ "$n" -gt "$most" ] && most=$n best=$part
   done
 }
-free() { df -Pk "$cache/objects" | tail -n 1 | sed "s/.* \([0-9][0-9]*\) *[0-9-]*% .*/\1/"; }
 alive() { grep -q dsgd-sh "/proc/$pid/cmdline" 2>/dev/null; }
 unlock() { read -r pid rest 2>/dev/null <"$f.lock/by" && [ "$pid" = $$ ] && rm -rf "$f.lock"; }
 mkdir -p "$cache/objects" || exit 1
@@ -181,7 +178,7 @@ find_part
 mine=$f.$$.part
 if [ "$most" -gt 0 ] && [ "$most" -le "$need" ]; then mv "$best" "$mine"; else most=0; fi
 for part in "$f" "$f".*part; do [ "$part" = "$mine" ] || rm -f "$part"; done
-room=$(($(free) * 1024)) left=$((need - most))
+room=$(($(free_kib "$cache/objects") * 1024)) left=$((need - most))
 if [ "$room" -lt "$left" ]; then echo "small $((left - room))"; exit 0; fi
 echo "from $most"
 cat >>"$mine"

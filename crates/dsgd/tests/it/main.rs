@@ -9,6 +9,7 @@ mod failures;
 mod program;
 mod random;
 mod signals;
+mod ssh;
 mod stories;
 
 #[path = "../support/runs.rs"]

@@ -1,0 +1,205 @@
+//! Files that travel to hosts and home, and programs that run there.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dsgd::ssh::{Ended, Object, Presence, Remote, SshError, Stream, send_all};
+
+use super::Lab;
+
+/// A file with bytes that are not the same everywhere.
+fn data(lab: &Lab, name: &str, bytes: usize) -> Object {
+    let path = lab.file(name);
+    let content: Vec<u8> = (0..bytes as u64)
+        .map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u8)
+        .collect();
+    fs::write(&path, content).unwrap();
+    Object::of(&path).unwrap()
+}
+
+/// Where an object lies on a host, seen from here.
+fn place(lab: &Lab, host: &str, object: &Object) -> PathBuf {
+    lab.cache(host).join("objects").join(&object.hash)
+}
+
+fn assert_there(lab: &Lab, host: &str, object: &Object) {
+    let place = place(lab, host, object);
+    assert!(fs::read(&place).unwrap() == fs::read(&object.path).unwrap());
+    let objects = fs::read_dir(place.parent().unwrap()).unwrap();
+    let names: Vec<_> = objects.map(|e| e.unwrap().file_name()).collect();
+    let left = |name: &std::ffi::OsString| {
+        let name = name.to_string_lossy();
+        name.starts_with(&object.hash) && *name != object.hash
+    };
+    assert!(!names.iter().any(left), "{names:?}");
+}
+
+async fn presence(remote: &Remote, object: &Object) -> Presence {
+    remote.missing(std::slice::from_ref(object)).await.unwrap()[0]
+}
+
+#[tokio::test]
+async fn a_file_is_sent_once() {
+    let Some(lab) = Lab::up("a_file_is_sent_once", 2) else {
+        return;
+    };
+    let objects = vec![data(&lab, "a", 3_000_000), data(&lab, "b", 0)];
+    let remotes = [lab.login("h1").await, lab.login("h2").await];
+    let jobs = remotes.clone().map(|r| (r, objects.clone())).to_vec();
+    for result in send_all(jobs, true).await {
+        result.unwrap();
+    }
+    for (remote, host) in remotes.iter().zip(["h1", "h2"]) {
+        for object in &objects {
+            assert_there(&lab, host, object);
+            assert_eq!(presence(remote, object).await, Presence::Whole);
+        }
+    }
+    let place = place(&lab, "h1", &objects[0]);
+    let metadata = fs::metadata(&place).unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    let written = metadata.modified().unwrap();
+    remotes[0].send(&objects[0], |_| {}).await.unwrap();
+    assert_eq!(fs::metadata(&place).unwrap().modified().unwrap(), written);
+    // One that is too short is none.
+    fs::write(&place, "short").unwrap();
+    remotes[0].send(&objects[0], |_| {}).await.unwrap();
+    assert_there(&lab, "h1", &objects[0]);
+}
+
+#[tokio::test]
+async fn what_was_cut_off_goes_on_where_it_stopped() {
+    let Some(lab) = Lab::up("what_was_cut_off_goes_on_where_it_stopped", 1) else {
+        return;
+    };
+    let object = data(&lab, "a", 20_000_000);
+    lab.does("rate 1 100");
+    let remote = lab.login("h1").await;
+    let sent = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&sent);
+    let (sender, sending) = (remote.clone(), object.clone());
+    let task = tokio::spawn(async move {
+        let progress = |bytes| seen.store(bytes, Ordering::Relaxed);
+        sender.send(&sending, progress).await
+    });
+    while sent.load(Ordering::Relaxed) < 6_000_000 && !task.is_finished() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    lab.does("cut 1");
+    let error = task.await.unwrap().unwrap_err();
+    assert!(matches!(error, SshError::Lost { .. }), "{error:?}");
+    assert!(!error.is_permanent());
+    lab.does("heal 1");
+    lab.does("rate 1 off");
+    // The other end does not know yet that the connection is gone.
+    let remote = lab.login("h1").await;
+    let Presence::Part(part) = presence(&remote, &object).await else {
+        panic!("nothing is left");
+    };
+    assert!(part > 1_000_000, "{part}");
+    let first = AtomicU64::new(u64::MAX);
+    let progress = |bytes| {
+        first.fetch_min(bytes, Ordering::Relaxed);
+    };
+    remote.send(&object, progress).await.unwrap();
+    assert!(first.load(Ordering::Relaxed) >= part);
+    assert_there(&lab, "h1", &object);
+}
+
+#[tokio::test]
+async fn a_spoilt_part_is_sent_anew() {
+    let Some(lab) = Lab::up("a_spoilt_part_is_sent_anew", 1) else {
+        return;
+    };
+    let object = data(&lab, "a", 1_000_000);
+    let objects = lab.cache("h1").join("objects");
+    fs::create_dir_all(&objects).unwrap();
+    for (number, bytes) in [(1, 400_000), (2, 700_000), (3, 2_000_000)] {
+        let part = objects.join(format!("{}.{number}.part", object.hash));
+        fs::write(part, vec![7; bytes]).unwrap();
+    }
+    // The lock of one who is no more.
+    let lock = objects.join(format!("{}.lock", object.hash));
+    fs::create_dir(&lock).unwrap();
+    fs::write(lock.join("by"), "99999999 somebody h1\n").unwrap();
+    let remote = lab.login("h1").await;
+    remote.send(&object, |_| {}).await.unwrap();
+    assert_there(&lab, "h1", &object);
+    // What changes while it is sent is said.
+    let changed = Object {
+        hash: "0".repeat(64),
+        ..object
+    };
+    let error = remote.send(&changed, |_| {}).await.unwrap_err();
+    assert!(matches!(error, SshError::Corrupt { .. }), "{error:?}");
+    assert!(!place(&lab, "h1", &changed).exists());
+}
+
+#[tokio::test]
+async fn two_senders_of_a_file_do_no_harm() {
+    let Some(lab) = Lab::up("two_senders_of_a_file_do_no_harm", 1) else {
+        return;
+    };
+    let object = data(&lab, "a", 8_000_000);
+    lab.does("rate 1 100");
+    let alias = format!("Host again\n  HostName {}\n", address(&lab));
+    let config = fs::read_to_string(lab.file("ssh_config")).unwrap();
+    let settings = config.split_once('\n').unwrap().1;
+    fs::write(lab.file("ssh_config"), format!("{config}{alias}{settings}")).unwrap();
+    let remotes = [lab.login("h1").await, lab.login("again").await];
+    let jobs = remotes.map(|remote| (remote, vec![object.clone()]));
+    for result in send_all(jobs.to_vec(), true).await {
+        result.unwrap();
+    }
+    assert_there(&lab, "h1", &object);
+}
+
+fn address(lab: &Lab) -> String {
+    let known = fs::read_to_string(lab.file("known_hosts")).unwrap();
+    known.split(' ').next().unwrap().to_owned()
+}
+
+/// `/bin/sh` as an object that can be started.
+async fn shell(remote: &Remote) -> Object {
+    let object = Object::program(Path::new("/bin/sh")).unwrap();
+    remote.send(&object, |_| {}).await.unwrap();
+    object
+}
+
+#[tokio::test]
+async fn a_program_has_words_input_output_and_an_end() {
+    let Some(lab) = Lab::up("a_program_has_words_input_output_and_an_end", 1) else {
+        return;
+    };
+    let remote = lab.login("h1").await;
+    let object = shell(&remote).await;
+    let mode = fs::metadata(place(&lab, "h1", &object)).unwrap().permissions();
+    assert_eq!(mode.mode() & 0o777, 0o700);
+    let script = "read -r first; echo \"<$first> <$1>\"; echo e >&2; cat; exit 7";
+    let args = ["-c", script, "name", "it's $HOME; `x` \"y\" \\"];
+    let mut running = remote.start(&object, &args, "secret").await.unwrap();
+    let out = (Stream::Out, r#"<secret> <it's $HOME; `x` "y" \>"#.to_owned());
+    let err = (Stream::Err, "e".to_owned());
+    let mut lines = [running.line().await.unwrap(), running.line().await.unwrap()];
+    lines.sort_by_key(|(stream, _)| *stream == Stream::Err);
+    assert_eq!(lines, [out, err]);
+    assert!(running.write_line("more").await);
+    assert_eq!(running.line().await, Some((Stream::Out, "more".to_owned())));
+    running.close();
+    assert_eq!(running.line().await, None);
+    assert!(matches!(running.wait().await, Ended::Status(7)));
+
+    let mut running = remote.start(&object, &["-c", "kill -9 $$"], "").await.unwrap();
+    assert!(matches!(running.wait().await, Ended::Killed));
+
+    // The end of us is the end of its input.
+    let file = lab.home("h1").join("ended");
+    let running = remote.start(&object, &["-c", "cat; echo > ended"], "").await;
+    drop(running.unwrap());
+    let ended = crate::program::until(|| file.exists().then_some(()));
+    assert!(ended.is_some());
+}
