@@ -75,4 +75,3 @@ fn up_to(most: f64) -> String {
         _ => format!(", up to {most}"),
     }
 }
-

@@ -135,7 +135,8 @@ impl Elsewhere {
             over: server.over(),
         });
         let serving = service.clone();
-        self.runtime.spawn(async move { serve(door, serving).await });
+        self.runtime
+            .spawn(async move { serve(door, serving).await });
         if let Some(address) = port {
             server.tell(Event::Notice {
                 message: self.invite(address)?,

@@ -7,6 +7,7 @@ mod eval;
 mod layers;
 mod serve;
 mod signals;
+mod supervise;
 mod train;
 mod worker;
 
@@ -29,6 +30,8 @@ const INTERRUPTED: i32 = 130;
 #[derive(Default)]
 pub struct Tasks {
     entries: Vec<Entry>,
+    /// Whether this process is the program's own, so that it can be started again.
+    is_main: bool,
 }
 
 /// What the program knows of a task.
@@ -85,7 +88,8 @@ impl Tasks {
     }
 
     /// Runs the program with this process's arguments, and ends the process if it fails.
-    pub fn main(self) {
+    pub fn main(mut self) {
+        self.is_main = true;
         let Err(error) = self.run(std::env::args_os()) else {
             return;
         };
@@ -112,7 +116,7 @@ impl Tasks {
         for note in notes {
             complain(format_args!("Note: {note}"));
         }
-        let matches = command.clone().get_matches_from(args);
+        let matches = command.clone().get_matches_from(&args);
         let Some((name, matches)) = matches.subcommand() else {
             return Ok(());
         };
@@ -122,7 +126,10 @@ impl Tasks {
             matches,
         };
         match name {
-            "train" => (task.train)(&call(matches)),
+            "train" => match train::restarts(matches).filter(|_| self.is_main) {
+                Some(restarts) => supervise::train(&args, restarts),
+                None => (task.train)(&call(matches)),
+            },
             "eval" => (task.eval)(&call(matches)),
             "worker" => {
                 let invitation = worker::invitation()?;

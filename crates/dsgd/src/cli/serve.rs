@@ -9,8 +9,8 @@ use anyhow::{Context, bail};
 
 use super::check::check_workers;
 use super::train::threads_of_a_worker;
-use super::{elsewhere, signals};
 use super::{complain, say};
+use super::{elsewhere, signals};
 use crate::config::{LOCAL_WORKERS, RunConfig};
 use crate::core::{Core, Outcome, Progress, Rules};
 use crate::error::Error;
@@ -105,7 +105,9 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     server.observe(observe::host_logs(&folder.file(HOST_LOGS)));
     server.tell(started);
     let (letters, inbox) = channel();
-    signals::on_interrupt(letters.clone(), || complain("Saving a checkpoint; once more to stop at once"))?;
+    signals::on_interrupt(letters.clone(), || {
+        complain("Saving a checkpoint; once more to stop at once")
+    })?;
     let mut watch = None;
     let local_workers = match &elsewhere {
         Some(elsewhere) if elsewhere.workers().is_some() => 0,

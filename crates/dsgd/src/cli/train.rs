@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use clap::{ArgAction, Args, Command, FromArgMatches};
+use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use super::check::check;
 use super::layers::{self, ConfigFile};
 use super::serve::{Job, serve};
-use super::{Call, complain};
+use super::{Call, complain, supervise};
 use crate::checkpoint;
 use crate::config::{LOCAL_WORKERS, RunConfig};
 use crate::core::Progress;
@@ -40,6 +40,9 @@ struct CallArgs {
     /// Go on where a killed server of this run was
     #[arg(long, hide = true)]
     restarted: bool,
+    /// This is the server of a supervisor, which wants the run's folder in this file
+    #[arg(long, hide = true)]
+    supervised: Option<PathBuf>,
     /// Say more
     #[arg(long, short, action = ArgAction::Count, conflicts_with = "quiet", help_heading = "Output")]
     verbose: u8,
@@ -50,8 +53,18 @@ pub(super) fn command() -> Command {
     CallArgs::augment_args(RunConfig::augment_args(Command::new("train"))).about("Train a model")
 }
 
+/// How often the server is to be restarted, if this process is not it.
+pub(super) fn restarts(matches: &ArgMatches) -> Option<u32> {
+    let is_server = matches.get_one::<PathBuf>("supervised").is_some();
+    let restarts = matches.get_one::<u32>("max_restarts").copied();
+    restarts.filter(|&restarts| restarts > 0 && !is_server)
+}
+
 pub(super) fn train<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
     let args = CallArgs::from_arg_matches(call.matches)?;
+    if args.supervised.is_some() {
+        supervise::end_with_supervisor()?;
+    }
     let verbosity = match (args.quiet, args.verbose) {
         (true, _) => Verbosity::Quiet,
         (false, 0) => Verbosity::Normal,
@@ -68,6 +81,9 @@ pub(super) fn train<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
         bail!("task {}: there is no training batch in the data", call.task);
     }
     let job = prepare(call.task, config, options, Arc::new(task), &args)?;
+    if let Some(note) = &args.supervised {
+        supervise::tell_folder(note, job.folder.path())?;
+    }
     serve(job, verbosity)
 }
 
@@ -145,7 +161,10 @@ fn prepare<T: Task>(
             })?;
         params
     };
-    let folder = RunFolder::create(args.run_dir.as_deref(), name)?;
+    let folder = match &args.run_dir {
+        Some(run) if args.restarted => RunFolder::open(run)?,
+        wanted => RunFolder::create(wanted.as_deref(), name)?,
+    };
     folder.write(CONFIG, &text)?;
     Ok(Job {
         name,

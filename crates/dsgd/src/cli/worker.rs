@@ -83,7 +83,11 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
     let (config, mut options) = options::<T>(&invitation.config)?;
     let files = T::files(&mut options);
     if files.len() != invitation.files.len() {
-        bail!("the server's task reads {} files, this program's {}", invitation.files.len(), files.len());
+        bail!(
+            "the server's task reads {} files, this program's {}",
+            invitation.files.len(),
+            files.len()
+        );
     }
     for (file, cargo) in files.into_iter().zip(&invitation.files) {
         *file = place(cargo)?;

@@ -114,7 +114,11 @@ impl Fleet {
             });
             let cores = result.as_ref().map_or(1, |(_, facts)| facts.cores);
             slots.push(host.slots.unwrap_or(cores));
-            found.push(result.map_err(|error| warnings.push(error.to_string())).ok());
+            found.push(
+                result
+                    .map_err(|error| warnings.push(error.to_string()))
+                    .ok(),
+            );
         }
         if warnings.len() == hosts.len() && !patient {
             return Err(FleetError::All(warnings.join("\n  ")));
@@ -316,9 +320,7 @@ impl Tender {
         invitation.slots = Some(self.workers);
         invitation.way.address = self.address(&remote).await?;
         let args = ["worker", "--tethered", "--run", run];
-        let mut running = remote
-            .start(&program, &args, &invitation.to_line())
-            .await?;
+        let mut running = remote.start(&program, &args, &invitation.to_line()).await?;
         while let Some(line) = running.line().await {
             self.tell(Event::HostSaid {
                 host: self.host.name.clone(),

@@ -122,7 +122,11 @@ impl RunFolder {
         // What another left there may have another mode.
         let _ = fs::remove_file(&temporary);
         let mut options = OpenOptions::new();
-        let file = options.write(true).create_new(true).mode(mode).open(&temporary);
+        let file = options
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary);
         file.and_then(|mut file| file.write_all(text.as_bytes()))
             .and_then(|()| fs::rename(&temporary, &path))
             .map_err(|source| Error::File {

@@ -281,7 +281,9 @@ mod tests {
     fn words_stay_words() {
         for word in ["", "a b", "it's", "$(x) `y` \\ \" ; & \n !", "'", "ü"] {
             let echo = format!("printf %s {}", quote(word));
-            let output = std::process::Command::new("sh").args(["-c", &echo]).output();
+            let output = std::process::Command::new("sh")
+                .args(["-c", &echo])
+                .output();
             assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), word);
         }
     }

@@ -218,7 +218,11 @@ impl Remote {
     }
 
     /// Sends what the host lacks of an object, and tells how many bytes of it are there by now.
-    pub async fn send(&self, object: &Object, progress: impl Fn(u64) + Send + Sync) -> Result<(), SshError> {
+    pub async fn send(
+        &self,
+        object: &Object,
+        progress: impl Fn(u64) + Send + Sync,
+    ) -> Result<(), SshError> {
         for _ in 0..ATTEMPTS {
             if self.try_sending(object, &progress).await? {
                 progress(object.bytes);
@@ -277,9 +281,7 @@ impl Remote {
         match line.split_once(' ') {
             _ if line == "ok" => Ok(true),
             _ if line == "bad" => Ok(false),
-            Some(("small", missing)) => {
-                Err(self.disk_full(self.number(WHAT, missing)?).await)
-            }
+            Some(("small", missing)) => Err(self.disk_full(self.number(WHAT, missing)?).await),
             Some(("no", program)) => {
                 let why = format!("there is no {program}: install coreutils");
                 Err(self.command_failed("checking a file", &why))

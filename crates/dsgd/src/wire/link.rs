@@ -339,14 +339,21 @@ impl Remote {
     async fn pull(&mut self) -> Result<Option<Assignment>, LinkError> {
         let (lease, job, mut parts) = loop {
             if self.leaving.load(Ordering::Relaxed) {
-                self.gate.leave(&self.session, "it was told to stop").await?;
+                self.gate
+                    .leave(&self.session, "it was told to stop")
+                    .await?;
                 return Ok(None);
             }
             if !self.lives.load(Ordering::Relaxed) {
                 let reason = "its signs of life do not arrive".to_owned();
                 return Err(LinkError::Broken { reason });
             }
-            let request = with_session(&self.session, proto::PullRequest { wait_ms: LONGEST_PULL.as_millis() as u32 });
+            let request = with_session(
+                &self.session,
+                proto::PullRequest {
+                    wait_ms: LONGEST_PULL.as_millis() as u32,
+                },
+            );
             let parts = timeout(LONGEST_PULL + CALL, self.client.pull(request)).await;
             let mut parts = parts.map_err(|_| stalled("a pull"))??.into_inner();
             match next(&mut parts).await? {

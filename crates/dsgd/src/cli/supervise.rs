@@ -1,0 +1,167 @@
+//! `dsgd train` lives in two processes: the server, and this one, which starts it again.
+//!
+//! A server that is killed (`kill -9`, out of memory, a fault in the task's own code) cannot say
+//! or save anything. What it needs to go on lies in its run's folder, so all that has to be done
+//! is to start it from there. Whatever ends in words, or by a person's wish, is left alone.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Read;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio, exit};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::thread;
+
+use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{complain, layers, signals};
+use crate::run::{self, CONFIG};
+
+/// Where a server writes its run's folder for this process.
+const FOLDER: &str = "folder";
+
+/// Runs this program's `train` with these words until it ends by itself, and then ends this
+/// process as it has ended.
+pub(super) fn train(words: &[OsString], restarts: u32) -> anyhow::Result<()> {
+    let notes = tempfile::tempdir().context("no temporary folder to be had")?;
+    let note = notes.path().join(FOLDER);
+    let server = Arc::new(AtomicI32::new(0));
+    let stopped = Arc::new(AtomicBool::new(false));
+    pass_on_signals(&server, &stopped)?;
+    let mut words = words.to_vec();
+    for restart in 0.. {
+        let mut child = start(&words, &note, restart > 0)?;
+        server.store(child.id() as i32, Ordering::Relaxed);
+        // Waiting would close it, and the server end with it.
+        let _lifeline = child.stdin.take();
+        let status = child.wait().context("cannot wait for the server")?;
+        server.store(0, Ordering::Relaxed);
+        let wished = stopped.load(Ordering::Relaxed);
+        let folder = fs::read_to_string(&note).map(PathBuf::from);
+        let Some(signal) = status.signal().filter(|_| !wished) else {
+            // exit() runs no destructors.
+            drop(notes);
+            exit(code(status));
+        };
+        let Ok(folder) = folder else {
+            complain(format_args!(
+                "error: the server was killed by signal {signal} before its run had begun"
+            ));
+            drop(notes);
+            exit(code(status));
+        };
+        let most = max_restarts(&folder).unwrap_or(restarts);
+        let cause = if signal == 9 {
+            ", for want of memory perhaps"
+        } else {
+            ""
+        };
+        if restart >= most {
+            complain(format_args!(
+                "error: the server was killed (signal {signal}{cause}), and {most} restarts are \
+                 allowed (--max-restarts)\nGo on with: train --resume {}",
+                folder.display()
+            ));
+            drop(notes);
+            exit(code(status));
+        }
+        let from = match run::best(&folder) {
+            Some(_) => "its last checkpoint",
+            None => "the beginning, since there is no checkpoint",
+        };
+        complain(format_args!(
+            "The server was killed (signal {signal}{cause}): restarting it from {from} ({} of {most})",
+            restart + 1
+        ));
+        words = next_life(&words, &folder);
+    }
+    Ok(())
+}
+
+/// Ends this process with its supervisor, which holds the other end of standard input.
+pub(super) fn end_with_supervisor() -> std::io::Result<()> {
+    thread::Builder::new().spawn(|| {
+        let mut rest = [0; 64];
+        while std::io::stdin().read(&mut rest).is_ok_and(|read| read > 0) {}
+        exit(1);
+    })?;
+    Ok(())
+}
+
+/// Tells the supervisor which run it is.
+pub(super) fn tell_folder(note: &Path, folder: &Path) -> anyhow::Result<()> {
+    let folder = fs::canonicalize(folder)?;
+    fs::write(note, folder.as_os_str().as_encoded_bytes()).context("cannot tell the supervisor")
+}
+
+fn start(words: &[OsString], note: &Path, restarted: bool) -> anyhow::Result<Child> {
+    // The file of this process, even when it was replaced since.
+    let own = Path::new("/proc/self/exe");
+    let program = match own.exists() {
+        true => own.to_owned(),
+        false => std::env::current_exe()?,
+    };
+    let mut command = Command::new(program);
+    let (name, rest) = words.split_first().context("no program")?;
+    command.arg0(name).args(rest).arg("--supervised").arg(note);
+    if restarted {
+        command.arg("--restarted");
+    }
+    // Its own group: what a terminal sends comes here, and is passed on once.
+    command.process_group(0).stdin(Stdio::piped());
+    command.spawn().context("cannot start the server")
+}
+
+/// The words that go on with the run: all else is in its folder.
+fn next_life(words: &[OsString], folder: &Path) -> Vec<OsString> {
+    let mut next: Vec<OsString> = words.iter().take(1).cloned().collect();
+    next.push("train".into());
+    match run::best(folder) {
+        Some(_) => next.extend(["--resume".into(), folder.into()]),
+        None => next.extend([
+            "--config".into(),
+            folder.join(CONFIG).into(),
+            "--run-dir".into(),
+            folder.into(),
+        ]),
+    }
+    let kept = |word: &&OsString| {
+        matches!(
+            word.to_str(),
+            Some("-q" | "--quiet" | "-v" | "--verbose" | "-vv")
+        )
+    };
+    next.extend(words.iter().filter(kept).cloned());
+    next
+}
+
+/// What the run itself says of it: its options may come from a file.
+fn max_restarts(folder: &Path) -> Option<u32> {
+    let file = layers::read(&folder.join(CONFIG)).ok()?;
+    let value = file.run.get("max_restarts")?.as_integer()?;
+    u32::try_from(value).ok()
+}
+
+fn pass_on_signals(server: &Arc<AtomicI32>, stopped: &Arc<AtomicBool>) -> std::io::Result<()> {
+    let (server, stopped) = (Arc::clone(server), Arc::clone(stopped));
+    signals::on_signal(move |status| {
+        stopped.store(true, Ordering::Relaxed);
+        let signal = match status {
+            143 => Signal::TERM,
+            _ => Signal::INT,
+        };
+        match Pid::from_raw(server.load(Ordering::Relaxed)) {
+            // One that has just ended is about to be waited for.
+            Some(pid) => drop(kill_process(pid, signal)),
+            None => exit(status),
+        }
+    })
+}
+
+fn code(status: ExitStatus) -> i32 {
+    let killed = || status.signal().map_or(1, |signal| 128 + signal);
+    status.code().unwrap_or_else(killed)
+}
