@@ -24,7 +24,9 @@ pub struct HostsError(String);
 pub fn read_file(path: &Path) -> Result<Vec<Host>, HostsError> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| HostsError(format!("cannot read {}: {e}", path.display())))?;
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or(""));
+    let lines = text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or(""));
     let lines = lines.map(str::trim).filter(|line| !line.is_empty());
     Ok(lines.map(parse).collect())
 }

@@ -2,6 +2,7 @@
 
 mod ancestor;
 mod eval;
+mod hosts;
 mod layers;
 mod train;
 
@@ -116,6 +117,7 @@ impl Tasks {
         match name {
             "train" => (task.train)(&call(matches)),
             "eval" => (task.eval)(&call(matches)),
+            "hosts" => hosts::hosts(matches),
             "completions" => {
                 let shell = matches.get_one::<Shell>("shell").copied();
                 let mut command = command.clone();
@@ -206,6 +208,7 @@ impl Tasks {
         let commands = self.entries.iter().flat_map(|entry| &entry.commands);
         commands
             .fold(root, |root, c| root.subcommand(c.command.clone()))
+            .subcommand(hosts::command())
             .subcommand(
                 Command::new("completions")
                     .about("Print a script that completes commands in your shell")

@@ -55,6 +55,12 @@ pub(super) fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
+/// Words as one line of a POSIX shell.
+pub fn shell_words(words: &[String]) -> String {
+    let words: Vec<_> = words.iter().map(|word| quote(word)).collect();
+    words.join(" ")
+}
+
 /// The one command line of all scripts, the same to every login shell: reads the script's bytes,
 /// one by one so that what follows them is left to the script, and becomes it.
 fn command_line(script_bytes: usize) -> String {
@@ -281,7 +287,9 @@ mod tests {
     fn words_stay_words() {
         for word in ["", "a b", "it's", "$(x) `y` \\ \" ; & \n !", "'", "ü"] {
             let echo = format!("printf %s {}", quote(word));
-            let output = std::process::Command::new("sh").args(["-c", &echo]).output();
+            let output = std::process::Command::new("sh")
+                .args(["-c", &echo])
+                .output();
             assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), word);
         }
     }

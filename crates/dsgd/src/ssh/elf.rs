@@ -165,7 +165,11 @@ fn section(file: &File<'_>, number: u64) -> Result<Section, &'static str> {
     let at = table
         .checked_add(number * u64::from(size))
         .ok_or("an offset is too large")?;
-    let (offset, length, link) = if file.wide { (24, 32, 40) } else { (16, 20, 24) };
+    let (offset, length, link) = if file.wide {
+        (24, 32, 40)
+    } else {
+        (16, 20, 24)
+    };
     Ok(Section {
         kind: file.u32(at + 4)?,
         offset: file.word(at + offset)?,

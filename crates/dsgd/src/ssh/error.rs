@@ -10,55 +10,131 @@ use std::path::{Path, PathBuf};
 pub enum SshError {
     #[error("there is no ssh on this machine: install the OpenSSH client (openssh-client)")]
     NoClient,
-    #[error("{host}: the name {name} does not resolve: correct it in the host list, or give it a HostName in ~/.ssh/config")]
+    #[error(
+        "{host}: the name {name} does not resolve: correct it in the host list, or give it a HostName in ~/.ssh/config"
+    )]
     Resolve { host: String, name: String },
-    #[error("{host}: no way there ({said}): is the machine on, its address right, and no firewall between?")]
+    #[error(
+        "{host}: no way there ({said}): is the machine on, its address right, and no firewall between?"
+    )]
     Unreachable { host: String, said: String },
-    #[error("{host}: no answer for {secs} s while {what}: is the machine overloaded, or something else behind that address?")]
-    TimedOut { host: String, what: &'static str, secs: u64 },
-    #[error("{host}: connection refused: start sshd there (systemctl start ssh), or give the right port")]
+    #[error(
+        "{host}: no answer for {secs} s while {what}: is the machine overloaded, or something else behind that address?"
+    )]
+    TimedOut {
+        host: String,
+        what: &'static str,
+        secs: u64,
+    },
+    #[error(
+        "{host}: connection refused: start sshd there (systemctl start ssh), or give the right port"
+    )]
     Refused { host: String },
-    #[error("{host}: login refused ({said}): let your key in with `dsgd keygen --authorize {host}`, or name another user with --username")]
+    #[error(
+        "{host}: login refused ({said}): let your key in with `dsgd keygen --authorize {host}`, or name another user with --username"
+    )]
     Denied { host: String, said: String },
-    #[error("{host}: its host key has CHANGED. Either the machine was set up anew, or somebody stands in between. Once you know why, forget the old key with `ssh-keygen -R {name}{file}`")]
-    KeyChanged { host: String, name: String, file: String },
-    #[error("{host}: its host key is not known, and your ssh configuration lets in known ones only: log in once by hand with `ssh {host}`, or add the key to known_hosts")]
+    #[error(
+        "{host}: its host key has CHANGED. Either the machine was set up anew, or somebody stands in between. Once you know why, forget the old key with `ssh-keygen -R {name}{file}`"
+    )]
+    KeyChanged {
+        host: String,
+        name: String,
+        file: String,
+    },
+    #[error(
+        "{host}: its host key is not known, and your ssh configuration lets in known ones only: log in once by hand with `ssh {host}`, or add the key to known_hosts"
+    )]
     KeyUnknown { host: String },
     #[error("{host}: the connection was lost ({said})")]
     Lost { host: String, said: String },
     #[error("{host}: ssh failed ({said}): try `ssh {host} true` by hand")]
     Other { host: String, said: String },
-    #[error("{host}: the login runs no command there ({said}): give the user a login shell, such as /bin/sh")]
+    #[error(
+        "{host}: the login runs no command there ({said}): give the user a login shell, such as /bin/sh"
+    )]
     Shell { host: String, said: String },
     #[error("{host}: {what} failed there: {said}")]
-    Command { host: String, what: &'static str, said: String },
+    Command {
+        host: String,
+        what: &'static str,
+        said: String,
+    },
     #[error("{host}: what came back from {what} makes no sense: {said}")]
-    Answer { host: String, what: &'static str, said: String },
+    Answer {
+        host: String,
+        what: &'static str,
+        said: String,
+    },
     #[error("{host}: {} are missing in {folder}: free space, or set XDG_CACHE_HOME to another disk at the top of its ~/.bashrc", size(*missing))]
-    DiskFull { host: String, missing: u64, folder: String },
-    #[error("{host}: nothing went through for {secs} s while sending {file}: look at the network, then try again; it goes on where it stopped")]
-    Stalled { host: String, file: String, secs: u64 },
-    #[error("{host}: {file} did not arrive as it was read: was it changed meanwhile? Otherwise look after that machine's disk and memory")]
+    DiskFull {
+        host: String,
+        missing: u64,
+        folder: String,
+    },
+    #[error(
+        "{host}: nothing went through for {secs} s while sending {file}: look at the network, then try again; it goes on where it stopped"
+    )]
+    Stalled {
+        host: String,
+        file: String,
+        secs: u64,
+    },
+    #[error(
+        "{host}: {file} did not arrive as it was read: was it changed meanwhile? Otherwise look after that machine's disk and memory"
+    )]
     Corrupt { host: String, file: String },
-    #[error("{host}: its sshd forwards no Unix sockets ({said}): set `AllowStreamLocalForwarding yes` and `AllowTcpForwarding yes` in its /etc/ssh/sshd_config")]
+    #[error(
+        "{host}: its sshd forwards no Unix sockets ({said}): set `AllowStreamLocalForwarding yes` and `AllowTcpForwarding yes` in its /etc/ssh/sshd_config"
+    )]
     Forward { host: String, said: String },
-    #[error("{host}: the socket {path} is open to others (mode {mode}): remove StreamLocalBindMask from its /etc/ssh/sshd_config")]
-    OpenSocket { host: String, path: String, mode: String },
-    #[error("{host} is {arch}: build the program for it with `cargo zigbuild --release --target {arch}-unknown-linux-gnu.2.17`, or pass --binary {arch}=FILE")]
+    #[error(
+        "{host}: the socket {path} is open to others (mode {mode}): remove StreamLocalBindMask from its /etc/ssh/sshd_config"
+    )]
+    OpenSocket {
+        host: String,
+        path: String,
+        mode: String,
+    },
+    #[error(
+        "{host} is {arch}: build the program for it with `cargo zigbuild --release --target {arch}-unknown-linux-gnu.2.17`, or pass --binary {arch}=FILE"
+    )]
     NoProgram { host: String, arch: String },
-    #[error("{host} is {arch}, {file} is for {machine}: build it with `cargo zigbuild --release --target {arch}-unknown-linux-gnu.2.17`, or pass --binary {arch}=FILE")]
-    WrongArch { host: String, arch: String, file: String, machine: String },
-    #[error("{host} has {has}, {file} needs glibc {needs}: build it with `cargo zigbuild --release --target {arch}-unknown-linux-{wanted}`, and pass --binary {arch}=FILE")]
-    WrongLibc { host: String, arch: String, has: String, file: String, needs: String, wanted: &'static str },
+    #[error(
+        "{host} is {arch}, {file} is for {machine}: build it with `cargo zigbuild --release --target {arch}-unknown-linux-gnu.2.17`, or pass --binary {arch}=FILE"
+    )]
+    WrongArch {
+        host: String,
+        arch: String,
+        file: String,
+        machine: String,
+    },
+    #[error(
+        "{host} has {has}, {file} needs glibc {needs}: build it with `cargo zigbuild --release --target {arch}-unknown-linux-{wanted}`, and pass --binary {arch}=FILE"
+    )]
+    WrongLibc {
+        host: String,
+        arch: String,
+        has: String,
+        file: String,
+        needs: String,
+        wanted: &'static str,
+    },
     #[error("{host} runs {os}: workers need Linux")]
     WrongOs { host: String, os: String },
     #[error("{file} is no program for Linux ({reason}): pass another file to --binary")]
     NotElf { file: String, reason: &'static str },
     #[error("{what} {path}: {source}", path = path.display())]
-    Local { what: &'static str, path: PathBuf, source: std::io::Error },
+    Local {
+        what: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{host}: {count} of our processes run there: end them first with `dsgd hosts stop`")]
     Busy { host: String, count: usize },
-    #[error("{host}: it sent a file named {path:?}, which would lie outside the folder: it was not written, and that host is not to be trusted")]
+    #[error(
+        "{host}: it sent a file named {path:?}, which would lie outside the folder: it was not written, and that host is not to be trusted"
+    )]
     Escape { host: String, path: String },
 }
 
@@ -114,7 +190,10 @@ pub(super) fn interpret(host: &str, known_as: &str, log: &str) -> SshError {
         let name = said_line(rest.split(':').next().unwrap_or(&host));
         return SshError::Resolve { host, name };
     }
-    if has(&["HOST IDENTIFICATION HAS CHANGED", "differs from the key for"]) {
+    if has(&[
+        "HOST IDENTIFICATION HAS CHANGED",
+        "differs from the key for",
+    ]) {
         return SshError::KeyChanged {
             host,
             name: known_as.to_owned(),
@@ -139,7 +218,12 @@ pub(super) fn interpret(host: &str, known_as: &str, log: &str) -> SshError {
     if has(&unreachable) {
         return SshError::Unreachable { host, said };
     }
-    if has(&["closed by", "reset by peer", "Broken pipe", "not responding"]) {
+    if has(&[
+        "closed by",
+        "reset by peer",
+        "Broken pipe",
+        "not responding",
+    ]) {
         return SshError::Lost { host, said };
     }
     SshError::Other { host, said }
@@ -205,27 +289,32 @@ mod tests {
     #[test]
     fn what_ssh_said_is_told_apart() {
         let kinds: [(&str, fn(&SshError) -> bool); 7] = [
-            ("ssh: Could not resolve hostname nn: Name or service not known", |e| {
-                matches!(e, SshError::Resolve { name, .. } if name == "nn")
-            }),
+            (
+                "ssh: Could not resolve hostname nn: Name or service not known",
+                |e| matches!(e, SshError::Resolve { name, .. } if name == "nn"),
+            ),
             ("ssh: connect to host h port 22: Connection refused", |e| {
                 matches!(e, SshError::Refused { .. })
             }),
-            ("ssh: connect to host h port 22: Connection timed out", |e| {
-                matches!(e, SshError::Unreachable { .. })
-            }),
+            (
+                "ssh: connect to host h port 22: Connection timed out",
+                |e| matches!(e, SshError::Unreachable { .. }),
+            ),
             ("root@h: Permission denied (publickey).", |e| {
                 matches!(e, SshError::Denied { .. })
             }),
-            ("No ED25519 host key is known for h and you have requested strict checking.\nHost key verification failed.", |e| {
-                matches!(e, SshError::KeyUnknown { .. })
-            }),
-            ("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nOffending ED25519 key in /a/k:3\nHost key verification failed.", |e| {
-                matches!(e, SshError::KeyChanged { file, .. } if file == " -f /a/k")
-            }),
-            ("kex_exchange_identification: Connection closed by remote host", |e| {
-                matches!(e, SshError::Lost { .. })
-            }),
+            (
+                "No ED25519 host key is known for h and you have requested strict checking.\nHost key verification failed.",
+                |e| matches!(e, SshError::KeyUnknown { .. }),
+            ),
+            (
+                "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nOffending ED25519 key in /a/k:3\nHost key verification failed.",
+                |e| matches!(e, SshError::KeyChanged { file, .. } if file == " -f /a/k"),
+            ),
+            (
+                "kex_exchange_identification: Connection closed by remote host",
+                |e| matches!(e, SshError::Lost { .. }),
+            ),
         ];
         for (log, is) in kinds {
             let error = interpret("h", "h", log);

@@ -4,9 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::SshError;
 use super::channel::Script;
 use super::remote::{ANSWER, Remote};
-use super::SshError;
 
 const WHAT: &str = "looking around";
 

@@ -103,12 +103,7 @@ impl Remote {
         })
     }
 
-    async fn content(
-        &self,
-        channel: &mut Channel,
-        length: u64,
-        to: &Path,
-    ) -> Result<(), SshError> {
+    async fn content(&self, channel: &mut Channel, length: u64, to: &Path) -> Result<(), SshError> {
         let cannot = |source| SshError::local("cannot write", to, source);
         let folder = to.parent().unwrap_or(Path::new("."));
         let mut file = NamedTempFile::new_in(folder).map_err(cannot)?;
@@ -163,7 +158,15 @@ mod tests {
     #[test]
     fn names_cannot_lead_out() {
         for out in [
-            "../x", "/etc/passwd", "a/../../x", "a/..", "..", "", ".", "a\0b", "./../x",
+            "../x",
+            "/etc/passwd",
+            "a/../../x",
+            "a/..",
+            "..",
+            "",
+            ".",
+            "a\0b",
+            "./../x",
         ] {
             assert_eq!(inside(out), None, "{out:?}");
         }

@@ -104,12 +104,16 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 /// Random hexadecimal digits, for names that nobody has yet.
 pub(super) fn random_name() -> Result<String, SshError> {
-    let mut bytes = [0; 8];
+    random_bytes(8).map(|bytes| hex(&bytes))
+}
+
+pub(super) fn random_bytes(count: usize) -> Result<Vec<u8>, SshError> {
+    let mut bytes = vec![0; count];
     SystemRandom::new().fill(&mut bytes).map_err(|_| {
         let none = io::Error::other("there is no randomness to be had");
         SshError::local("cannot read", Path::new("/dev/urandom"), none)
     })?;
-    Ok(hex(&bytes))
+    Ok(bytes)
 }
 
 /// This process, for locks on hosts.
@@ -218,7 +222,11 @@ impl Remote {
     }
 
     /// Sends what the host lacks of an object, and tells how many bytes of it are there by now.
-    pub async fn send(&self, object: &Object, progress: impl Fn(u64) + Send + Sync) -> Result<(), SshError> {
+    pub async fn send(
+        &self,
+        object: &Object,
+        progress: impl Fn(u64) + Send + Sync,
+    ) -> Result<(), SshError> {
         for _ in 0..ATTEMPTS {
             if self.try_sending(object, &progress).await? {
                 progress(object.bytes);
@@ -277,9 +285,7 @@ impl Remote {
         match line.split_once(' ') {
             _ if line == "ok" => Ok(true),
             _ if line == "bad" => Ok(false),
-            Some(("small", missing)) => {
-                Err(self.disk_full(self.number(WHAT, missing)?).await)
-            }
+            Some(("small", missing)) => Err(self.disk_full(self.number(WHAT, missing)?).await),
             Some(("no", program)) => {
                 let why = format!("there is no {program}: install coreutils");
                 Err(self.command_failed("checking a file", &why))

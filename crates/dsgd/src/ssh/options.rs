@@ -53,11 +53,7 @@ impl Options {
     pub(super) fn destination(&self, host: &Host) -> Vec<String> {
         let mut words = Vec::new();
         let mut option = |name: &str, value: Option<String>| {
-            words.extend(
-                value
-                    .into_iter()
-                    .flat_map(|value| [name.to_owned(), value]),
-            );
+            words.extend(value.into_iter().flat_map(|value| [name.to_owned(), value]));
         };
         let file = self.config_file.as_ref();
         option("-F", file.map(|file| file.display().to_string()));
@@ -87,7 +83,11 @@ impl Options {
 
     /// The words of our wishes.
     pub(super) fn wishes(&self, effective: &Effective) -> Vec<String> {
-        let check = if effective.strict { "yes" } else { "accept-new" };
+        let check = if effective.strict {
+            "yes"
+        } else {
+            "accept-new"
+        };
         let mut wishes = vec![
             "BatchMode=yes".to_owned(),
             // Also for the greeting and the exchange of keys.
@@ -167,7 +167,10 @@ mod tests {
         let wishes = options.wishes(&parse("identityfile ~/.ssh/id_rsa\nidentityfile none\n"));
         let files = wishes.iter().filter(|w| w.starts_with("IdentityFile"));
         let files: Vec<_> = files.collect();
-        assert_eq!(files, ["IdentityFile=\"~/.ssh/id_rsa\"", "IdentityFile=\"/k\""]);
+        assert_eq!(
+            files,
+            ["IdentityFile=\"~/.ssh/id_rsa\"", "IdentityFile=\"/k\""]
+        );
     }
 
     #[test]

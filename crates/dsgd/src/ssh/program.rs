@@ -28,9 +28,14 @@ impl Binaries {
 
     /// The program for a host, checked against what the host is like.
     pub fn choose(&self, host: &str, facts: &Facts) -> Result<Object, SshError> {
+        self.check(host, facts)?;
+        Object::program(self.file(host, &facts.arch)?)
+    }
+
+    /// Whether there is a program for a host, and it can run there.
+    pub fn check(&self, host: &str, facts: &Facts) -> Result<(), SshError> {
         let file = self.file(host, &facts.arch)?;
-        fits(host, facts, file, &Needs::of(file)?)?;
-        Object::program(file)
+        fits(host, facts, file, &Needs::of(file)?)
     }
 
     /// The file for an architecture.

@@ -56,15 +56,13 @@ impl Remote {
     ) -> Result<Self, SshError> {
         let started = Instant::now();
         let connecting = Self::try_connecting(host, options, control.slot());
-        timeout_at(deadline, connecting)
-            .await
-            .unwrap_or_else(|_| {
-                Err(SshError::TimedOut {
-                    host: host.name.clone(),
-                    what: "logging in",
-                    secs: started.elapsed().as_secs_f64().round() as u64,
-                })
+        timeout_at(deadline, connecting).await.unwrap_or_else(|_| {
+            Err(SshError::TimedOut {
+                host: host.name.clone(),
+                what: "logging in",
+                secs: started.elapsed().as_secs_f64().round() as u64,
             })
+        })
     }
 
     async fn try_connecting(host: &Host, options: &Options, slot: Slot) -> Result<Self, SshError> {

@@ -17,10 +17,7 @@ const BAR: &str = "{prefix:>12} {wide_bar} {bytes:>10} of {total_bytes:<10} {byt
 /// Sends each host what it lacks of its objects. The results are in the hosts' order; one host's
 /// trouble does not hold up the others. `quiet` shows nothing; where standard error is no terminal,
 /// a line says what was sent.
-pub async fn send_all(
-    jobs: Vec<(Remote, Vec<Object>)>,
-    quiet: bool,
-) -> Vec<Result<(), SshError>> {
+pub async fn send_all(jobs: Vec<(Remote, Vec<Object>)>, quiet: bool) -> Vec<Result<(), SshError>> {
     let terminal = io::stderr().is_terminal();
     let bars = MultiProgress::with_draw_target(match terminal && !quiet {
         true => ProgressDrawTarget::stderr(),

@@ -177,12 +177,17 @@ async fn a_program_has_words_input_output_and_an_end() {
     };
     let remote = lab.login("h1").await;
     let object = shell(&remote).await;
-    let mode = fs::metadata(place(&lab, "h1", &object)).unwrap().permissions();
+    let mode = fs::metadata(place(&lab, "h1", &object))
+        .unwrap()
+        .permissions();
     assert_eq!(mode.mode() & 0o777, 0o700);
     let script = "read -r first; echo \"<$first> <$1>\"; echo e >&2; cat; exit 7";
     let args = ["-c", script, "name", "it's $HOME; `x` \"y\" \\"];
     let mut running = remote.start(&object, &args, "secret").await.unwrap();
-    let out = (Stream::Out, r#"<secret> <it's $HOME; `x` "y" \>"#.to_owned());
+    let out = (
+        Stream::Out,
+        r#"<secret> <it's $HOME; `x` "y" \>"#.to_owned(),
+    );
     let err = (Stream::Err, "e".to_owned());
     let mut lines = [running.line().await.unwrap(), running.line().await.unwrap()];
     lines.sort_by_key(|(stream, _)| *stream == Stream::Err);
@@ -193,12 +198,17 @@ async fn a_program_has_words_input_output_and_an_end() {
     assert_eq!(running.line().await, None);
     assert!(matches!(running.wait().await, Ended::Status(7)));
 
-    let mut running = remote.start(&object, &["-c", "kill -9 $$"], "").await.unwrap();
+    let mut running = remote
+        .start(&object, &["-c", "kill -9 $$"], "")
+        .await
+        .unwrap();
     assert!(matches!(running.wait().await, Ended::Killed));
 
     // The end of us is the end of its input.
     let file = lab.home("h1").join("ended");
-    let running = remote.start(&object, &["-c", "cat; echo > ended"], "").await;
+    let running = remote
+        .start(&object, &["-c", "cat; echo > ended"], "")
+        .await;
     drop(running.unwrap());
     let ended = crate::program::until(|| file.exists().then_some(()));
     assert!(ended.is_some());

@@ -53,7 +53,10 @@ async fn what_stands_in_the_way_is_said_with_the_remedy() {
     assert!(!refused.is_permanent());
 
     let nameless = error("no-such-host.invalid", "").await;
-    assert!(nameless.to_string().contains("does not resolve"), "{nameless}");
+    assert!(
+        nameless.to_string().contains("does not resolve"),
+        "{nameless}"
+    );
     assert!(nameless.is_permanent());
 
     let other = lab.file("other");
@@ -70,7 +73,10 @@ async fn what_stands_in_the_way_is_said_with_the_remedy() {
     )
     .unwrap();
     let denied = error("h1", "").await;
-    assert!(denied.to_string().contains("dsgd keygen --authorize h1"), "{denied}");
+    assert!(
+        denied.to_string().contains("dsgd keygen --authorize h1"),
+        "{denied}"
+    );
     assert!(denied.is_permanent());
     // A second key helps, and does not replace the first.
     let mut options = lab.options();
@@ -80,9 +86,14 @@ async fn what_stands_in_the_way_is_said_with_the_remedy() {
 
     fs::write(&hosts, "").unwrap();
     let unknown = error("h1", "").await;
-    assert!(matches!(unknown, SshError::KeyUnknown { .. }), "{unknown:?}");
+    assert!(
+        matches!(unknown, SshError::KeyUnknown { .. }),
+        "{unknown:?}"
+    );
     // Whoever says "no" is heard as "new ones are let in".
-    lab.try_with("h1", "StrictHostKeyChecking no").await.unwrap();
+    lab.try_with("h1", "StrictHostKeyChecking no")
+        .await
+        .unwrap();
     let learnt = fs::read_to_string(&hosts).unwrap();
     assert!(!learnt.is_empty());
 

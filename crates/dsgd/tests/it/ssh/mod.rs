@@ -54,7 +54,10 @@ impl Lab {
         Command::new(tool())
             .args(args)
             .env("HOSTS_DIR", self.folder.path().join("hosts"))
-            .env("HOSTS_NET", format!("10.{}.{}", 100 + number / 100, number % 100))
+            .env(
+                "HOSTS_NET",
+                format!("10.{}.{}", 100 + number / 100, number % 100),
+            )
             .env("HOSTS_BR", format!("t{number:04}b"))
             .env("HOSTS_PREFIX", format!("t{number:04}x"))
             .stdin(Stdio::null())
@@ -142,7 +145,10 @@ fn tool() -> PathBuf {
 fn lacks() -> Option<&'static str> {
     let works = |program: &str, args: &[&str]| {
         let mut command = Command::new(program);
-        let command = command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
+        let command = command
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     };
     if !tool().is_file() {
