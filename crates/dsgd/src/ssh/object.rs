@@ -99,7 +99,9 @@ impl Object {
 
 /// Bytes as hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|four| DIGITS[usize::from(four)]);
+    bytes.iter().flat_map(digits).map(char::from).collect()
 }
 
 /// Random hexadecimal digits, for names that nobody has yet.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::{Failed, HostArgs, each, on_each, runtime, say};
-use crate::ssh::{Control, Facts, Fetched, Object, Remote, SshError, send_all, size};
+use crate::ssh::{Control, Fetched, Object, Remote, send_all, size};
 
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
@@ -42,8 +42,7 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
         let facts = remote.facts().await?;
         Ok((remote, facts))
     };
-    let looked: Vec<(String, Result<(Remote, Facts), SshError>)> =
-        runtime.block_on(each(&args.hosts, &control, look))?;
+    let looked = runtime.block_on(each(&args.hosts, &control, look))?;
     let mut failed = Failed::default();
     let mut jobs = Vec::new();
     // A program is read once, however many hosts it is for.
@@ -96,6 +95,6 @@ pub(super) fn fetch(args: &FetchArgs) -> anyhow::Result<()> {
     };
     on_each(&args.hosts, act, |(fetched, into): (Fetched, PathBuf)| {
         let (files, bytes) = (fetched.files, size(fetched.bytes));
-        format!("{files} files, {bytes}, in {}", into.display())
+        Some(format!("{files} files, {bytes}, in {}", into.display()))
     })
 }

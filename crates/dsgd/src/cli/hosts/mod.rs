@@ -165,8 +165,12 @@ where
     Ok(results.map(|(host, result)| (host.name, result)).collect())
 }
 
-/// [`each`], waited for, with words for each host that it worked out on.
-fn on_each<T, F, A>(args: &HostArgs, act: A, words: impl Fn(T) -> String) -> anyhow::Result<()>
+/// [`each`], waited for, with words for each host that it worked out on, if any.
+fn on_each<T, F, A>(
+    args: &HostArgs,
+    act: A,
+    words: impl Fn(T) -> Option<String>,
+) -> anyhow::Result<()>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, SshError>> + Send,
@@ -177,7 +181,11 @@ where
     let mut failed = Failed::default();
     for (host, result) in results {
         match result {
-            Ok(done) => say(format_args!("{host}: {}", words(done))),
+            Ok(done) => {
+                if let Some(words) = words(done) {
+                    say(format_args!("{host}: {words}"));
+                }
+            }
             Err(error) => failed.add(&host, &error),
         }
     }

@@ -38,7 +38,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
     };
     let act = move |remote: Remote| run_on(remote, command.clone());
     // What it wrote was shown already.
-    on_each(&args.hosts, act, |()| "done".to_owned())
+    on_each(&args.hosts, act, |()| None)
 }
 
 async fn run_on(remote: Remote, command: String) -> Result<(), SshError> {
@@ -70,14 +70,18 @@ pub(super) fn stop(args: &StopArgs) -> anyhow::Result<()> {
         let run = run.clone();
         async move { remote.stop(run.as_deref()).await }
     };
-    on_each(&args.hosts, act, |stopped: Stopped| match stopped {
-        Stopped { ended: 0, .. } => "nothing of ours ran there".to_owned(),
-        Stopped { ended, killed: 0 } => format!("{ended} ended"),
-        Stopped { ended, killed } => format!("{ended} ended, {killed} of them by force"),
+    on_each(&args.hosts, act, |stopped: Stopped| {
+        Some(match stopped {
+            Stopped { ended: 0, .. } => "nothing of ours ran there".to_owned(),
+            Stopped { ended, killed: 0 } => format!("{ended} ended"),
+            Stopped { ended, killed } => format!("{ended} ended, {killed} of them by force"),
+        })
     })
 }
 
 pub(super) fn clean(args: &CleanArgs) -> anyhow::Result<()> {
     let act = |remote: Remote| async move { remote.clean().await };
-    on_each(&args.hosts, act, |bytes| format!("{} freed", size(bytes)))
+    on_each(&args.hosts, act, |bytes| {
+        Some(format!("{} freed", size(bytes)))
+    })
 }

@@ -1,7 +1,10 @@
 //! Hosts that are reached by ssh: real sshds, each in a machine of its own as far as it can see.
 
+mod commands;
 mod files;
 mod login;
+mod plain;
+mod processes;
 
 use std::fs;
 use std::io::{self, Write};
