@@ -223,8 +223,10 @@ impl Tasks {
 }
 
 /// The value of the first of these options that is there, as `--option value` or `--option=value`.
+/// What follows `--` is somebody else's.
 fn value_of(args: &[OsString], names: &[&str]) -> Option<String> {
-    let args: Vec<_> = args.iter().map(|a| a.to_string_lossy()).collect();
+    let args = args.iter().map(|a| a.to_string_lossy());
+    let args: Vec<_> = args.take_while(|arg| arg != "--").collect();
     args.iter().enumerate().find_map(|(at, arg)| {
         let (name, value) = match arg.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),

@@ -229,6 +229,7 @@ impl Channel {
         let (status, stderr) = self.end().await?;
         Ok(match status.code() {
             Some(255) | None => self.remote.lost(&stderr),
+            Some(0) => self.remote.makes_no_sense(self.what, "it broke off"),
             Some(_) => self.remote.command_failed(self.what, &stderr),
         })
     }

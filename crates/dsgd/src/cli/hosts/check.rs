@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Failed, HostArgs, each, runtime, say};
 use crate::ssh::{Binaries, Control, Facts, Remote, SshError, size};
 
-/// From the login on; with that, all is over in 15 s even where nobody answers.
-const LOOKING: Duration = Duration::from_secs(10);
+/// Logging in and looking around; then it is over, even where nobody answers.
+const LOOKING: Duration = Duration::from_secs(15);
 /// Less is taken by a program and a little data.
 const LEAST_DISK: u64 = 500 << 20;
 const LEAST_MEMORY: u64 = 200 << 20;
@@ -42,7 +42,9 @@ impl CheckArgs {
 pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
     let binaries = args.hosts.binaries()?;
     let control = Arc::new(Control::new()?);
-    let looked = runtime()?.block_on(each(&args.hosts, &control, look))?;
+    let deadline = Instant::now() + LOOKING;
+    let act = move |remote| look(remote, deadline);
+    let looked = runtime()?.block_on(each(&args.hosts, &control, act))?;
     let mut failed = Failed::default();
     let model = args.model_bytes();
     for (host, result) in looked {
@@ -71,9 +73,9 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
     failed.end()
 }
 
-async fn look(remote: Remote) -> Result<(Facts, f64), SshError> {
+async fn look(remote: Remote, deadline: Instant) -> Result<(Facts, f64), SshError> {
     let looking = async { Ok((remote.facts().await?, remote.speed().await?)) };
-    timeout(LOOKING, looking).await.unwrap_or_else(|_| {
+    timeout_at(deadline, looking).await.unwrap_or_else(|_| {
         Err(SshError::TimedOut {
             host: remote.name().to_owned(),
             what: "looking around",

@@ -237,16 +237,11 @@ async fn a_full_disk_is_said_before_and_after() {
     // Somebody else takes the space meanwhile.
     lab.does("rate 1 20");
     let fits = data(&lab, "b", 1_900_000);
-    let filler = remote.clone();
-    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
-    let filling = tokio::spawn(async move {
-        begins.recv().await;
-        let fill = "head -c 1500000 /dev/zero > .cache/filler";
-        filler.run(fill).await.unwrap().wait().await
-    });
-    let progress = |_| begun.send(()).unwrap_or_default();
-    full(remote.send(&fits, progress).await.unwrap_err());
-    filling.await.unwrap();
+    let fill = "cd .cache; echo; until [ -s \"$(ls dsgd/objects/*.part)\" ]; do :; done 2>/dev/null; \
+                head -c 1500000 /dev/zero >filler";
+    let mut filling = remote.run(fill).await.unwrap();
+    filling.line().await;
+    full(remote.send(&fits, |_| {}).await.unwrap_err());
 }
 
 #[tokio::test]

@@ -31,7 +31,8 @@ impl Lab {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if let Some(lacks) = lacks() {
             // Around the test harness, which would keep it to itself.
-            writeln!(io::stderr(), "SKIPPED {test}: {lacks}").unwrap();
+            let mut stderr = io::stderr();
+            writeln!(stderr, "SKIPPED {test}: {lacks}").unwrap();
             return None;
         }
         // Another test process may have the number: then the next one is tried.

@@ -25,7 +25,8 @@ impl Plain {
     fn up(test: &str, settings: &str) -> Option<Self> {
         let sshd = "/usr/sbin/sshd";
         if !Path::new(sshd).exists() {
-            writeln!(io::stderr(), "SKIPPED {test}: there is no sshd").unwrap();
+            let mut stderr = io::stderr();
+            writeln!(stderr, "SKIPPED {test}: there is no sshd").unwrap();
             return None;
         }
         let _ = fs::create_dir_all("/run/sshd"); // Where root's sshd wants it.
