@@ -4,6 +4,7 @@ mod ancestor;
 mod check;
 mod elsewhere;
 mod eval;
+mod hosts;
 mod layers;
 mod serve;
 mod signals;
@@ -140,6 +141,7 @@ impl Tasks {
                 };
                 (task.work)(&call, &invitation)
             }
+            "hosts" => hosts::hosts(matches),
             "completions" => {
                 let shell = matches.get_one::<Shell>("shell").copied();
                 let mut command = command.clone();
@@ -235,6 +237,7 @@ impl Tasks {
         let commands = self.entries.iter().flat_map(|entry| &entry.commands);
         commands
             .fold(root, |root, c| root.subcommand(c.command.clone()))
+            .subcommand(hosts::command())
             .subcommand(
                 Command::new("completions")
                     .about("Print a script that completes commands in your shell")
@@ -249,8 +252,10 @@ impl Tasks {
 }
 
 /// The value of the first of these options that is there, as `--option value` or `--option=value`.
+/// What follows `--` is somebody else's.
 fn value_of(args: &[OsString], names: &[&str]) -> Option<String> {
-    let args: Vec<_> = args.iter().map(|a| a.to_string_lossy()).collect();
+    let args = args.iter().map(|a| a.to_string_lossy());
+    let args: Vec<_> = args.take_while(|arg| arg != "--").collect();
     args.iter().enumerate().find_map(|(at, arg)| {
         let (name, value) = match arg.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),

@@ -55,6 +55,12 @@ pub(super) fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
+/// Words as one line of a POSIX shell.
+pub fn shell_words(words: &[String]) -> String {
+    let words: Vec<_> = words.iter().map(|word| quote(word)).collect();
+    words.join(" ")
+}
+
 /// The one command line of all scripts, the same to every login shell: reads the script's bytes,
 /// one by one so that what follows them is left to the script, and becomes it.
 fn command_line(script_bytes: usize) -> String {
@@ -223,6 +229,7 @@ impl Channel {
         let (status, stderr) = self.end().await?;
         Ok(match status.code() {
             Some(255) | None => self.remote.lost(&stderr),
+            Some(0) => self.remote.makes_no_sense(self.what, "it broke off"),
             Some(_) => self.remote.command_failed(self.what, &stderr),
         })
     }

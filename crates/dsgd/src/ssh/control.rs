@@ -72,9 +72,11 @@ impl Control {
     /// A new folder, and its broom.
     pub fn new() -> Result<Self, SshError> {
         let usual = std::env::temp_dir();
-        let parent = match usual.as_os_str().len() + "/dsgd-123456".len() > LONGEST_FOLDER {
-            false if usual.is_absolute() => usual,
-            _ => PathBuf::from("/tmp"),
+        let short = usual.as_os_str().len() + "/dsgd-123456".len() <= LONGEST_FOLDER;
+        let parent = if short && usual.is_absolute() {
+            usual
+        } else {
+            PathBuf::from("/tmp")
         };
         let cannot = |source| SshError::local("cannot make a folder in", &parent, source);
         let folder = tempfile::Builder::new()

@@ -110,14 +110,14 @@ pub enum SshError {
         machine: String,
     },
     #[error(
-        "{host} has {has}, {file} needs glibc {needs}: build it with `cargo zigbuild --release --target {arch}-unknown-linux-{wanted}`, and pass --binary {arch}=FILE"
+        "{host} has {has}, {file} needs {needs}: build it with `cargo zigbuild --release --target {arch}-unknown-linux-{wanted}`, and pass --binary {arch}=FILE"
     )]
     WrongLibc {
         host: String,
         arch: String,
-        has: String,
-        file: String,
-        needs: String,
+        has: Box<str>,
+        file: Box<str>,
+        needs: Box<str>,
         wanted: &'static str,
     },
     #[error("{host} runs {os}: workers need Linux")]
@@ -288,7 +288,8 @@ mod tests {
 
     #[test]
     fn what_ssh_said_is_told_apart() {
-        let kinds: [(&str, fn(&SshError) -> bool); 7] = [
+        type Is = fn(&SshError) -> bool;
+        let kinds: [(&str, Is); 7] = [
             (
                 "ssh: Could not resolve hostname nn: Name or service not known",
                 |e| matches!(e, SshError::Resolve { name, .. } if name == "nn"),

@@ -34,7 +34,7 @@ echo end
 "#;
 
 /// A host's C library, which decides what programs it can run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd)]
 pub enum Libc {
     /// GNU's, with its version.
     Glibc(u32, u32),

@@ -25,7 +25,8 @@ const MOST_FILES: usize = 100_000;
 const NAME_BYTES: usize = 4096;
 const PIECE_BYTES: usize = 64 << 10;
 
-/// For each file a line with length and length of the name, then the name, then the content.
+/// For each file a line with length and length of the name, then the name, then the content; after
+/// the last one the line `end`.
 const SCRIPT: &str = r#"
 LC_ALL=C; export LC_ALL
 if [ ! -e "$1" ]; then echo "no such file or folder: $1" >&2; exit 1; fi
@@ -36,7 +37,7 @@ find -H "./$(basename -- "$1")" -type f -exec /bin/sh -c '
     size=$(stat -c %s "$f" 2>/dev/null || wc -c <"$f")
     printf "%s %s\n%s" "$((size))" "${#f}" "$f"
     head -c "$((size))" "$f"
-  done' dsgd-sh {} +
+  done' dsgd-sh {} + && echo end
 "#;
 
 /// What came.
@@ -62,14 +63,10 @@ impl Remote {
         let mut fetched = Fetched::default();
         loop {
             channel.wait_for(STALL);
-            let Some(head) = channel.line().await? else {
-                let (status, stderr) = channel.end().await?;
-                return match status.code() {
-                    Some(0) => Ok(fetched),
-                    Some(255) | None => Err(self.lost(&stderr)),
-                    Some(_) => Err(self.command_failed(WHAT, &stderr)),
-                };
-            };
+            let head = channel.some_line().await?;
+            if head == "end" {
+                return Ok(fetched);
+            }
             let numbers = head.split_once(' ').and_then(|(length, name)| {
                 Some((length.parse::<u64>().ok()?, name.parse::<usize>().ok()?))
             });

@@ -34,10 +34,7 @@ pub(super) async fn send_lines(
 async fn next_line(pipe: &mut (impl AsyncBufRead + Unpin)) -> Option<String> {
     let mut line = Vec::new();
     let mut any = false;
-    loop {
-        let Ok(buffer) = pipe.fill_buf().await else {
-            break;
-        };
+    while let Ok(buffer) = pipe.fill_buf().await {
         if buffer.is_empty() {
             break;
         }

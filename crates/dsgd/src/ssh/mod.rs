@@ -28,7 +28,9 @@ mod program;
 mod remote;
 mod running;
 mod sending;
+mod speed;
 
+pub use channel::shell_words;
 pub use control::Control;
 pub use elf::Needs;
 pub use error::{SshError, size};

@@ -99,17 +99,23 @@ impl Object {
 
 /// Bytes as hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|four| DIGITS[usize::from(four)]);
+    bytes.iter().flat_map(digits).map(char::from).collect()
 }
 
 /// Random hexadecimal digits, for names that nobody has yet.
 pub(super) fn random_name() -> Result<String, SshError> {
-    let mut bytes = [0; 8];
+    random_bytes(8).map(|bytes| hex(&bytes))
+}
+
+pub(super) fn random_bytes(count: usize) -> Result<Vec<u8>, SshError> {
+    let mut bytes = vec![0; count];
     SystemRandom::new().fill(&mut bytes).map_err(|_| {
         let none = io::Error::other("there is no randomness to be had");
         SshError::local("cannot read", Path::new("/dev/urandom"), none)
     })?;
-    Ok(hex(&bytes))
+    Ok(bytes)
 }
 
 /// This process, for locks on hosts.

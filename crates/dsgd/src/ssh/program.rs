@@ -28,9 +28,14 @@ impl Binaries {
 
     /// The program for a host, checked against what the host is like.
     pub fn choose(&self, host: &str, facts: &Facts) -> Result<Object, SshError> {
+        self.check(host, facts)?;
+        Object::program(self.file(host, &facts.arch)?)
+    }
+
+    /// Whether there is a program for a host, and it can run there.
+    pub fn check(&self, host: &str, facts: &Facts) -> Result<(), SshError> {
         let file = self.file(host, &facts.arch)?;
-        fits(host, facts, file, &Needs::of(file)?)?;
-        Object::program(file)
+        fits(host, facts, file, &Needs::of(file)?)
     }
 
     /// The file for an architecture.
@@ -84,20 +89,20 @@ fn fits(host: &str, facts: &Facts, file: &Path, needs: &Needs) -> Result<(), Ssh
             machine: needs.machine.clone(),
         });
     }
-    let (needed, wanted) = match (&facts.libc, needs.glibc) {
-        (Libc::Glibc(major, minor), Some(newest)) if newest > (*major, *minor) => {
-            (format!("{}.{}", newest.0, newest.1), OLDEST_GLIBC)
-        }
+    let newest = needs.glibc.map(|(major, minor)| Libc::Glibc(major, minor));
+    let (needed, wanted) = match (&facts.libc, newest) {
+        (Libc::Glibc(..), None) if needs.musl => (Libc::Musl, OLDEST_GLIBC),
+        (Libc::Glibc(..), Some(newest)) if newest > facts.libc => (newest, OLDEST_GLIBC),
+        (Libc::Musl, Some(newest)) => (newest, "musl"),
         // Where we cannot tell, it is tried.
         (Libc::Glibc(..) | Libc::Other(_), _) | (Libc::Musl, None) => return Ok(()),
-        (Libc::Musl, Some(newest)) => (format!("{}.{}", newest.0, newest.1), "musl"),
     };
     Err(SshError::WrongLibc {
         host,
         arch,
-        has: facts.libc.to_string(),
-        file: name,
-        needs: needed,
+        has: facts.libc.to_string().into(),
+        file: name.into(),
+        needs: needed.to_string().into(),
         wanted,
     })
 }
@@ -151,6 +156,11 @@ mod tests {
             "h3 is x86_64, f is for aarch64: build it with `cargo zigbuild --release --target \
              x86_64-unknown-linux-gnu.2.17`, or pass --binary x86_64=FILE"
         );
+        let of_alpine = Needs {
+            musl: true,
+            ..needs("x86_64", None)
+        };
+        assert!(words(&old, &of_alpine).starts_with("h3 has glibc 2.17, f needs musl: "));
         let alpine = host("x86_64", Libc::Musl);
         assert!(words(&alpine, &needs("x86_64", Some((2, 2)))).contains("linux-musl"));
         assert_eq!(words(&alpine, &needs("x86_64", None)), "");

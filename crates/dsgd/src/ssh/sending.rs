@@ -19,9 +19,10 @@ const BAR: &str = "{prefix:>12} {wide_bar} {bytes:>10} of {total_bytes:<10} {byt
 /// a line says what was sent.
 pub async fn send_all(jobs: Vec<(Remote, Vec<Object>)>, quiet: bool) -> Vec<Result<(), SshError>> {
     let terminal = io::stderr().is_terminal();
-    let bars = MultiProgress::with_draw_target(match terminal && !quiet {
-        true => ProgressDrawTarget::stderr(),
-        false => ProgressDrawTarget::hidden(),
+    let bars = MultiProgress::with_draw_target(if terminal && !quiet {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
     });
     let mut results: Vec<_> = jobs.iter().map(|_| None).collect();
     let names: Vec<_> = jobs.iter().map(|(r, _)| r.name().to_owned()).collect();

@@ -213,3 +213,83 @@ async fn a_program_has_words_input_output_and_an_end() {
     let ended = crate::program::until(|| file.exists().then_some(()));
     assert!(ended.is_some());
 }
+
+#[tokio::test]
+async fn a_full_disk_is_said_before_and_after() {
+    let Some(lab) = Lab::up("a_full_disk_is_said_before_and_after", 1) else {
+        return;
+    };
+    let remote = lab.login("h1").await;
+    let mount = "mkdir -p .cache && mount -t tmpfs -o size=2m tmpfs .cache";
+    let mut mounted = remote.run(mount).await.unwrap();
+    assert!(matches!(mounted.wait().await, Ended::Status(0)));
+    let full = |error: SshError| {
+        let words = error.to_string();
+        assert!(matches!(error, SshError::DiskFull { .. }), "{words}");
+        assert!(
+            words.contains("MB are missing in /root/.cache/dsgd: free space"),
+            "{words}"
+        );
+    };
+    let progress = |_| panic!("what cannot fit is not begun");
+    let large = data(&lab, "a", 4_000_000);
+    full(remote.send(&large, progress).await.unwrap_err());
+    // Somebody else takes the space meanwhile.
+    lab.does("rate 1 20");
+    let fits = data(&lab, "b", 1_900_000);
+    let fill = "cd .cache; echo; until [ -s \"$(ls dsgd/objects/*.part)\" ]; do :; done 2>/dev/null; \
+                head -c 1500000 /dev/zero >filler";
+    let mut filling = remote.run(fill).await.unwrap();
+    filling.line().await;
+    full(remote.send(&fits, |_| {}).await.unwrap_err());
+}
+
+#[tokio::test]
+async fn what_is_fetched_lies_where_it_was_asked_for() {
+    let Some(lab) = Lab::up("what_is_fetched_lies_where_it_was_asked_for", 1) else {
+        return;
+    };
+    let remote = lab.login("h1").await;
+    let runs = lab.home("h1").join("runs");
+    fs::create_dir_all(runs.join("a b/empty")).unwrap();
+    let content: Vec<u8> = (0..300_000_u32)
+        .map(|n| (n.wrapping_mul(n) >> 8) as u8)
+        .collect();
+    fs::write(runs.join("a b/it's \n ü"), &content).unwrap();
+    fs::write(runs.join("none"), "").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", runs.join("link")).unwrap();
+    let to = lab.file("fetched");
+    let fetched = remote.fetch("~/runs", &to).await.unwrap();
+    assert_eq!((fetched.files, fetched.bytes), (2, 300_000));
+    assert!(fs::read(to.join("runs/a b/it's \n ü")).unwrap() == content);
+    assert!(to.join("runs/none").is_file() && !to.join("runs/link").exists());
+    remote.fetch("runs/none", &to).await.unwrap();
+    assert!(to.join("none").is_file());
+    let nothing = remote.fetch("nowhere", &to).await.unwrap_err();
+    assert!(
+        nothing
+            .to_string()
+            .contains("no such file or folder: nowhere"),
+        "{nothing}"
+    );
+
+    // A host that answers whatever it likes.
+    for (answer, wrong) in [
+        ("3 7\n../../xabc", "../../x"),
+        ("3 6\n/tmp/xabc", "/tmp/x"),
+        ("3 11\n./a/../../xabc", "./a/../../x"),
+    ] {
+        let lie = format!("echo @dsgd@; printf '{answer}'; exit 0\n");
+        fs::write(lab.home("h1").join(".bashrc"), lie).unwrap();
+        let error = remote.fetch("runs", &to).await.unwrap_err();
+        let escapes = matches!(&error, SshError::Escape { path, .. } if path == wrong);
+        assert!(escapes, "{error:?}");
+    }
+    for nonsense in ["x", "1 x", "-1 1\nab", "1 0\n", "1 99999\nab", "9 1\nab"] {
+        let lie = format!("echo @dsgd@; printf '{nonsense}'; exit 0\n");
+        fs::write(lab.home("h1").join(".bashrc"), lie).unwrap();
+        let error = remote.fetch("runs", &to).await.unwrap_err();
+        assert!(!error.is_permanent(), "{error:?}");
+    }
+    assert_eq!(fs::read_dir(&to).unwrap().count(), 2);
+}

@@ -1,7 +1,10 @@
 //! Hosts that are reached by ssh: real sshds, each in a machine of its own as far as it can see.
 
+mod commands;
 mod files;
 mod login;
+mod plain;
+mod processes;
 
 use std::fs;
 use std::io::{self, Write};
@@ -28,7 +31,8 @@ impl Lab {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if let Some(lacks) = lacks() {
             // Around the test harness, which would keep it to itself.
-            writeln!(io::stderr(), "SKIPPED {test}: {lacks}").unwrap();
+            let mut stderr = io::stderr();
+            writeln!(stderr, "SKIPPED {test}: {lacks}").unwrap();
             return None;
         }
         // Another test process may have the number: then the next one is tried.

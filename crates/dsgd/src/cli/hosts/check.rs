@@ -1,0 +1,175 @@
+//! `dsgd hosts check`: a doctor. Every problem is said with its remedy.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Failed, HostArgs, each, runtime, say};
+use crate::ssh::{Binaries, Control, Facts, Remote, SshError, size};
+
+/// Logging in and looking around; then it is over, even where nobody answers.
+const LOOKING: Duration = Duration::from_secs(15);
+/// Less is taken by a program and a little data.
+const LEAST_DISK: u64 = 500 << 20;
+const LEAST_MEMORY: u64 = 200 << 20;
+/// Logs of several machines do not fit together any more.
+const MOST_CLOCK_SECS: f64 = 5.0;
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    hosts: HostArgs,
+    /// Say whether a host helps with a model of so many parameters
+    #[arg(long, value_name = "N", conflicts_with = "model_mb")]
+    parameters: Option<u64>,
+    /// The same, for a model of so many megabytes
+    #[arg(long, value_name = "MB")]
+    model_mb: Option<u64>,
+    /// Seconds that a worker computes for one step
+    #[arg(long, value_name = "SECS")]
+    step_secs: Option<f64>,
+}
+
+impl CheckArgs {
+    fn model_bytes(&self) -> Option<u64> {
+        let parameters = self.parameters.map(|n| n.saturating_mul(4));
+        parameters.or(self.model_mb.map(|mb| mb.saturating_mul(1_000_000)))
+    }
+}
+
+pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
+    let binaries = args.hosts.binaries()?;
+    let control = Arc::new(Control::new()?);
+    let deadline = Instant::now() + LOOKING;
+    let act = move |remote| look(remote, deadline);
+    let looked = runtime()?.block_on(each(&args.hosts, &control, act))?;
+    let mut failed = Failed::default();
+    let model = args.model_bytes();
+    for (host, result) in looked {
+        let (facts, speed) = match result {
+            Ok(looked) => looked,
+            Err(error) => {
+                failed.add(&host, &error);
+                continue;
+            }
+        };
+        say(format_args!("{host}: {}", about(&facts)));
+        say(format_args!("    {}", way(&facts, speed)));
+        if let Some(bytes) = model {
+            say(format_args!("    {}", helps(bytes, speed, args.step_secs)));
+        }
+        let problems = problems(&host, &facts, &binaries, model);
+        if problems.is_empty() {
+            say("    ready");
+            continue;
+        }
+        for problem in problems {
+            say(format_args!("    Problem: {problem}"));
+        }
+        failed.0.push(host);
+    }
+    failed.end()
+}
+
+async fn look(remote: Remote, deadline: Instant) -> Result<(Facts, f64), SshError> {
+    let looking = async { Ok((remote.facts().await?, remote.speed().await?)) };
+    timeout_at(deadline, looking).await.unwrap_or_else(|_| {
+        Err(SshError::TimedOut {
+            host: remote.name().to_owned(),
+            what: "looking around",
+            secs: LOOKING.as_secs(),
+        })
+    })
+}
+
+fn about(facts: &Facts) -> String {
+    let Facts {
+        arch, libc, cores, ..
+    } = facts;
+    format!(
+        "{arch}, {libc}, {cores} cores, {} of {} memory and {} of disk free",
+        size(facts.available_bytes),
+        size(facts.memory_bytes),
+        size(facts.free_bytes)
+    )
+}
+
+fn way(facts: &Facts, bytes_per_s: f64) -> String {
+    let speed = size(bytes_per_s as u64);
+    let millis = facts.round_trip.as_secs_f64() * 1e3;
+    let clock = facts.clock_ahead_secs;
+    format!("{speed}/s there, round trip {millis:.1} ms, clock {clock:+.1} s")
+}
+
+/// Whether a worker there does much beside waiting for the network: each step pulls the parameters
+/// and pushes a gradient of the same size.
+fn helps(model_bytes: u64, bytes_per_s: f64, step_secs: Option<f64>) -> String {
+    let moving_secs = 2.0 * model_bytes as f64 / bytes_per_s.max(1.0);
+    let model = size(model_bytes);
+    let moves = format!("pull and push of {model} take {moving_secs:.1} s");
+    let Some(step_secs) = step_secs else {
+        return format!("{moves}: it helps where a step computes longer than that");
+    };
+    let computing = step_secs / (step_secs + moving_secs);
+    let words = match computing {
+        most if most >= 0.75 => "it helps",
+        half if half >= 0.4 => "it helps, though a faster network would help more",
+        _ => "it hardly helps: larger batches, or a faster network, would change that",
+    };
+    let percent = 100.0 * computing;
+    format!(
+        "{moves}, a step {step_secs:.1} s: it would compute {percent:.0} % of the time; {words}"
+    )
+}
+
+fn problems(host: &str, facts: &Facts, binaries: &Binaries, model: Option<u64>) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Err(error) = binaries.check(host, facts) {
+        problems.push(error.to_string());
+    }
+    if facts.free_bytes < LEAST_DISK {
+        problems.push(format!(
+            "{} are free in {}: free space, or set XDG_CACHE_HOME to another disk at the top of \
+             its ~/.bashrc",
+            size(facts.free_bytes),
+            facts.cache
+        ));
+    }
+    // Parameters, gradient, and what is on its way.
+    let needed = LEAST_MEMORY + model.unwrap_or(0).saturating_mul(3);
+    if facts.available_bytes < needed {
+        problems.push(format!(
+            "{} of memory are free, a worker needs {}: end other programs there, or leave it out",
+            size(facts.available_bytes),
+            size(needed)
+        ));
+    }
+    if facts.clock_ahead_secs.abs() > MOST_CLOCK_SECS {
+        problems.push(format!(
+            "its clock is {:.0} s off, so logs do not fit together: switch on its time \
+             synchronisation (timedatectl set-ntp true)",
+            facts.clock_ahead_secs
+        ));
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_helps_when_it_computes_most_of_the_time() {
+        // 100 MB both ways at 100 MB/s: 2 s.
+        let words = |step| helps(100_000_000, 1e8, step);
+        assert_eq!(
+            words(None),
+            "pull and push of 100 MB take 2.0 s: it helps where a step computes longer than that"
+        );
+        assert!(words(Some(8.0)).ends_with("it would compute 80 % of the time; it helps"));
+        assert!(words(Some(2.0)).contains("50 % of the time; it helps, though"));
+        assert!(words(Some(0.1)).contains("it hardly helps"));
+    }
+}

@@ -1,0 +1,100 @@
+//! `dsgd hosts init` and `fetch`.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::{Failed, HostArgs, each, on_each, runtime, say};
+use crate::ssh::{Control, Fetched, Object, Remote, send_all, size};
+
+#[derive(Debug, Args)]
+pub(super) struct InitArgs {
+    #[command(flatten)]
+    hosts: HostArgs,
+    /// Data to send along
+    #[arg(value_name = "FILES")]
+    files: Vec<PathBuf>,
+    /// Say only what went wrong
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FetchArgs {
+    #[command(flatten)]
+    hosts: HostArgs,
+    /// Files or folders there; they begin at the user's home without a slash
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<String>,
+    /// Folder here; each host has a folder in it
+    #[arg(long, value_name = "DIR", default_value = "fetched")]
+    to: PathBuf,
+}
+
+pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
+    let files: Result<Vec<_>, _> = args.files.iter().map(|file| Object::of(file)).collect();
+    let (files, binaries) = (files?, args.hosts.binaries()?);
+    let control = Arc::new(Control::new()?);
+    let runtime = runtime()?;
+    let look = |remote: Remote| async move {
+        let facts = remote.facts().await?;
+        Ok((remote, facts))
+    };
+    let looked = runtime.block_on(each(&args.hosts, &control, look))?;
+    let mut failed = Failed::default();
+    let mut jobs = Vec::new();
+    // A program is read once, however many hosts it is for.
+    let mut programs: HashMap<String, Object> = HashMap::new();
+    for (host, result) in looked {
+        let chosen = result.and_then(|(remote, facts)| {
+            binaries.check(&host, &facts)?;
+            let program = match programs.get(&facts.arch) {
+                Some(program) => program.clone(),
+                None => binaries.choose(&host, &facts)?,
+            };
+            programs.insert(facts.arch, program.clone());
+            Ok((remote, program))
+        });
+        match chosen {
+            Ok((remote, program)) => {
+                let objects = std::iter::once(program).chain(files.iter().cloned());
+                jobs.push((remote, objects.collect()));
+            }
+            Err(error) => failed.add(&host, &error),
+        }
+    }
+    let names: Vec<_> = jobs.iter().map(|(r, _)| r.name().to_owned()).collect();
+    let sent = runtime.block_on(send_all(jobs, args.quiet));
+    for (host, result) in names.into_iter().zip(sent) {
+        match result {
+            Ok(()) if args.quiet => {}
+            Ok(()) => say(format_args!("{host}: ready")),
+            Err(error) => failed.add(&host, &error),
+        }
+    }
+    failed.end()
+}
+
+pub(super) fn fetch(args: &FetchArgs) -> anyhow::Result<()> {
+    let (paths, to) = (args.paths.clone(), args.to.clone());
+    let act = move |remote: Remote| {
+        let (paths, to) = (paths.clone(), to.clone());
+        async move {
+            // A name such as `user@h` is fine for a folder; one with a slash would not be.
+            let into = to.join(remote.name().replace('/', "_"));
+            let mut all = Fetched::default();
+            for path in &paths {
+                let fetched = remote.fetch(path, &into).await?;
+                all.files += fetched.files;
+                all.bytes += fetched.bytes;
+            }
+            Ok((all, into))
+        }
+    };
+    on_each(&args.hosts, act, |(fetched, into): (Fetched, PathBuf)| {
+        let (files, bytes) = (fetched.files, size(fetched.bytes));
+        Some(format!("{files} files, {bytes}, in {}", into.display()))
+    })
+}

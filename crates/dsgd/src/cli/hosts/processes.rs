@@ -1,0 +1,87 @@
+//! `dsgd hosts run`, `stop` and `clean`.
+
+use std::io::{self, Write};
+
+use clap::Args;
+
+use super::{HostArgs, on_each};
+use crate::ssh::{Ended, Remote, SshError, Stopped, Stream, shell_words, size};
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    hosts: HostArgs,
+    /// A command and its words, or one line of shell in quotes
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StopArgs {
+    #[command(flatten)]
+    hosts: HostArgs,
+    /// Only those of this run
+    #[arg(long, value_name = "ID")]
+    run: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CleanArgs {
+    #[command(flatten)]
+    hosts: HostArgs,
+}
+
+pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
+    let command = match &args.command[..] {
+        [line] => line.clone(),
+        words => shell_words(words),
+    };
+    let act = move |remote: Remote| run_on(remote, command.clone());
+    // What it wrote was shown already.
+    on_each(&args.hosts, act, |()| None)
+}
+
+async fn run_on(remote: Remote, command: String) -> Result<(), SshError> {
+    let mut running = remote.run(&command).await?;
+    let name = remote.name();
+    while let Some((stream, line)) = running.line().await {
+        // Whether or not anybody reads it.
+        let _ = match stream {
+            Stream::Out => writeln!(io::stdout(), "{name}: {line}"),
+            Stream::Err => writeln!(io::stderr(), "{name}: {line}"),
+        };
+    }
+    let said = match running.wait().await {
+        Ended::Status(0) => return Ok(()),
+        Ended::Status(status) => format!("exit status {status}"),
+        Ended::Killed => "ended by a signal".to_owned(),
+        Ended::Lost(error) => return Err(error),
+    };
+    Err(SshError::Command {
+        host: name.to_owned(),
+        what: "the command",
+        said,
+    })
+}
+
+pub(super) fn stop(args: &StopArgs) -> anyhow::Result<()> {
+    let run = args.run.clone();
+    let act = move |remote: Remote| {
+        let run = run.clone();
+        async move { remote.stop(run.as_deref()).await }
+    };
+    on_each(&args.hosts, act, |stopped: Stopped| {
+        Some(match stopped {
+            Stopped { ended: 0, .. } => "nothing of ours ran there".to_owned(),
+            Stopped { ended, killed: 0 } => format!("{ended} ended"),
+            Stopped { ended, killed } => format!("{ended} ended, {killed} of them by force"),
+        })
+    })
+}
+
+pub(super) fn clean(args: &CleanArgs) -> anyhow::Result<()> {
+    let act = |remote: Remote| async move { remote.clean().await };
+    on_each(&args.hosts, act, |bytes| {
+        Some(format!("{} freed", size(bytes)))
+    })
+}
