@@ -2,6 +2,7 @@
 
 mod ancestor;
 mod eval;
+mod keygen;
 mod layers;
 mod train;
 
@@ -116,6 +117,7 @@ impl Tasks {
         match name {
             "train" => (task.train)(&call(matches)),
             "eval" => (task.eval)(&call(matches)),
+            "keygen" => keygen::run(matches),
             "completions" => {
                 let shell = matches.get_one::<Shell>("shell").copied();
                 let mut command = command.clone();
@@ -202,7 +204,8 @@ impl Tasks {
             .subcommand_required(true)
             .arg_required_else_help(true)
             .subcommand(with_task(train))
-            .subcommand(with_task(eval::command().arg(which)));
+            .subcommand(with_task(eval::command().arg(which)))
+            .subcommand(keygen::command());
         let commands = self.entries.iter().flat_map(|entry| &entry.commands);
         commands
             .fold(root, |root, c| root.subcommand(c.command.clone()))

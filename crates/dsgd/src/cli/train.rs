@@ -374,13 +374,13 @@ fn on_interrupt(letters: Sender<Letter>) {
 }
 
 /// How this program was called, for commands to copy.
-fn program() -> String {
+pub(super) fn program() -> String {
     let name = std::env::args_os().next().unwrap_or_default();
     shell_word(Path::new(&name))
 }
 
 /// A path as one word of a shell's command line.
-fn shell_word(path: &Path) -> String {
+pub(super) fn shell_word(path: &Path) -> String {
     let path = path.to_string_lossy();
     let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
     if path.chars().all(plain) && !path.is_empty() {
