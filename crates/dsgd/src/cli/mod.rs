@@ -2,6 +2,7 @@
 
 mod ancestor;
 mod eval;
+mod gcloud;
 mod keygen;
 mod layers;
 mod train;
@@ -118,6 +119,10 @@ impl Tasks {
             "train" => (task.train)(&call(matches)),
             "eval" => (task.eval)(&call(matches)),
             "keygen" => keygen::run(matches),
+            "hosts" => match matches.subcommand() {
+                Some(("gcloud", matches)) => gcloud::run(matches),
+                _ => Ok(()),
+            },
             "completions" => {
                 let shell = matches.get_one::<Shell>("shell").copied();
                 let mut command = command.clone();
@@ -205,7 +210,14 @@ impl Tasks {
             .arg_required_else_help(true)
             .subcommand(with_task(train))
             .subcommand(with_task(eval::command().arg(which)))
-            .subcommand(keygen::command());
+            .subcommand(keygen::command())
+            .subcommand(
+                Command::new("hosts")
+                    .about("Get machines to train on")
+                    .subcommand_required(true)
+                    .arg_required_else_help(true)
+                    .subcommand(gcloud::command()),
+            );
         let commands = self.entries.iter().flat_map(|entry| &entry.commands);
         commands
             .fold(root, |root, c| root.subcommand(c.command.clone()))

@@ -6,6 +6,7 @@ mod arch;
 mod equivalence;
 mod examples;
 mod failures;
+mod gcloud;
 mod keygen;
 mod options;
 mod program;
