@@ -131,9 +131,7 @@ fn server(words: &'static str) -> u16 {
 
 /// The arguments as the stand-in notes them.
 fn noted(line: &str) -> String {
-    line.split(' ')
-        .map(|arg| format!("[{}]", arg.replace('~', " ")))
-        .collect()
+    format!("[{}]", line.replace(' ', "][").replace('~', " "))
 }
 
 fn creation(port: u16) -> [String; 3] {

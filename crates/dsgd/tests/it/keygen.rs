@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -216,7 +216,7 @@ impl Hosts {
             return Some(hosts);
         }
         let (out, err) = words(&output);
-        writeln!(io::stderr(), "{out}{err}").unwrap();
+        eprintln!("{out}{err}");
         None
     }
 
@@ -231,6 +231,7 @@ impl Hosts {
         command.env("HOSTS_NET", format!("10.79.{}", own % 250));
         command.env("HOSTS_BR", format!("kgbr{}", own % 100_000));
         command.env("HOSTS_PREFIX", format!("kg{}h", own % 100_000));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Some(end(command.spawn().ok()?))
     }
 

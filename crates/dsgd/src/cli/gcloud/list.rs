@@ -64,13 +64,13 @@ pub(super) fn check(group: &Group, force: bool) -> anyhow::Result<()> {
 /// Writes the list, whole or not at all.
 pub(super) fn write(group: &Group, hosts: &[Host], undo: &Line, force: bool) -> anyhow::Result<()> {
     check(group, force)?;
-    let mut text = format!(
-        "{}\n# Delete the machines, and this list, by: {undo}\n",
+    let head = format!(
+        "{}\n# Delete the machines, and this list, by: {undo}",
         mark(group)
     );
-    for host in hosts {
-        text += &format!("{host}\n");
-    }
+    let lines = hosts.iter().map(Host::to_string);
+    let lines: Vec<_> = std::iter::once(head).chain(lines).collect();
+    let text = lines.join("\n") + "\n";
     let path = &group.hosts;
     put(path, &text).with_context(|| format!("cannot write {}", path.display()))
 }
