@@ -8,7 +8,7 @@ mod elsewhere;
 
 use std::path::PathBuf;
 
-use clap::{Args, FromArgMatches, ValueEnum};
+use clap::{ArgAction, Args, FromArgMatches, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 pub use elsewhere::{CLIENT_LIST, Elsewhere, Places};
@@ -48,8 +48,10 @@ pub struct RunConfig {
     #[arg(long, value_name = "VERSIONS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_staleness: Option<u64>,
-    /// async: divide the learning rate by 1 + staleness (Zhang et al. 2016)
-    #[arg(long)]
+    /// async: divide the learning rate by 1 + staleness (Zhang et al. 2016); =false overrides a file
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = false, default_missing_value = "true", hide_possible_values = true,
+          hide_default_value = true)]
     pub staleness_lr: bool,
     /// sync: make each step without the K slowest workers (Chen et al. 2016)
     #[arg(long, value_name = "K", default_value_t = 0)]

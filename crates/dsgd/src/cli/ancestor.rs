@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 
 use anyhow::bail;
-use clap::Command;
+use clap::{Arg, Command};
 
 /// Options of the ancestor that nothing has to be done for, and why.
 const NEEDLESS: [(&str, &str); 3] = [
@@ -18,9 +18,6 @@ const NEEDLESS: [(&str, &str); 3] = [
     ("torch-path", "nothing has to be installed on a host"),
     ("extension", "nothing has to be installed on a host"),
 ];
-
-/// Options of the ancestor that wait for workers on other hosts.
-const HOSTS: [&str; 3] = ["remote", "localhost", "username"];
 
 /// Rewrites the words after the program's name; returns them and notes for the user.
 pub(super) fn translate(
@@ -54,17 +51,15 @@ pub(super) fn translate(
         };
         let known = |name: &str| has_long(called, name);
         if known(&name) {
-            out.push(long(&name, value.as_deref()));
+            // What may stand alone has its value after `=`; there it was the next word.
+            let next = words.next_if(|word| is_switch(called, &name) && is_bool(word));
+            let next = next.and_then(|word| word.into_string().ok());
+            out.push(long(&name, value.or(next).as_deref()));
         } else if !is_train {
             out.push(word);
         } else if let Some((_, why)) = NEEDLESS.iter().find(|(needless, _)| *needless == name) {
             own_value();
             notes.push(format!("--{name} is not needed: {why}"));
-        } else if HOSTS.contains(&name.as_str()) {
-            bail!(
-                "--{name}: this version has workers on this machine only; leave it out, and use -n \
-                 for their number"
-            );
         } else if name == "ada-grad" {
             let optimizer = match own_value().as_deref() {
                 None | Some("true" | "1") => "adagrad",
@@ -105,9 +100,22 @@ fn option_name(word: &OsString) -> Option<(String, Option<String>)> {
 }
 
 fn has_long(command: &Command, name: &str) -> bool {
-    command.get_arguments().any(|arg| {
+    long_option(command, name).is_some()
+}
+
+fn long_option<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
+    command.get_arguments().find(|arg| {
         arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|a| a.contains(&name))
     })
+}
+
+/// Whether the option is true or false, and true without a value.
+fn is_switch(command: &Command, name: &str) -> bool {
+    long_option(command, name).is_some_and(Arg::is_require_equals_set)
+}
+
+fn is_bool(word: &OsString) -> bool {
+    word == "true" || word == "false"
 }
 
 fn long(name: &str, value: Option<&str>) -> OsString {
@@ -119,8 +127,6 @@ fn long(name: &str, value: Option<&str>) -> OsString {
 
 #[cfg(test)]
 mod tests {
-    use clap::Arg;
-
     use super::*;
 
     fn command() -> Command {
@@ -132,6 +138,12 @@ mod tests {
                     .alias("n-proc"),
             )
             .arg(Arg::new("layer-type").long("layer-type"))
+            .arg(
+                Arg::new("staleness-lr")
+                    .long("staleness-lr")
+                    .num_args(0..=1)
+                    .require_equals(true),
+            )
             .arg(Arg::new("optimizer").long("optimizer"));
         Command::new("dsgd").subcommand(train)
     }
@@ -149,6 +161,24 @@ mod tests {
         assert_eq!(words, ["--n-proc", "4", "--layer-type", "gru"]);
         let (words, _) = translated(&["--layer_type=gru", "-n", "3"]).unwrap();
         assert_eq!(words, ["--layer-type=gru", "-n", "3"]);
+    }
+
+    #[test]
+    fn a_switch_may_have_its_value_as_the_next_word() {
+        for (typed, expected) in [
+            (
+                &["-staleness_lr", "false"][..],
+                &["--staleness-lr=false"][..],
+            ),
+            (&["-staleness_lr=true"], &["--staleness-lr=true"]),
+            (
+                &["-staleness_lr", "-n", "3"],
+                &["--staleness-lr", "-n", "3"],
+            ),
+            (&["-layer_type", "true"], &["--layer-type", "true"]),
+        ] {
+            assert_eq!(translated(typed).unwrap().0, expected);
+        }
     }
 
     #[test]
@@ -181,11 +211,9 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_and_hosts_are_refused_with_what_to_do() {
+    fn a_gpu_is_refused_with_what_to_do() {
         assert_eq!(translated(&["-gpuid", "-1"]).unwrap().0, [""; 0]);
         let error = translated(&["-gpuid", "0"]).unwrap_err().to_string();
         assert!(error.contains("CPUs only"), "{error}");
-        let error = translated(&["-remote"]).unwrap_err().to_string();
-        assert!(error.contains("leave it out"), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -13,14 +13,12 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use super::serve::Job;
-use crate::config::{CLIENT_LIST, Places, RunConfig};
 use crate::event::Event;
-use crate::hosts::{self, Host};
 use crate::launch::fleet::{Crew, Fleet, Orders};
 use crate::observe::Verbosity;
 use crate::run::{INVITATION, RunFolder, SECRETS};
 use crate::server::{Letter, Server};
-use crate::ssh::{self, Binaries, Object, parse_binary};
+use crate::ssh::Object;
 use crate::task::Task;
 use crate::wire::credentials::{Papers, Token};
 use crate::wire::invitation::{Cargo, Invitation};
@@ -70,9 +68,9 @@ pub(super) fn prepare<T: Task>(
         false => None,
         true => Some(Fleet::reach(
             &runtime,
-            hosts(&job.config)?,
-            ssh_options(&wishes.places),
-            binaries(&wishes.places)?,
+            wishes.places.hosts(job.config.workers)?,
+            wishes.places.options(),
+            wishes.places.binaries()?,
             job.config.workers,
             job.restarted,
         )?),
@@ -188,7 +186,7 @@ impl Elsewhere {
         Ok(format!(
             "Listening on {address}. Another machine that has this program joins with: ssh THIS-HOST cat {} | dsgd \
              worker --join https://THIS-HOST:{}",
-            super::serve::shell_word(&file),
+            super::shell_word(&file),
             address.port()
         ))
     }
@@ -217,50 +215,6 @@ impl Watch {
             .block_on(async { tokio::time::timeout(Duration::from_secs(3), farewell).await });
         self.runtime.shutdown_timeout(Duration::from_secs(1));
     }
-}
-
-/// The hosts that are meant.
-pub(super) fn hosts(config: &RunConfig) -> anyhow::Result<Vec<Host>> {
-    let places = &config.elsewhere.places;
-    if places.localhost {
-        return Ok(vec![Host {
-            user: None,
-            name: "localhost".to_owned(),
-            port: None,
-            slots: config.workers,
-        }]);
-    }
-    listed(places)
-}
-
-/// The hosts of `--host`, else of `--hosts`, else of the ancestor's file.
-pub(super) fn listed(places: &Places) -> anyhow::Result<Vec<Host>> {
-    if let Some(list) = &places.host {
-        return Ok(hosts::parse_list(list)?);
-    }
-    let usual = Path::new(CLIENT_LIST);
-    let file = places.hosts.as_deref().unwrap_or(usual);
-    if places.hosts.is_none() && !file.exists() {
-        bail!(
-            "there is no {CLIENT_LIST} here: write one, a line each host, or pass --hosts FILE or \
-             --host h1:4,h2:2"
-        );
-    }
-    Ok(hosts::read_file(file)?)
-}
-
-pub(super) fn ssh_options(places: &Places) -> ssh::Options {
-    ssh::Options {
-        username: places.username.clone(),
-        config_file: places.ssh_config.clone(),
-        ..ssh::Options::default()
-    }
-}
-
-pub(super) fn binaries(places: &Places) -> anyhow::Result<Binaries> {
-    let parse = |text: &String| parse_binary(text).map_err(|why| anyhow!("--binary {text}: {why}"));
-    let of_arch = places.binary.iter().map(parse);
-    Ok(Binaries::new(of_arch.collect::<Result<_, _>>()?)?)
 }
 
 fn address(text: &str) -> anyhow::Result<SocketAddr> {

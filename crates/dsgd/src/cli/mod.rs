@@ -4,8 +4,11 @@ mod ancestor;
 mod check;
 mod elsewhere;
 mod eval;
+mod gcloud;
 mod hosts;
+mod keygen;
 mod layers;
+mod places;
 mod serve;
 mod signals;
 mod supervise;
@@ -15,6 +18,7 @@ mod worker;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::Write;
+use std::path::Path;
 use std::process::exit;
 
 use clap::{Arg, ArgMatches, Command};
@@ -132,6 +136,7 @@ impl Tasks {
                 None => (task.train)(&call(matches)),
             },
             "eval" => (task.eval)(&call(matches)),
+            "keygen" => keygen::run(matches),
             "worker" => {
                 let invitation = worker::invitation()?;
                 let task = self.named(&invitation.task)?;
@@ -141,7 +146,10 @@ impl Tasks {
                 };
                 (task.work)(&call, &invitation)
             }
-            "hosts" => hosts::hosts(matches),
+            "hosts" => match matches.subcommand() {
+                Some(("gcloud", matches)) => gcloud::run(matches),
+                _ => hosts::hosts(matches),
+            },
             "completions" => {
                 let shell = matches.get_one::<Shell>("shell").copied();
                 let mut command = command.clone();
@@ -233,7 +241,9 @@ impl Tasks {
             .arg_required_else_help(true)
             .subcommand(with_task(train))
             .subcommand(with_task(eval::command().arg(which)))
-            .subcommand(worker::command());
+            .subcommand(worker::command())
+            .subcommand(keygen::command())
+            .subcommand(hosts::command().subcommand(gcloud::command()));
         let commands = self.entries.iter().flat_map(|entry| &entry.commands);
         commands
             .fold(root, |root, c| root.subcommand(c.command.clone()))
@@ -263,6 +273,22 @@ fn value_of(args: &[OsString], names: &[&str]) -> Option<String> {
         };
         names.contains(&name).then_some(value).flatten()
     })
+}
+
+/// How this program was called, for commands to copy.
+fn program() -> String {
+    let name = std::env::args_os().next().unwrap_or_default();
+    shell_word(Path::new(&name))
+}
+
+/// A path as one word of a shell's command line.
+fn shell_word(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    if path.chars().all(plain) && !path.is_empty() {
+        return path.into_owned();
+    }
+    format!("'{}'", path.replace('\'', r"'\''"))
 }
 
 /// A line for standard output. A reader that has gone away does not end the program.

@@ -1,6 +1,5 @@
 //! A run from its first worker to its last word.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use anyhow::{Context, bail};
 
 use super::check::check_workers;
 use super::train::threads_of_a_worker;
-use super::{complain, say};
+use super::{complain, program, say, shell_word};
 use super::{elsewhere, signals};
 use crate::config::{LOCAL_WORKERS, RunConfig};
 use crate::core::{Core, Outcome, Progress, Rules};
@@ -183,20 +182,4 @@ fn schedule_options(config: &RunConfig, rules: &Rules) -> ScheduleOptions {
         start_decay_at: config.start_decay_at,
         total_steps: steps_per_epoch * u64::from(rules.epochs.1 + 1 - rules.epochs.0),
     }
-}
-
-/// How this program was called, for commands to copy.
-fn program() -> String {
-    let name = std::env::args_os().next().unwrap_or_default();
-    shell_word(Path::new(&name))
-}
-
-/// A path as one word of a shell's command line.
-pub(super) fn shell_word(path: &Path) -> String {
-    let path = path.to_string_lossy();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
-    if path.chars().all(plain) && !path.is_empty() {
-        return path.into_owned();
-    }
-    format!("'{}'", path.replace('\'', r"'\''"))
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize};
 
 use super::positive;
@@ -16,9 +16,9 @@ pub const CLIENT_LIST: &str = "client_list.txt";
 #[command(next_help_heading = "Hosts")]
 pub struct Places {
     /// Workers on this machine, but through ssh: a rehearsal for hosts
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          default_value = "false", hide_default_value = true, hide_possible_values = true,
-          value_name = "BOOL")]
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = false, default_missing_value = "true", hide_possible_values = true,
+          hide_default_value = true)]
     pub localhost: bool,
     /// Host list: a line each, [user@]host[:port] [slots=N]; OpenMPI and DeepSpeed hostfiles, too
     #[arg(long, value_name = "FILE")]
@@ -48,9 +48,9 @@ pub struct Places {
 #[command(next_help_heading = "Hosts")]
 pub struct Elsewhere {
     /// Workers on the hosts of client_list.txt, --hosts or --host, through ssh
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          default_value = "false", hide_default_value = true, hide_possible_values = true,
-          value_name = "BOOL")]
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = false, default_missing_value = "true", hide_possible_values = true,
+          hide_default_value = true)]
     pub remote: bool,
     #[command(flatten)]
     #[serde(flatten)]
@@ -61,9 +61,9 @@ pub struct Elsewhere {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
     /// Fetch the next batch's parameters while computing, at the price of staleness
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          default_value = "false", hide_default_value = true, hide_possible_values = true,
-          value_name = "BOOL")]
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = false, default_missing_value = "true", hide_possible_values = true,
+          hide_default_value = true)]
     pub prefetch: bool,
     /// A worker that is silent for so long is lost
     #[arg(long, value_name = "SECS", default_value_t = 10.0, value_parser = positive)]

@@ -178,7 +178,10 @@ fn a_host_that_is_there_twice_has_the_slots_of_both() {
 
 #[test]
 fn a_list_has_an_end() {
-    let list = |hosts: usize| (0..hosts).map(|n| format!("h{n}\n")).collect::<String>();
+    let list = |hosts: usize| {
+        let names: Vec<_> = (0..hosts).map(|n| format!("h{n}")).collect();
+        names.join("\n")
+    };
     assert_eq!(parse(&list(4096), "f").unwrap().len(), 4096);
     assert_eq!(wrong(parse(&list(4097), "f")), Wrong::ManyHosts);
 }

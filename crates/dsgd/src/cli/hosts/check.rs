@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Failed, HostArgs, each, runtime, say};
+use super::{Failed, each, runtime, say};
+use crate::config::Places;
 use crate::ssh::{Binaries, Control, Facts, Remote, SshError, size};
 
 /// Logging in and looking around; then it is over, even where nobody answers.
@@ -20,7 +21,7 @@ const MOST_CLOCK_SECS: f64 = 5.0;
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
-    hosts: HostArgs,
+    hosts: Places,
     /// Say whether a host helps with a model of so many parameters
     #[arg(long, value_name = "N", conflicts_with = "model_mb")]
     parameters: Option<u64>,

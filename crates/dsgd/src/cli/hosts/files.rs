@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::{Failed, HostArgs, each, on_each, runtime, say};
+use super::{Failed, each, on_each, runtime, say};
+use crate::config::Places;
 use crate::ssh::{Control, Fetched, Object, Remote, send_all, size};
 
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
     #[command(flatten)]
-    hosts: HostArgs,
+    hosts: Places,
     /// Data to send along
     #[arg(value_name = "FILES")]
     files: Vec<PathBuf>,
@@ -24,7 +25,7 @@ pub(super) struct InitArgs {
 #[derive(Debug, Args)]
 pub(super) struct FetchArgs {
     #[command(flatten)]
-    hosts: HostArgs,
+    hosts: Places,
     /// Files or folders there; they begin at the user's home without a slash
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<String>,

@@ -8,87 +8,21 @@ mod files;
 mod processes;
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
+use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{complain, say};
-use crate::hosts::{self, Host};
-use crate::ssh::{Binaries, Control, Options, Remote, SshError, parse_binary};
+use crate::config::Places;
+use crate::ssh::{Control, Remote, SshError};
 
 /// A little longer than ssh waits for a host, so that ssh says what is wrong.
 const LOGIN: Duration = Duration::from_secs(12);
-
-/// Which hosts, and how to log in there.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Hosts")]
-pub(crate) struct HostArgs {
-    /// File with a host on each line
-    #[arg(long, value_name = "FILE", default_value = "client_list.txt")]
-    hosts: PathBuf,
-    /// Hosts instead of a file: h1,h2, or h1:4,h2:2 with room for so many workers
-    #[arg(short = 'H', long, value_name = "LIST")]
-    host: Vec<String>,
-    /// This machine, by ssh
-    #[arg(long)]
-    localhost: bool,
-    /// Who logs in where the list does not say
-    #[arg(long, value_name = "NAME")]
-    username: Option<String>,
-    /// Another ssh configuration than ~/.ssh/config
-    #[arg(long, value_name = "FILE")]
-    ssh_config: Option<PathBuf>,
-    /// The program for hosts of another architecture
-    #[arg(long, value_name = "ARCH=FILE", value_parser = parse_binary)]
-    binary: Vec<(String, PathBuf)>,
-}
-
-impl HostArgs {
-    /// The hosts that are meant: typed ones, else those of the file.
-    pub(crate) fn hosts(&self) -> anyhow::Result<Vec<Host>> {
-        let mut found = Vec::new();
-        for list in &self.host {
-            found.extend(hosts::parse_list(list).context("--host")?);
-        }
-        if self.localhost {
-            found.extend(hosts::parse_list("localhost")?);
-        }
-        if self.host.is_empty() && !self.localhost {
-            let file = &self.hosts;
-            if !file.exists() {
-                bail!(
-                    "there is no {}: write a host on each line of it, or name hosts by --host h1,h2",
-                    file.display()
-                );
-            }
-            found = hosts::read_file(file)?;
-        }
-        if found.is_empty() {
-            bail!("{} names no host", self.hosts.display());
-        }
-        Ok(found)
-    }
-
-    /// How to log in there.
-    pub(crate) fn options(&self) -> Options {
-        Options {
-            username: self.username.clone(),
-            config_file: self.ssh_config.clone(),
-            ..Options::default()
-        }
-    }
-
-    /// The program for each architecture.
-    pub(crate) fn binaries(&self) -> Result<Binaries, SshError> {
-        Binaries::new(self.binary.clone())
-    }
-}
 
 #[derive(Debug, Subcommand)]
 enum What {
@@ -133,7 +67,7 @@ fn runtime() -> anyhow::Result<Runtime> {
 
 /// Logs in at each host at once and does something there. The results are in the hosts' order.
 async fn each<T, F, A>(
-    args: &HostArgs,
+    args: &Places,
     control: &Arc<Control>,
     act: A,
 ) -> anyhow::Result<Vec<(String, Result<T, SshError>)>>
@@ -142,7 +76,7 @@ where
     F: Future<Output = Result<T, SshError>> + Send,
     A: Fn(Remote) -> F + Clone + Send + 'static,
 {
-    let hosts = args.hosts()?;
+    let hosts = args.hosts(None)?;
     let deadline = Instant::now() + LOGIN;
     let mut tasks = JoinSet::new();
     for (number, host) in hosts.iter().cloned().enumerate() {
@@ -167,7 +101,7 @@ where
 
 /// [`each`], waited for, with words for each host that it worked out on, if any.
 fn on_each<T, F, A>(
-    args: &HostArgs,
+    args: &Places,
     act: A,
     words: impl Fn(T) -> Option<String>,
 ) -> anyhow::Result<()>

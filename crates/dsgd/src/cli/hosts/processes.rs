@@ -4,13 +4,14 @@ use std::io::{self, Write};
 
 use clap::Args;
 
-use super::{HostArgs, on_each};
+use super::{on_each};
+use crate::config::Places;
 use crate::ssh::{Ended, Remote, SshError, Stopped, Stream, shell_words, size};
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     #[command(flatten)]
-    hosts: HostArgs,
+    hosts: Places,
     /// A command and its words, or one line of shell in quotes
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     command: Vec<String>,
@@ -19,7 +20,7 @@ pub(super) struct RunArgs {
 #[derive(Debug, Args)]
 pub(super) struct StopArgs {
     #[command(flatten)]
-    hosts: HostArgs,
+    hosts: Places,
     /// Only those of this run
     #[arg(long, value_name = "ID")]
     run: Option<String>,
@@ -28,7 +29,7 @@ pub(super) struct StopArgs {
 #[derive(Debug, Args)]
 pub(super) struct CleanArgs {
     #[command(flatten)]
-    hosts: HostArgs,
+    hosts: Places,
 }
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
