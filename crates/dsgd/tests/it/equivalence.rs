@@ -26,7 +26,7 @@ fn options() -> Options {
         ballast: 0,
         scale: 1.0,
         trouble: String::new(),
-        data: String::new(),
+        data: None,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod ancestor;
 mod arch;
+mod elsewhere;
 mod equivalence;
 mod examples;
 mod failures;

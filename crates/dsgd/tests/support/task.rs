@@ -51,8 +51,8 @@ pub(crate) struct Options {
     #[arg(long, default_value = "")]
     pub(crate) trouble: String,
     /// A file of numbers, one a line
-    #[arg(long, default_value = "")]
-    pub(crate) data: String,
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -171,9 +171,9 @@ impl Task for Words {
     type Scratch = ();
 
     fn load(options: &Options, _seed: u64) -> TaskResult<Self> {
-        if !options.data.is_empty() {
-            let path = &options.data;
-            let text = read_to_string(&options.data).map_err(|e| format!("{path}: {e}"))?;
+        if let Some(file) = &options.data {
+            let path = file.display();
+            let text = read_to_string(file).map_err(|e| format!("{path}: {e}"))?;
             for (number, line) in text.lines().enumerate() {
                 let value: f32 = line.trim().parse().unwrap_or(f32::NAN);
                 if value.is_nan() {
@@ -186,6 +186,10 @@ impl Task for Words {
         let trouble = Trouble::parse(&trouble)?;
         let words = Self::new(options.clone());
         Ok(Self { trouble, ..words })
+    }
+
+    fn files(options: &mut Options) -> Vec<&mut PathBuf> {
+        options.data.iter_mut().collect()
     }
 
     fn layout(&self) -> Layout {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use clap::Args;
 
-use super::{on_each};
+use super::on_each;
 use crate::config::Places;
 use crate::ssh::{Ended, Remote, SshError, Stopped, Stream, shell_words, size};
 

@@ -6,6 +6,8 @@ mod login;
 mod plain;
 mod processes;
 
+pub(crate) use plain::Plain;
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

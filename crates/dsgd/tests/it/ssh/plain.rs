@@ -15,14 +15,14 @@ use super::host;
 use crate::program::until;
 
 /// An sshd on a port of the loopback.
-struct Plain {
+pub(crate) struct Plain {
     folder: TempDir,
     sshd: Child,
     control: Control,
 }
 
 impl Plain {
-    fn up(test: &str, settings: &str) -> Option<Self> {
+    pub(crate) fn up(test: &str, settings: &str) -> Option<Self> {
         let sshd = "/usr/sbin/sshd";
         if !Path::new(sshd).exists() {
             let mut stderr = io::stderr();
@@ -79,6 +79,11 @@ impl Plain {
         let host = host("localhost");
         let remote = Remote::connect(&host, &options, &self.control, deadline).await;
         remote.unwrap()
+    }
+
+    /// A file of the set-up.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     fn socket(&self) -> PathBuf {

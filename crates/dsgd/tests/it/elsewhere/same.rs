@@ -1,0 +1,104 @@
+//! Workers elsewhere compute what workers here compute, to the bit.
+
+use std::fs;
+
+use crate::elsewhere::{Watched, assert_nobody_is_left};
+use crate::program::{Program, finished};
+use crate::runs::{assert_each_batch_once, checkpoint_bytes};
+use crate::ssh::{Lab, Plain};
+
+const OPTIONS: &str = "-n 3 --mode sync --epochs 2 --optimizer adam --dropout 0.2";
+
+fn bytes_of_a_local_run() -> Vec<u8> {
+    let program = Program::new();
+    program.says(&format!("train {OPTIONS} --run-dir run"));
+    checkpoint_bytes(&program.path("run"))
+}
+
+#[test]
+fn three_bare_hosts_compute_what_three_threads_compute() {
+    let test = "three_bare_hosts_compute_what_three_threads_compute";
+    let Some(lab) = Lab::up(test, 3) else { return };
+    let mut run = Watched::start(
+        &lab,
+        &format!("--hosts {} {OPTIONS}", lab.file("hostfile").display()),
+    );
+    finished(&run.end());
+    assert_each_batch_once(&run.run(), 2, 20);
+    assert!(checkpoint_bytes(&run.run()) == bytes_of_a_local_run());
+    assert_nobody_is_left(&lab, 3);
+    // What the programs there said has a file a host; secrets are nobody else's business.
+    let mode = |name: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        fs::metadata(run.run().join(name))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(mode("secrets.json"), 0o600);
+}
+
+#[test]
+fn data_travel_and_prefetch_changes_nothing_of_the_accounts() {
+    let test = "data_travel_and_prefetch_changes_nothing_of_the_accounts";
+    let Some(lab) = Lab::up(test, 2) else { return };
+    let file = lab.file("numbers.txt");
+    fs::write(&file, "1\n2\n3\n").unwrap();
+    let args = format!(
+        "-H h1:2,h2:1 --epochs 2 --prefetch --data {}",
+        file.display()
+    );
+    let mut run = Watched::start(&lab, &args);
+    finished(&run.end());
+    assert_each_batch_once(&run.run(), 2, 20);
+    assert_nobody_is_left(&lab, 2);
+}
+
+#[test]
+fn this_machine_through_ssh_computes_what_threads_compute() {
+    let test = "this_machine_through_ssh_computes_what_threads_compute";
+    let Some(plain) = Plain::up(test, "") else {
+        return;
+    };
+    let program = Program::new();
+    let config = plain.file("ssh_config").display().to_string();
+    // As the ancestor's users type it.
+    let args = format!("train -localhost --ssh-config {config} {OPTIONS} --run-dir run");
+    program.says(&args);
+    assert!(checkpoint_bytes(&program.path("run")) == bytes_of_a_local_run());
+}
+
+/// Through the server's own port, with certificates made for the run; and a machine that joins by hand.
+#[test]
+fn workers_may_come_through_a_port_and_by_hand() {
+    let test = "workers_may_come_through_a_port_and_by_hand";
+    let Some(lab) = Lab::up(test, 2) else { return };
+    let mut run = Watched::start(
+        &lab,
+        &format!(
+            "--hosts {} --listen 0.0.0.0:0 {OPTIONS}",
+            lab.file("hostfile").display()
+        ),
+    );
+    finished(&run.end());
+    assert!(checkpoint_bytes(&run.run()) == bytes_of_a_local_run());
+    assert_nobody_is_left(&lab, 2);
+
+    let mut run = Watched::start(
+        &lab,
+        "-n 1 --listen 127.0.0.1:0 --epochs 4 --trouble slow:30",
+    );
+    run.wait_for_steps(1);
+    let program = Program::new();
+    let mut joins = program.command("worker -n 2", "");
+    let invitation = fs::File::open(run.run().join("invitation")).unwrap();
+    joins.stdin(invitation);
+    let joined = joins.output().unwrap();
+    finished(&joined);
+    finished(&run.end());
+    assert_each_batch_once(&run.run(), 4, 20);
+    let steps = crate::runs::steps(&crate::runs::records(&run.run()));
+    let workers: std::collections::BTreeSet<_> = steps.iter().flat_map(|s| &s.workers).collect();
+    assert_eq!(workers.len(), 3, "the one here and the two that joined");
+}
