@@ -24,6 +24,8 @@ pub struct Record {
 pub enum Event {
     /// The server is up; workers are about to join.
     RunStarted {
+        /// Seconds since 1970.
+        unix_secs: f64,
         /// Registered name of the task.
         task: String,
         /// Number of parameters.
@@ -162,28 +164,58 @@ pub struct Step {
     pub counted: usize,
     /// Batches of this epoch.
     pub batches: usize,
-    /// Which batches: one, or in sync mode all that the step is made of.
-    pub applied: Vec<usize>,
-    /// Who pushed them, in the same order.
-    pub workers: Vec<u32>,
-    /// Sums over the step's batches.
-    pub stats: Stats,
+    /// What it is made of: one gradient, or in sync mode several in batch order.
+    pub parts: Vec<Contribution>,
     /// Sums over the epoch's batches so far.
     pub epoch_stats: Stats,
     /// Learning rate of the step.
     pub learning_rate: f32,
-    /// Versions between pull and push.
+    /// Versions between pull and push; with several gradients that of the stalest.
     pub staleness: u64,
     /// Norm of the gradient before clipping.
     pub grad_norm: f64,
     /// Norm of all parameters, every `--print-every` batches.
     pub param_norm: Option<f64>,
-    /// Mean seconds that the step's workers computed.
-    pub compute_secs: f64,
-    /// Mean seconds that they had waited for the work.
-    pub wait_secs: f64,
     /// Live workers.
     pub live: usize,
+}
+
+/// A gradient that went into a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Contribution {
+    /// Who computed it.
+    pub worker: u32,
+    /// Of which batch.
+    pub batch: usize,
+    /// Sums over the batch.
+    pub stats: Stats,
+    /// What it took.
+    #[serde(flatten)]
+    pub cost: Cost,
+}
+
+/// What a gradient took its worker, from one push to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Seconds of computing.
+    pub compute_secs: f64,
+    /// Seconds in which the parameters arrived; 0 where memory is shared.
+    pub pull_secs: f64,
+    /// Seconds that the push before this one took; 0 where memory is shared.
+    pub push_secs: f64,
+    /// Seconds of waiting for work, or for the bench that two workers share.
+    pub wait_secs: f64,
+    /// Bytes of tensors that travelled for it, both ways.
+    pub bytes: u64,
+}
+
+impl Step {
+    /// Sums over the step's batches.
+    pub fn stats(&self) -> Stats {
+        let mut sum = Stats::default();
+        self.parts.iter().for_each(|part| sum.add(&part.stats));
+        sum
+    }
 }
 
 impl Stats {

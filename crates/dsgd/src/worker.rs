@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::core::{LeaseId, Report};
+use crate::event::Cost;
 use crate::params::{Gradient, Layout, Params};
 use crate::task::{Batch, Stats, Task, TaskResult};
 
@@ -20,6 +21,17 @@ pub struct Assignment {
     pub job: Job,
     /// The parameters to compute from.
     pub params: Arc<Params>,
+    /// What it took to bring this here, and what was pushed before away.
+    pub travel: Travel,
+}
+
+/// Seconds on the way between two computations; none where memory is shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Travel {
+    /// Seconds in which the parameters arrived.
+    pub pull_secs: f64,
+    /// Seconds of the push before.
+    pub push_secs: f64,
 }
 
 /// What is to be computed.
@@ -174,17 +186,23 @@ pub fn work<T: Task, L: Link>(
     while let Some(assignment) = link.exchange(outcome.take()).map_err(Broken::Link)? {
         let lease = assignment.lease;
         let mut scratch = bench.occupy();
-        let wait_secs = waiting_since.elapsed().as_secs_f64();
+        let travel = assignment.travel;
+        let away = waiting_since.elapsed().as_secs_f64();
+        let cost = Cost {
+            compute_secs: 0.0,
+            pull_secs: travel.pull_secs,
+            push_secs: travel.push_secs,
+            wait_secs: (away - travel.pull_secs - travel.push_secs).max(0.0),
+            bytes: 0,
+        };
         let result = match assignment.job {
             Job::Train(batch) => {
                 let mut gradient = spare.take().unwrap_or_else(|| link.buffer());
-                match gradient_of(task, batch, assignment.params, &mut scratch, &mut gradient) {
+                let params = assignment.params;
+                match gradient_of(task, batch, params, cost, &mut scratch, &mut gradient) {
                     Ok(report) => Ok(Outcome::Gradient {
                         lease,
-                        report: Report {
-                            wait_secs,
-                            ..report
-                        },
+                        report,
                         gradient,
                     }),
                     Err(failure) => {
@@ -219,6 +237,7 @@ fn gradient_of<T: Task>(
     task: &T,
     batch: Batch,
     params: Arc<Params>,
+    cost: Cost,
     scratch: &mut T::Scratch,
     gradient: &mut Gradient,
 ) -> Result<Report, Failure> {
@@ -230,8 +249,10 @@ fn gradient_of<T: Task>(
     Ok(Report {
         stats,
         grad_norm: gradient.sum_of_squares().sqrt(),
-        compute_secs: started.elapsed().as_secs_f64(),
-        wait_secs: 0.0,
+        cost: Cost {
+            compute_secs: started.elapsed().as_secs_f64(),
+            ..cost
+        },
     })
 }
 

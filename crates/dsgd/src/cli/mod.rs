@@ -247,7 +247,6 @@ impl Tasks {
         let commands = self.entries.iter().flat_map(|entry| &entry.commands);
         commands
             .fold(root, |root, c| root.subcommand(c.command.clone()))
-            .subcommand(hosts::command())
             .subcommand(
                 Command::new("completions")
                     .about("Print a script that completes commands in your shell")

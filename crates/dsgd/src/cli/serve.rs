@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 
@@ -70,7 +70,9 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     }
     let mut about = task.describe();
     about.extend(elsewhere.iter().flat_map(elsewhere::Elsewhere::describe));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let started = Event::RunStarted {
+        unix_secs: now.map_or(0.0, |since| since.as_secs_f64()),
         task: name.to_owned(),
         parameters: versions.current().layout().len(),
         workers,

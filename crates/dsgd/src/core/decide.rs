@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Action, Core, LeaseId, Outcome, Phase, Report, WorkerId};
 use crate::config::Mode;
-use crate::event::{Event, Step};
+use crate::event::{Contribution, Event, Step};
 use crate::task::Stats;
 
 /// A batch that has failed this often is left out of its epoch.
@@ -145,15 +145,15 @@ impl Core {
         };
         for &lease in &leases {
             let (worker, report) = self.reports.remove(&lease).unwrap_or_default();
-            step.workers.push(worker);
             let held = self.ledger().get(lease);
-            step.applied
-                .extend(held.map(|l| self.ledger().batch(l.position)));
+            step.parts.extend(held.map(|held| Contribution {
+                worker,
+                batch: self.ledger().batch(held.position),
+                stats: report.stats,
+                cost: report.cost,
+            }));
             step.staleness = step.staleness.max(self.staleness(lease));
-            step.stats.add(&report.stats);
             step.grad_norm = report.grad_norm;
-            step.compute_secs += report.compute_secs / leases.len() as f64;
-            step.wait_secs += report.wait_secs / leases.len() as f64;
             self.ledger_mut().count(lease);
         }
         if self.rules.mode == Mode::Sync {
@@ -170,7 +170,7 @@ impl Core {
         progress.version += 1;
         progress.epoch_steps += 1;
         progress.staleness += step.staleness;
-        progress.stats.add(&step.stats);
+        progress.stats.add(&step.stats());
         progress.learning_rate = step.learning_rate;
         step.version = progress.version;
         step.epoch_stats = progress.stats;

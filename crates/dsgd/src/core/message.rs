@@ -1,6 +1,6 @@
 //! The words of the core: what it is told, and what it wants done.
 
-use crate::event::{Event, Step};
+use crate::event::{Cost, Event, Step};
 use crate::task::Stats;
 
 /// A worker's number; never given twice in a run.
@@ -62,10 +62,8 @@ pub struct Report {
     pub stats: Stats,
     /// Norm of the gradient; not finite when an element is not.
     pub grad_norm: f64,
-    /// Seconds that it took to compute.
-    pub compute_secs: f64,
-    /// Seconds that the worker had waited for this lease.
-    pub wait_secs: f64,
+    /// What it took.
+    pub cost: Cost,
 }
 
 /// What a lease is for.

@@ -39,7 +39,7 @@ impl Meter {
                 };
             }
             Event::Step(step) => {
-                self.seen.add(&step.stats);
+                self.seen.add(&step.stats());
                 self.staleness += step.staleness;
                 self.steps += 1;
                 self.param_norm = step.param_norm.or(self.param_norm);

@@ -15,6 +15,7 @@ pub(super) fn line(record: &Record, meter: &Meter) -> Option<String> {
             mode,
             about,
             resumed_at,
+            ..
         } => {
             let mut lines = vec![format!("Task {task}: {}", about.join("\n  "))];
             lines.push(format!("Number of parameters: {parameters}"));

@@ -32,7 +32,7 @@ use super::{
 use crate::core::WorkerId;
 use crate::params::{Gradient, Layout, Params};
 use crate::task::{Batch, Stats};
-use crate::worker::{Assignment, Job, Link, Outcome};
+use crate::worker::{Assignment, Job, Link, Outcome, Travel};
 
 /// Why a worker cannot go on speaking to its server.
 #[derive(Debug, thiserror::Error)]
@@ -275,8 +275,10 @@ impl Remote {
                 let head = push_part::Part::Gradient(proto::Gradient {
                     lease,
                     stats: Some(stats(report.stats)),
-                    compute_secs: report.compute_secs,
-                    wait_secs: report.wait_secs,
+                    compute_secs: report.cost.compute_secs,
+                    wait_secs: report.cost.wait_secs,
+                    pull_secs: report.cost.pull_secs,
+                    push_secs: report.cost.push_secs,
                 });
                 let gradient = Arc::new(*gradient);
                 let pieces = outgoing::gradient(&gradient).map(|piece| PushPart {
@@ -369,6 +371,7 @@ impl Remote {
                 }
             }
         };
+        let started = Instant::now();
         let mut params = self
             .params
             .take()
@@ -383,7 +386,15 @@ impl Remote {
         }
         incoming.finish()?;
         self.params = Some(Arc::clone(&params));
-        Ok(Some(Assignment { lease, job, params }))
+        Ok(Some(Assignment {
+            lease,
+            job,
+            params,
+            travel: Travel {
+                pull_secs: started.elapsed().as_secs_f64(),
+                push_secs: 0.0,
+            },
+        }))
     }
 }
 
@@ -401,10 +412,19 @@ impl Link for Remote {
         let runtime = self.gate.runtime.clone();
         runtime.block_on(async {
             let last = matches!(outcome, Some(Outcome::Panicked { .. }));
+            let started = Instant::now();
             if let Some(outcome) = outcome {
                 self.push(outcome).await?;
             }
-            if last { Ok(None) } else { self.pull().await }
+            let push_secs = started.elapsed().as_secs_f64();
+            if last {
+                return Ok(None);
+            }
+            let mut assignment = self.pull().await?;
+            if let Some(assignment) = &mut assignment {
+                assignment.travel.push_secs = push_secs;
+            }
+            Ok(assignment)
         })
     }
 

@@ -26,8 +26,8 @@ use super::{
     LONGEST_PULL, MOST_NAME, MOST_REASON, PROGRAM, PROTOCOL, SESSION, STALL, cut, outgoing, tensors,
 };
 use crate::core::{LeaseId, Report, WorkerId};
-use crate::event::Event;
-use crate::params::Layout;
+use crate::event::{Cost, Event};
+use crate::params::{Gradient, Layout, Part};
 use crate::server::Letter;
 use crate::task::Stats;
 use crate::worker::{Assignment, Buffers, Job, Outcome};
@@ -200,7 +200,7 @@ impl Service {
         &self,
         parts: &mut Streaming<PushPart>,
         worker: WorkerId,
-    ) -> Result<(Box<crate::Gradient>, f64), Status> {
+    ) -> Result<(Box<Gradient>, f64), Status> {
         let mut incoming = IncomingGradient::new(self.0.terms.buffers.take());
         match self.receive_into(&mut incoming, parts, worker).await {
             Ok(()) => incoming.finish().map_err(|(error, buffer)| {
@@ -407,7 +407,9 @@ impl Dsgd for Service {
                 ));
             }
             Ok(Some(assignment)) => {
-                let Assignment { lease, job, params } = assignment;
+                let Assignment {
+                    lease, job, params, ..
+                } = assignment;
                 *lock(&session.current) = Some((lease, job));
                 let first = part(pull_part::Part::Assignment(assignment_words(lease, job)));
                 let chunks = outgoing::params(&params);
@@ -432,11 +434,17 @@ impl Dsgd for Service {
                 session.finish(head.lease, true)?;
                 let stats = stats(head.stats)?;
                 let (gradient, grad_norm) = self.receive(&mut parts, worker).await?;
+                let cost = Cost {
+                    compute_secs: secs(head.compute_secs),
+                    pull_secs: secs(head.pull_secs),
+                    push_secs: secs(head.push_secs),
+                    wait_secs: secs(head.wait_secs),
+                    bytes: params_bytes(&self.0.terms.layout) + gradient_bytes(&gradient),
+                };
                 let report = Report {
                     stats,
                     grad_norm,
-                    compute_secs: secs(head.compute_secs),
-                    wait_secs: secs(head.wait_secs),
+                    cost,
                 };
                 Outcome::Gradient {
                     lease: head.lease,
@@ -502,6 +510,20 @@ fn assignment_words(lease: LeaseId, job: Job) -> proto::Assignment {
         lease,
         work: Some(work),
     }
+}
+
+/// Bytes of the tensors that a pull brings.
+fn params_bytes(layout: &Layout) -> u64 {
+    (layout.len() * size_of::<f32>()) as u64
+}
+
+/// Bytes of the tensors and rows that a push brings.
+fn gradient_bytes(gradient: &Gradient) -> u64 {
+    let bytes = |part: &Part| match part {
+        Part::Dense(values) => size_of_val(&values[..]),
+        Part::Rows(rows) => size_of_val(rows.indices()) + size_of_val(rows.values()),
+    };
+    gradient.parts().iter().map(bytes).sum::<usize>() as u64
 }
 
 /// The next part of a push, which must come in time.

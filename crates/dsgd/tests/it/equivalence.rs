@@ -57,7 +57,7 @@ fn one_worker_is_a_plain_loop(optimizer: &str, rule: impl Fn(&mut f32, &mut f32,
     let steps = steps(&records(folder.path()));
     assert_eq!(steps.len(), 3 * BATCHES);
     for step in steps {
-        let [index] = step.applied[..] else {
+        let [index] = crate::runs::batches_of(&step)[..] else {
             panic!("a step of one worker is one batch");
         };
         let epoch = step.epoch;
@@ -219,8 +219,11 @@ fn asynchronous_workers_count_each_batch_once() {
     train(folder.path(), "-n 4 --epochs 4 --trouble jitter:0").unwrap();
     assert_each_batch_once(folder.path(), 4, BATCHES);
     let steps = steps(&records(folder.path()));
-    let workers: BTreeSet<_> = steps.iter().flat_map(|s| &s.workers).collect();
+    let workers: BTreeSet<_> = steps
+        .iter()
+        .flat_map(|s| crate::runs::workers_of(s))
+        .collect();
     assert_eq!(workers.len(), 4, "each of them has done something");
-    let examples: u64 = steps.iter().map(|step| step.stats.examples).sum();
+    let examples: u64 = steps.iter().map(|step| step.stats().examples).sum();
     assert_eq!(examples, 4 * 195, "every example of every epoch");
 }

@@ -157,7 +157,7 @@ fn weights_of_the_same_model_are_a_start() {
         let steps = steps(&records(&program.path(run)));
         steps
             .iter()
-            .map(|s| s.stats.mean_loss())
+            .map(|s| s.stats().mean_loss())
             .collect::<Vec<_>>()
     };
     let (first, second) = (losses("first"), losses("second"));

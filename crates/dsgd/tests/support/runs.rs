@@ -42,12 +42,25 @@ pub(crate) fn steps(records: &[Record]) -> Vec<Step> {
     steps
 }
 
+/// The batches that a step is made of.
+pub(crate) fn batches_of(step: &Step) -> Vec<usize> {
+    step.parts.iter().map(|part| part.batch).collect()
+}
+
+/// Who computed what a step is made of.
+pub(crate) fn workers_of(step: &Step) -> Vec<u32> {
+    step.parts.iter().map(|part| part.worker).collect()
+}
+
 /// Every batch of every epoch was applied exactly once, and versions rise one by one.
 pub(crate) fn assert_each_batch_once(folder: &Path, epochs: u32, batches: usize) {
     let mut applied: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     for (number, step) in steps(&records(folder)).into_iter().enumerate() {
         assert_eq!(step.version, number as u64 + 1, "versions rise one by one");
-        applied.entry(step.epoch).or_default().extend(step.applied);
+        applied
+            .entry(step.epoch)
+            .or_default()
+            .extend(batches_of(&step));
     }
     assert_eq!(applied.len(), epochs as usize);
     for (epoch, mut batches_of_it) in applied {

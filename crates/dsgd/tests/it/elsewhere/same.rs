@@ -1,5 +1,6 @@
 //! Workers elsewhere compute what workers here compute, to the bit.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use crate::elsewhere::{Watched, assert_nobody_is_left};
@@ -9,7 +10,7 @@ use crate::ssh::{Lab, Plain};
 
 const OPTIONS: &str = "-n 3 --mode sync --epochs 2 --optimizer adam --dropout 0.2";
 
-fn bytes_of_a_local_run() -> Vec<u8> {
+fn bytes_of_a_local_run() -> BTreeMap<String, Vec<u8>> {
     let program = Program::new();
     program.says(&format!("train {OPTIONS} --run-dir run"));
     checkpoint_bytes(&program.path("run"))
@@ -99,6 +100,6 @@ fn workers_may_come_through_a_port_and_by_hand() {
     finished(&run.end());
     assert_each_batch_once(&run.run(), 4, 20);
     let steps = crate::runs::steps(&crate::runs::records(&run.run()));
-    let workers: std::collections::BTreeSet<_> = steps.iter().flat_map(|s| &s.workers).collect();
+    let workers: BTreeSet<_> = steps.iter().flat_map(crate::runs::workers_of).collect();
     assert_eq!(workers.len(), 3, "the one here and the two that joined");
 }
