@@ -34,6 +34,8 @@ pub enum Event {
         workers: usize,
         /// How gradients become steps.
         mode: Mode,
+        /// Number of the last epoch.
+        epochs: u32,
         /// The task's own lines about model and data.
         about: Vec<String>,
         /// Steps done before, when this is a resumption.

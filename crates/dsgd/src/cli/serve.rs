@@ -77,6 +77,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         parameters: versions.current().layout().len(),
         workers,
         mode: config.mode,
+        epochs: config.epochs,
         about,
         resumed_at: resumed.then_some(progress.version),
     };
@@ -100,7 +101,8 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         config.print_every,
         saver,
     );
-    server.observe(observe::terminal(verbosity, config.print_every));
+    let terminal = observe::terminal(verbosity, config.print_every);
+    server.observe(observe::detached("terminal", terminal).context("no thread to be had")?);
     server.observe(observe::json_lines(&folder.file(EVENTS)).context(EVENTS)?);
     server.observe(observe::text_log(&folder.file(LOG), config.print_every).context(LOG)?);
     server.observe(observe::host_logs(&folder.file(HOST_LOGS)));

@@ -2,11 +2,14 @@
 //!
 //! None of them may hold up a run: what cannot be written is not written, and says so once.
 
+pub mod board;
+mod detached;
 mod log;
 mod meter;
 mod terminal;
 mod words;
 
+pub use detached::detached;
 pub use log::{host_logs, json_lines, text_log};
 pub use terminal::{Verbosity, terminal};
 
