@@ -37,6 +37,8 @@ pub(super) struct Job<T: Task> {
     pub(super) resumed: bool,
     /// The server was killed and this is its next life.
     pub(super) restarted: bool,
+    /// Lines only, also at a terminal.
+    pub(super) plain: bool,
 }
 
 pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Result<()> {
@@ -60,6 +62,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         progress,
         best,
         resumed,
+        plain,
         ..
     } = job;
     let mut rules = Rules::new(&config, workers, task.batches(), task.validation_batches());
@@ -101,7 +104,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         config.print_every,
         saver,
     );
-    let terminal = observe::terminal(verbosity, config.print_every);
+    let terminal = observe::terminal(verbosity, plain, config.print_every);
     server.observe(observe::detached("terminal", terminal).context("no thread to be had")?);
     server.observe(observe::json_lines(&folder.file(EVENTS)).context(EVENTS)?);
     server.observe(observe::text_log(&folder.file(LOG), config.print_every).context(LOG)?);

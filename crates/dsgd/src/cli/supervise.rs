@@ -131,7 +131,7 @@ fn next_life(words: &[OsString], folder: &Path) -> Vec<OsString> {
     let kept = |word: &&OsString| {
         matches!(
             word.to_str(),
-            Some("-q" | "--quiet" | "-v" | "--verbose" | "-vv")
+            Some("-q" | "--quiet" | "-v" | "--verbose" | "-vv" | "--plain")
         )
     };
     next.extend(words.iter().filter(kept).cloned());

@@ -34,6 +34,9 @@ struct CallArgs {
     /// Folder of this run [default: runs/TASK-1, runs/TASK-2, …]
     #[arg(long, value_name = "DIR", help_heading = "Run and checkpoints")]
     run_dir: Option<PathBuf>,
+    /// Lines only, also where a terminal could show more
+    #[arg(long, help_heading = "Output")]
+    plain: bool,
     /// Say only what went wrong, and the end
     #[arg(long, short, help_heading = "Output")]
     quiet: bool,
@@ -148,6 +151,7 @@ fn prepare<T: Task>(
             best: last.best,
             resumed: true,
             restarted: args.restarted,
+            plain: args.plain,
         });
     }
     let params = if let Some(file) = &config.train_from {
@@ -178,6 +182,7 @@ fn prepare<T: Task>(
         best: None,
         resumed: false,
         restarted: args.restarted,
+        plain: args.plain,
     })
 }
 

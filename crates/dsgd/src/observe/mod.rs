@@ -4,8 +4,10 @@
 
 pub mod board;
 mod detached;
+mod live;
 mod log;
 mod meter;
+pub mod screen;
 mod terminal;
 mod words;
 

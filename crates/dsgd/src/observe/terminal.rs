@@ -1,12 +1,12 @@
-//! The terminal: a bar for each epoch, or plain lines where there is none.
+//! The terminal: a live picture below the lines, or lines alone where there is no terminal.
 
 use std::io::{IsTerminal, Write};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
 use super::Observer;
+use super::board::Board;
+use super::live::Live;
 use super::meter::Meter;
-use super::words::{line, step_figures, step_line};
+use super::words::{line, step_line};
 use crate::event::{Event, Record};
 
 /// How much is said.
@@ -20,28 +20,38 @@ pub enum Verbosity {
     Verbose,
 }
 
-/// Plain lines come no more often than this.
+/// Lines of figures come no more often than this.
 const LINE_EVERY_SECS: f64 = 1.0;
 
-/// Shows a run on standard output, or with a bar on standard error where that is a terminal.
-pub fn terminal(verbosity: Verbosity, print_every: usize) -> Observer {
+/// Says on standard output what happens. With a picture below it on standard error where both are a
+/// terminal and nobody wants it `plain`, else with a line of figures now and then.
+pub fn terminal(verbosity: Verbosity, plain: bool, print_every: usize) -> Observer {
     let mut meter = Meter::default();
-    let mut bar = std::io::stderr().is_terminal().then(hidden_bar);
+    let is_terminal = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+    if is_terminal && !plain && verbosity > Verbosity::Quiet {
+        let (mut board, mut live) = (Board::default(), Live::new());
+        return Box::new(move |record| {
+            meter.see(record);
+            board.see(record);
+            let text = words(record, &meter, verbosity);
+            let urgent = text.is_some();
+            if let Some(text) = text {
+                live.above(|| say(&text));
+            }
+            match record.event {
+                Event::RunFinished { .. } => live.take_away(),
+                _ => live.show(&board, urgent),
+            }
+        });
+    }
     let mut last_line = f64::NEG_INFINITY;
     Box::new(move |record| {
         meter.see(record);
         if let Some(text) = words(record, &meter, verbosity) {
-            match &bar {
-                Some(bar) => bar.suspend(|| say(&text)),
-                None => say(&text),
-            }
+            say(&text);
         }
-        if verbosity == Verbosity::Quiet {
-            return;
-        }
-        if let Some(bar) = &mut bar {
-            draw(bar, record, &meter);
-        } else if let Event::Step(step) = &record.event
+        if let Event::Step(step) = &record.event
+            && verbosity > Verbosity::Quiet
             && step.version.is_multiple_of(print_every as u64)
             && record.at_secs >= last_line + LINE_EVERY_SECS
         {
@@ -71,32 +81,4 @@ fn words(record: &Record, meter: &Meter, verbosity: Verbosity) -> Option<String>
 /// A reader that has gone away does not end the run.
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-fn hidden_bar() -> ProgressBar {
-    ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden())
-}
-
-fn draw(bar: &mut ProgressBar, record: &Record, meter: &Meter) {
-    match &record.event {
-        Event::EpochStarted {
-            epoch,
-            batches,
-            counted,
-        } => {
-            *bar = ProgressBar::new(*batches as u64);
-            bar.set_style(
-                ProgressStyle::with_template("{prefix} {bar:20} {pos}/{len} {wide_msg}")
-                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
-            );
-            bar.set_prefix(format!("Epoch {epoch}"));
-            bar.set_position(*counted as u64);
-        }
-        Event::Step(step) => {
-            bar.set_message(step_figures(record.at_secs, step, meter));
-            bar.set_position(step.counted as u64);
-        }
-        Event::EpochFinished { .. } | Event::RunFinished { .. } => bar.finish_and_clear(),
-        _ => {}
-    }
 }

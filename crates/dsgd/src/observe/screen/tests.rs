@@ -1,0 +1,164 @@
+use super::*;
+use crate::event::{Contribution, Cost, Event, Record, Step};
+use crate::task::Stats;
+
+fn see(board: &mut Board, at_secs: f64, event: Event) {
+    board.see(&Record { at_secs, event });
+}
+
+/// Four workers on two hosts, the second slower; one of them is lost.
+fn board(steps: u64) -> Board {
+    let mut board = Board::default();
+    see(
+        &mut board,
+        0.0,
+        Event::RunStarted {
+            unix_secs: 1e9,
+            task: "seq2seq".to_owned(),
+            parameters: 10,
+            workers: 4,
+            mode: crate::config::Mode::Async,
+            epochs: 3,
+            about: Vec::new(),
+            resumed_at: None,
+        },
+    );
+    let names = ["h1/0", "h1/1", "h2/0", "h2/1"];
+    for (worker, name) in names.iter().enumerate() {
+        let (worker, name) = (worker as u32, (*name).to_owned());
+        see(&mut board, 0.0, Event::WorkerJoined { worker, name });
+    }
+    let epoch = Event::EpochStarted {
+        epoch: 1,
+        batches: 400,
+        counted: 0,
+    };
+    see(&mut board, 0.0, epoch);
+    for version in 1..=steps {
+        let worker = (version % 4) as u32;
+        let slow = if worker > 1 { 3.0 } else { 1.0 };
+        let stats = Stats {
+            loss: 100.0 * (4.0 / (version as f64).sqrt() + 1.0),
+            count: 100,
+            examples: 10,
+            source_tokens: 100,
+            target_tokens: 100,
+        };
+        let step = Step {
+            epoch: 1,
+            version,
+            counted: version as usize,
+            batches: 400,
+            learning_rate: 0.01,
+            grad_norm: 3.25,
+            staleness: 3,
+            epoch_stats: stats,
+            parts: vec![Contribution {
+                worker,
+                batch: 1,
+                stats,
+                cost: Cost {
+                    compute_secs: slow,
+                    pull_secs: 0.25,
+                    push_secs: 0.25,
+                    wait_secs: 0.5,
+                    bytes: 1_000_000,
+                },
+            }],
+            ..Step::default()
+        };
+        see(&mut board, version as f64, Event::Step(step));
+    }
+    board
+}
+
+fn drawn(board: &Board, width: u16, height: u16) -> Vec<String> {
+    let area = Rect::new(0, 0, width, height);
+    let mut cells = Buffer::empty(area);
+    draw(board, 0, area, &mut cells);
+    let row = |y| (0..width).map(move |x| (x, y));
+    (0..height)
+        .map(|y| {
+            row(y)
+                .map(|at| cells[at].symbol().to_owned())
+                .collect::<String>()
+        })
+        .map(|line| line.trim_end().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_wide_screen_shows_progress_curve_workers_and_the_slowest() {
+    let mut board = board(200);
+    let reason = "not heard of for 10 s".to_owned();
+    let (worker, name) = (3, "h2/1".to_owned());
+    see(
+        &mut board,
+        200.5,
+        Event::WorkerLost {
+            worker,
+            name,
+            reason,
+        },
+    );
+    let lines = drawn(&board, 140, 30);
+    let text = lines.join("\n");
+    assert!(lines[0].starts_with("seq2seq epoch 1/3 ████"), "{text}");
+    assert!(
+        lines[0].contains("200/400 · 16m 42s left · 3 of 4 workers"),
+        "{text}"
+    );
+    assert!(
+        lines[1].contains("tokens/s · staleness 3.0 · |grad| 3.25 · lr 1.00e-2"),
+        "{text}"
+    );
+    assert!(
+        text.contains("perplexity") && text.contains("train"),
+        "{text}"
+    );
+    let of = |name: &str| lines.iter().find(|line| line.starts_with(name)).unwrap();
+    // Computing 3 s of 4: 15 of 20 cells.
+    assert!(
+        of("h2/0").contains(&format!("{}▓", "█".repeat(15))),
+        "{text}"
+    );
+    assert!(
+        of("h2/1").contains("lost at 3m 20s: not heard of for 10 s"),
+        "{text}"
+    );
+    assert!(
+        text.contains("h2 is slowest: 3.50 s a batch, the others 1.50 s"),
+        "{text}"
+    );
+    assert!(
+        text.contains("3m 20s h2/1 lost: not heard of for 10 s"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_small_screen_shows_what_matters_most_and_none_is_too_small() {
+    let board = board(10);
+    let lines = drawn(&board, 100, 2);
+    assert!(lines[0].contains("10/400"), "{lines:?}");
+    assert!(lines[1].starts_with("train ppl "), "{lines:?}");
+    for width in 0..40 {
+        for height in 0..30 {
+            drawn(&board, width, height);
+            drawn(&Board::default(), width, height);
+        }
+    }
+    assert_eq!(rows(&board, 100), 2 + 5 + 1 + 8);
+    assert_eq!(rows(&board, 4), 4);
+}
+
+#[test]
+fn many_workers_are_cut_and_said_to_be() {
+    let mut board = board(4);
+    for worker in 4..300 {
+        let name = format!("h{}/0", worker);
+        see(&mut board, 5.0, Event::WorkerJoined { worker, name });
+    }
+    let text = drawn(&board, 120, 20).join("\n");
+    assert!(text.contains("more"), "{text}");
+}
