@@ -71,6 +71,8 @@ pub struct Board {
     pub workers: BTreeMap<String, WorkerRow>,
     /// The last happenings, oldest first.
     pub happenings: VecDeque<Happening>,
+    /// Happenings in all, with those that are not kept.
+    pub happened: u64,
     /// The last gradients, oldest first.
     pub moments: VecDeque<Moment>,
     /// How many of each kind happened.
@@ -385,6 +387,7 @@ impl Board {
             worker: worker.cloned(),
             words: words.to_owned(),
         };
+        self.happened += 1;
         push_bounded(&mut self.happenings, MOST_HAPPENINGS, happening);
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod board;
 mod detached;
+pub mod follow;
 mod live;
 mod log;
 mod meter;

@@ -90,6 +90,7 @@ fn a_long_run_has_a_small_board_and_true_means() {
     assert_eq!(board.workers["h1/0"].losses, 10_000);
     assert_eq!(board.counts.lost, 10_000);
     assert!(board.happenings.len() <= MOST_HAPPENINGS);
+    assert_eq!(board.happened, 20_001);
     assert!(board.moments.len() <= MOST_MOMENTS);
     assert!(board.names.len() <= 1);
     let row = &board.workers["local/0"];
