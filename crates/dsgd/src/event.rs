@@ -211,6 +211,30 @@ pub struct Cost {
     pub bytes: u64,
 }
 
+impl Event {
+    /// The name that the event has in `events.jsonl`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::RunStarted { .. } => "run_started",
+            Self::WorkerJoined { .. } => "worker_joined",
+            Self::WorkerLost { .. } => "worker_lost",
+            Self::EpochStarted { .. } => "epoch_started",
+            Self::Step(_) => "step",
+            Self::Refused { .. } => "refused",
+            Self::BatchFreed { .. } => "batch_freed",
+            Self::BatchLeftOut { .. } => "batch_left_out",
+            Self::RampUp { .. } => "ramp_up",
+            Self::RateDecayed { .. } => "rate_decayed",
+            Self::EpochFinished { .. } => "epoch_finished",
+            Self::Saved { .. } => "saved",
+            Self::HostSaid { .. } => "host_said",
+            Self::Notice { .. } => "notice",
+            Self::Warning { .. } => "warning",
+            Self::RunFinished { .. } => "run_finished",
+        }
+    }
+}
+
 impl Step {
     /// Sums over the step's batches.
     pub fn stats(&self) -> Stats {

@@ -13,6 +13,7 @@ mod serve;
 mod signals;
 mod supervise;
 mod train;
+mod watch;
 mod worker;
 
 use std::ffi::OsString;
@@ -136,6 +137,7 @@ impl Tasks {
                 None => (task.train)(&call(matches)),
             },
             "eval" => (task.eval)(&call(matches)),
+            "watch" => watch::run(matches),
             "keygen" => keygen::run(matches),
             "worker" => {
                 let invitation = worker::invitation()?;
@@ -241,6 +243,7 @@ impl Tasks {
             .arg_required_else_help(true)
             .subcommand(with_task(train))
             .subcommand(with_task(eval::command().arg(which)))
+            .subcommand(watch::command())
             .subcommand(worker::command())
             .subcommand(keygen::command())
             .subcommand(hosts::command().subcommand(gcloud::command()));

@@ -37,8 +37,19 @@ pub(super) struct Job<T: Task> {
     pub(super) resumed: bool,
     /// The server was killed and this is its next life.
     pub(super) restarted: bool,
-    /// Lines only, also at a terminal.
-    pub(super) plain: bool,
+    /// What the terminal shows.
+    pub(super) form: Form,
+}
+
+/// What the terminal shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Lines, and a picture below them where there is a terminal.
+    Live,
+    /// Lines.
+    Plain,
+    /// Lines of JSON.
+    Json,
 }
 
 pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Result<()> {
@@ -62,7 +73,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         progress,
         best,
         resumed,
-        plain,
+        form,
         ..
     } = job;
     let mut rules = Rules::new(&config, workers, task.batches(), task.validation_batches());
@@ -104,7 +115,10 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         config.print_every,
         saver,
     );
-    let terminal = observe::terminal(verbosity, plain, config.print_every);
+    let terminal = match form {
+        Form::Json => observe::json_terminal(verbosity, config.print_every),
+        _ => observe::terminal(verbosity, form == Form::Plain, config.print_every),
+    };
     server.observe(observe::detached("terminal", terminal).context("no thread to be had")?);
     server.observe(observe::json_lines(&folder.file(EVENTS)).context(EVENTS)?);
     server.observe(observe::text_log(&folder.file(LOG), config.print_every).context(LOG)?);

@@ -128,10 +128,16 @@ fn next_life(words: &[OsString], folder: &Path) -> Vec<OsString> {
             folder.into(),
         ]),
     }
+    let log_format = words.iter().position(|word| word == "--log-format");
+    next.extend(
+        log_format
+            .iter()
+            .flat_map(|&at| words[at..].iter().take(2).cloned()),
+    );
     let kept = |word: &&OsString| {
         matches!(
             word.to_str(),
-            Some("-q" | "--quiet" | "-v" | "--verbose" | "-vv" | "--plain")
+            Some("-q" | "--quiet" | "-v" | "--verbose" | "-vv" | "--plain" | "--log-format=json")
         )
     };
     next.extend(words.iter().filter(kept).cloned());

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 
 use super::check::check;
 use super::layers::{self, ConfigFile};
-use super::serve::{Job, serve};
+use super::serve::{Form, Job, serve};
 use super::{Call, complain, supervise};
 use crate::checkpoint;
 use crate::config::{LOCAL_WORKERS, RunConfig};
@@ -37,6 +37,16 @@ struct CallArgs {
     /// Lines only, also where a terminal could show more
     #[arg(long, help_heading = "Output")]
     plain: bool,
+    /// Form of what is said on standard output: text, or json for whoever collects logs
+    #[arg(
+        long,
+        value_name = "FORM",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        help_heading = "Output"
+    )]
+    log_format: LogFormat,
     /// Say only what went wrong, and the end
     #[arg(long, short, help_heading = "Output")]
     quiet: bool,
@@ -49,6 +59,26 @@ struct CallArgs {
     /// Say more
     #[arg(long, short, action = ArgAction::Count, conflicts_with = "quiet", help_heading = "Output")]
     verbose: u8,
+}
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+impl CallArgs {
+    fn form(&self) -> Form {
+        match (self.log_format, self.plain) {
+            (LogFormat::Json, _) => Form::Json,
+            (LogFormat::Text, true) => Form::Plain,
+            (LogFormat::Text, false) => Form::Live,
+        }
+    }
 }
 
 pub(super) fn command() -> Command {
@@ -151,7 +181,7 @@ fn prepare<T: Task>(
             best: last.best,
             resumed: true,
             restarted: args.restarted,
-            plain: args.plain,
+            form: args.form(),
         });
     }
     let params = if let Some(file) = &config.train_from {
@@ -182,7 +212,7 @@ fn prepare<T: Task>(
         best: None,
         resumed: false,
         restarted: args.restarted,
-        plain: args.plain,
+        form: args.form(),
     })
 }
 

@@ -13,7 +13,7 @@ mod verdict;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::Mode;
 use crate::event::{Event, Record, Step};
@@ -33,7 +33,7 @@ const MOST_HAPPENINGS: usize = 400;
 const MOST_MOMENTS: usize = 400;
 
 /// What is known of a run.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Board {
     /// Registered name of the task.
     pub task: String,
@@ -90,12 +90,11 @@ pub struct Board {
     #[serde(skip)]
     before_secs: f64,
     /// Seconds at which this epoch was taken up, and how much of it was done then.
-    #[serde(skip)]
     epoch_from: (f64, usize),
 }
 
 /// An epoch that is done.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRow {
     /// 1-based epoch.
     pub epoch: u32,
@@ -114,7 +113,7 @@ pub struct EpochRow {
 }
 
 /// What a happening is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A worker joined.
@@ -136,7 +135,7 @@ pub enum Kind {
 }
 
 /// Something that happened beside the steps.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Happening {
     /// Seconds of training.
     pub secs: f64,
@@ -149,7 +148,7 @@ pub struct Happening {
 }
 
 /// How often something happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
     /// Workers that were lost.
     pub lost: u64,
@@ -166,7 +165,7 @@ pub struct Counts {
 }
 
 /// A gradient's way, ending when its step was made.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Moment {
     /// Seconds of training at which the step was made.
     pub secs: f64,

@@ -10,11 +10,14 @@ mod log;
 mod meter;
 pub mod screen;
 mod terminal;
+mod traced;
 mod words;
 
 pub use detached::detached;
 pub use log::{host_logs, json_lines, text_log};
 pub use terminal::{Verbosity, terminal};
+pub use traced::json_terminal;
+pub use words::duration;
 
 use crate::event::Record;
 

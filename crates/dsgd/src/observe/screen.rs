@@ -70,6 +70,18 @@ pub fn draw(board: &Board, first_worker: usize, area: Rect, cells: &mut Buffer) 
     draw_happenings(board, happened, cells);
 }
 
+/// The board as lines of plain text.
+pub fn lines(board: &Board, width: u16, height: u16) -> Vec<String> {
+    let area = Rect::new(0, 0, width, height);
+    let mut cells = Buffer::empty(area);
+    draw(board, 0, area, &mut cells);
+    let line = |y| {
+        let line: String = (0..width).map(|x| cells[(x, y)].symbol()).collect();
+        line.trim_end().to_owned()
+    };
+    (0..height).map(line).collect()
+}
+
 /// How far the run is.
 fn gauge(board: &Board, width: u16) -> Line<'static> {
     const BLOCKS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];

@@ -21,7 +21,7 @@ pub enum Verbosity {
 }
 
 /// Lines of figures come no more often than this.
-const LINE_EVERY_SECS: f64 = 1.0;
+pub(super) const LINE_EVERY_SECS: f64 = 1.0;
 
 /// Says on standard output what happens. With a picture below it on standard error where both are a
 /// terminal and nobody wants it `plain`, else with a line of figures now and then.
@@ -61,7 +61,7 @@ pub fn terminal(verbosity: Verbosity, plain: bool, print_every: usize) -> Observ
     })
 }
 
-fn words(record: &Record, meter: &Meter, verbosity: Verbosity) -> Option<String> {
+pub(super) fn words(record: &Record, meter: &Meter, verbosity: Verbosity) -> Option<String> {
     let important = matches!(
         record.event,
         Event::Warning { .. }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::event::Contribution;
 
@@ -10,7 +10,7 @@ use crate::event::Contribution;
 const RECENT: usize = 20;
 
 /// What a worker is at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// It has joined and is not lost.
@@ -23,7 +23,7 @@ pub enum State {
 }
 
 /// Sums over gradients that were applied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
     /// Gradients.
     pub batches: u64,
@@ -99,7 +99,7 @@ impl Totals {
 }
 
 /// What is known of a worker. Who comes back under the same name is the same row.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct WorkerRow {
     /// The number that it has now, or had last.
     pub number: u32,

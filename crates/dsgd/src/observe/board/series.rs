@@ -1,6 +1,6 @@
 //! Curves of bounded length: means over so many steps, and over twice as many when there are too many.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::event::Step;
 use crate::task::Stats;
@@ -9,7 +9,7 @@ use crate::task::Stats;
 const MOST_BUCKETS: usize = 1024;
 
 /// Steps that follow each other, seen as one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bucket {
     /// The last step.
     pub step: u64,
@@ -59,7 +59,7 @@ impl Bucket {
 }
 
 /// Curves over all steps so far.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Series {
     /// Steps of a bucket; the last one may have fewer.
     pub stride: u64,

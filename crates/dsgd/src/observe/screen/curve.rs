@@ -9,12 +9,24 @@ use ratatui::widgets::{Axis, Chart, Dataset, GraphType, LegendPosition, Widget};
 
 use super::{DIM, ppl};
 use crate::observe::board::Board;
+use crate::task::Stats;
 
 /// Perplexity, on a logarithmic scale: training as a line, validation as points.
 pub(super) fn draw(board: &Board, area: Rect, cells: &mut Buffer) {
     let finite = |&(_, y): &(f64, f64)| y.is_finite();
-    let buckets = board.series.buckets.iter();
-    let train = buckets.map(|bucket| (bucket.epochs, bucket.stats.mean_loss()));
+    // No more points than columns: the mean of several says more than their scatter.
+    let buckets = &board.series.buckets;
+    let points = buckets.chunks(
+        buckets
+            .len()
+            .div_ceil(usize::from(area.width.max(1)))
+            .max(1),
+    );
+    let train = points.filter_map(|buckets| {
+        let mut sum = Stats::default();
+        buckets.iter().for_each(|bucket| sum.add(&bucket.stats));
+        Some((buckets.last()?.epochs, sum.mean_loss()))
+    });
     let train: Vec<_> = train.filter(finite).collect();
     let valid = board.done.iter().filter_map(|row| {
         let valid = row.validation?;

@@ -72,21 +72,6 @@ fn board(steps: u64) -> Board {
     board
 }
 
-fn drawn(board: &Board, width: u16, height: u16) -> Vec<String> {
-    let area = Rect::new(0, 0, width, height);
-    let mut cells = Buffer::empty(area);
-    draw(board, 0, area, &mut cells);
-    let row = |y| (0..width).map(move |x| (x, y));
-    (0..height)
-        .map(|y| {
-            row(y)
-                .map(|at| cells[at].symbol().to_owned())
-                .collect::<String>()
-        })
-        .map(|line| line.trim_end().to_owned())
-        .collect()
-}
-
 #[test]
 fn a_wide_screen_shows_progress_curve_workers_and_the_slowest() {
     let mut board = board(200);
@@ -101,7 +86,7 @@ fn a_wide_screen_shows_progress_curve_workers_and_the_slowest() {
             reason,
         },
     );
-    let lines = drawn(&board, 140, 30);
+    let lines = super::lines(&board, 140, 30);
     let text = lines.join("\n");
     assert!(lines[0].starts_with("seq2seq epoch 1/3 ████"), "{text}");
     assert!(
@@ -139,13 +124,13 @@ fn a_wide_screen_shows_progress_curve_workers_and_the_slowest() {
 #[test]
 fn a_small_screen_shows_what_matters_most_and_none_is_too_small() {
     let board = board(10);
-    let lines = drawn(&board, 100, 2);
+    let lines = super::lines(&board, 100, 2);
     assert!(lines[0].contains("10/400"), "{lines:?}");
     assert!(lines[1].starts_with("train ppl "), "{lines:?}");
     for width in 0..40 {
         for height in 0..30 {
-            drawn(&board, width, height);
-            drawn(&Board::default(), width, height);
+            super::lines(&board, width, height);
+            super::lines(&Board::default(), width, height);
         }
     }
     assert_eq!(rows(&board, 100), 2 + 5 + 1 + 8);
@@ -159,6 +144,6 @@ fn many_workers_are_cut_and_said_to_be() {
         let name = format!("h{}/0", worker);
         see(&mut board, 5.0, Event::WorkerJoined { worker, name });
     }
-    let text = drawn(&board, 120, 20).join("\n");
+    let text = super::lines(&board, 120, 20).join("\n");
     assert!(text.contains("more"), "{text}");
 }
