@@ -15,6 +15,7 @@ mod random;
 mod signals;
 mod ssh;
 mod stories;
+mod terminal;
 
 #[path = "../support/runs.rs"]
 mod runs;

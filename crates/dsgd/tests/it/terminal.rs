@@ -1,0 +1,138 @@
+//! What a person at a terminal sees of a run, and a program that reads its lines, or stops reading.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::program::{Program, end, finished, until, wait};
+use crate::runs::records;
+use dsgd::event::Event;
+
+/// The command at a terminal of 120 columns and 40 rows; what it writes there.
+fn at_a_terminal(program: &Program, args: &str) -> String {
+    let command = program.command(args, "");
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let line = format!("stty cols 120 rows 40; exec {}", words.join(" "));
+    let mut script = Command::new("script");
+    script.args(["-q", "-e", "-c", &line, "/dev/null"]);
+    script.current_dir(program.path("")).env("TERM", "xterm");
+    script
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    finished(&end(script.spawn().unwrap()))
+}
+
+#[test]
+fn a_terminal_shows_a_picture_below_the_lines_and_takes_it_away_at_the_end() {
+    let program = Program::new();
+    let shown = at_a_terminal(
+        &program,
+        "train -n 2 --epochs 2 --trouble slow:10 --run-dir run",
+    );
+    // The picture's gauge, figures and table, and the lines above it.
+    assert!(shown.contains("epoch 2/2 "), "{shown}");
+    assert!(shown.contains(" of 2 workers"), "{shown}");
+    assert!(
+        shown.contains("local/1") && shown.contains("batches"),
+        "{shown}"
+    );
+    assert!(shown.contains("Epoch 1 is done: train ppl "), "{shown}");
+    let last = shown.rsplit("\x1b[J").next().unwrap();
+    assert!(last.contains("Run finished after 40 steps"), "{last}");
+    assert!(
+        !last.contains("of 2 workers"),
+        "the picture is gone: {last}"
+    );
+}
+
+#[test]
+fn who_wants_lines_gets_lines() {
+    let program = Program::new();
+    let shown = at_a_terminal(&program, "train --plain -n 2 --epochs 2 --run-dir run");
+    assert!(shown.contains("Epoch 2 is done"), "{shown}");
+    assert!(!shown.contains('\x1b'), "{shown}");
+}
+
+#[test]
+fn lines_of_json_are_for_programs() {
+    let program = Program::new();
+    let args = "train -n 2 --epochs 2 --print-every 1 --log-format json --run-dir run";
+    let said = program.says(args);
+    let parse = |line: &str| -> serde_json::Value { serde_json::from_str(line).unwrap() };
+    let lines: Vec<_> = said.lines().map(parse).collect();
+    let of = |kind: &'static str| lines.iter().filter(move |l| l["fields"]["event"] == kind);
+    assert_eq!(of("epoch_finished").count(), 2);
+    assert_eq!(of("run_finished").count(), 1);
+    let step = of("step").next().expect("a step's figures");
+    assert!(
+        step["fields"]["perplexity"].as_f64().unwrap() > 0.0,
+        "{step}"
+    );
+    assert!(lines.iter().all(|line| line["level"] == "INFO"), "{said}");
+}
+
+/// More is said than a pipe holds, and nobody reads it.
+#[test]
+fn a_reader_that_stops_reading_does_not_hold_up_the_run() {
+    let program = Program::new();
+    let args = "train -n 2 --epochs 1200 --save-every 0 --save-minutes 0 --run-dir run";
+    let mut child = program.command(args, "").spawn().unwrap();
+    let run = program.path("run");
+    let over = until(|| is_over(&run).then_some(()));
+    over.expect("the run is over while its reader stands still");
+    let stdout = child.stdout.take().unwrap();
+    assert!(wait(&mut child).success());
+    drop(stdout);
+    let said: usize = records(&run)
+        .iter()
+        .map(|record| match &record.event {
+            Event::EpochStarted { .. } => "Epoch 1: 20 batches\n".len(),
+            Event::EpochFinished { .. } => {
+                "Epoch 1 is done: train ppl 1.00, valid ppl 1.00\n".len()
+            }
+            _ => 0,
+        })
+        .sum();
+    assert!(said > 64 << 10, "a pipe would have held {said} bytes");
+}
+
+fn is_over(run: &Path) -> bool {
+    let text = std::fs::read_to_string(run.join("events.jsonl")).unwrap_or_default();
+    let last = text.lines().next_back().unwrap_or_default();
+    last.contains(r#""event":"run_finished""#)
+}
+
+#[test]
+fn a_run_that_is_over_can_be_watched_and_one_that_is_none_is_named() {
+    let program = Program::new();
+    program.says("train -n 2 --epochs 2 --run-dir run");
+    let seen = program.says("watch run");
+    assert!(seen.contains("Epoch 2 is done"), "{seen}");
+    assert!(seen.ends_with("Run finished after 40 steps\n"), "{seen}");
+    let said = program.fails("watch nothing", "");
+    assert!(
+        said.contains("nothing is no run: it has neither events.jsonl nor config.toml"),
+        "{said}"
+    );
+    let said = program.fails("watch http://127.0.0.1:9/?token=x", "");
+    assert!(
+        said.contains("http://127.0.0.1:9/api/board?token=x cannot be read"),
+        "{said}"
+    );
+}
+
+/// One that is under way is followed to its end.
+#[test]
+fn a_run_under_way_is_watched_to_its_end() {
+    let program = Program::new();
+    let args = "train -n 2 --epochs 2 --trouble slow:20 --run-dir run";
+    let mut run = program.command(args, "").spawn().unwrap();
+    until(|| program.path("run/events.jsonl").exists().then_some(())).unwrap();
+    let seen = program.says("watch run --plain");
+    assert!(seen.ends_with("Run finished after 40 steps\n"), "{seen}");
+    drop(run.stdout.take());
+    assert!(wait(&mut run).success());
+}
