@@ -26,6 +26,8 @@ pub mod proto {
 
 use std::time::Duration;
 
+use crate::params::{Kind, Layout};
+
 /// Version of the protocol.
 pub const PROTOCOL: u32 = 1;
 
@@ -62,3 +64,10 @@ pub const LONGEST_PULL: Duration = Duration::from_secs(20);
 
 /// A small call is answered within this time or never.
 pub const CALL: Duration = Duration::from_secs(10);
+
+/// Bytes of one message of a push: a row of a table travels whole, however wide it is.
+pub(crate) fn most_pushed(layout: &Layout) -> usize {
+    let tables = layout.tensors().iter().filter(|t| t.kind == Kind::Rows);
+    let widest = tables.map(|table| table.width() * size_of::<f32>()).max();
+    MOST_MESSAGE.max(MOST_MESSAGE - CHUNK + widest.unwrap_or(0))
+}

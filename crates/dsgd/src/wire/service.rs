@@ -24,7 +24,9 @@ use super::listen::Peer;
 use super::proto::dsgd_server::Dsgd;
 use super::proto::{self, PullPart, Pulse, PushPart, pull_part};
 use super::words::{self, cut, tensors};
-use super::{LONGEST_PULL, MOST_NAME, MOST_REASON, PROGRAM, PROTOCOL, SESSION, outgoing};
+use super::{
+    LONGEST_PULL, MOST_NAME, MOST_REASON, PROGRAM, PROTOCOL, SESSION, most_pushed, outgoing,
+};
 use crate::core::WorkerId;
 use crate::event::Event;
 use crate::params::Layout;
@@ -143,9 +145,18 @@ impl Service {
                 Err(_) => break "not heard of for too long",
             }
         };
+        self.lose(worker, reason.to_owned());
+    }
+
+    /// A worker is gone, and what it shows is of no use any more.
+    fn lose(&self, worker: WorkerId, reason: String) {
         self.0.desk.close(worker);
-        let reason = reason.to_owned();
         self.tell(Letter::Lost { worker, reason });
+    }
+
+    /// Bytes of the largest message.
+    pub(super) fn most_pushed(&self) -> usize {
+        most_pushed(&self.0.terms.layout)
     }
 }
 
@@ -282,7 +293,13 @@ impl Dsgd for Service {
     ) -> Result<Response<proto::PushReply>, Status> {
         let session = self.session(&request)?;
         let worker = session.worker;
-        let outcome = pushed::outcome(self, &session, request.into_inner()).await?;
+        let mut parts = request.into_inner();
+        let head = pushed::head(&session, &mut parts).await?;
+        let outcome = pushed::outcome(self, worker, head, &mut parts).await;
+        let outcome = outcome.inspect_err(|status| {
+            // Its work is not done and it has it no more: what it had goes to another.
+            self.lose(worker, format!("its push broke: {}", status.message()));
+        })?;
         if matches!(outcome, Outcome::Panicked { .. }) {
             self.0.desk.close(worker);
         }
@@ -295,9 +312,7 @@ impl Dsgd for Service {
         request: Request<proto::LeaveRequest>,
     ) -> Result<Response<proto::LeaveReply>, Status> {
         let worker = self.session(&request)?.worker;
-        let reason = cut(request.into_inner().reason, MOST_REASON);
-        self.0.desk.close(worker);
-        self.tell(Letter::Lost { worker, reason });
+        self.lose(worker, cut(request.into_inner().reason, MOST_REASON));
         Ok(Response::new(proto::LeaveReply {}))
     }
 }

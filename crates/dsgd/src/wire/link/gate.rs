@@ -127,7 +127,7 @@ impl Gate {
         lock(&self.sessions).insert(reply.worker, session.clone());
         Ok(Remote {
             worker: reply.worker,
-            // Parameters come in chunks, but a row of a table is sent whole.
+            // What is pulled comes in chunks.
             client: DsgdClient::new(self.bulk.clone()).max_decoding_message_size(MOST_MESSAGE),
             session,
             gate: self.clone(),

@@ -7,7 +7,7 @@ use tonic::{Status, Streaming};
 
 use super::desk::Session;
 use super::{SIGN_OF_LIFE, Service};
-use crate::core::Report;
+use crate::core::{Report, WorkerId};
 use crate::event::Cost;
 use crate::params::{Gradient, Layout, Part};
 use crate::server::Letter;
@@ -17,34 +17,32 @@ use crate::wire::words::{cut, secs, told_stats};
 use crate::wire::{MOST_REASON, STALL};
 use crate::worker::Outcome;
 
-/// Receives a push to its end.
-pub(super) async fn outcome(
-    service: &Service,
+/// How a push begins.
+pub(super) enum Head {
+    Gradient(proto::Gradient),
+    Evaluated(proto::Evaluated),
+    Failed(proto::Failed),
+}
+
+/// Reads how a push begins. It must be of the work that the worker has, and the worker has it no
+/// more afterwards.
+pub(super) async fn head(
     session: &Session,
-    mut parts: Streaming<PushPart>,
-) -> Result<Outcome, Status> {
-    match next(&mut parts).await? {
+    parts: &mut Streaming<PushPart>,
+) -> Result<Head, Status> {
+    match next(parts).await? {
         Some(push_part::Part::Gradient(head)) => {
             session.finish(head.lease, true)?;
-            gradient(service, session, &head, &mut parts).await
+            Ok(Head::Gradient(head))
         }
         Some(push_part::Part::Evaluated(evaluated)) => {
             session.finish(evaluated.lease, false)?;
-            Ok(Outcome::Evaluated {
-                lease: evaluated.lease,
-                stats: told_stats(evaluated.stats).map_err(Status::invalid_argument)?,
-            })
+            Ok(Head::Evaluated(evaluated))
         }
         Some(push_part::Part::Failed(failed)) => {
-            let lease = failed.lease;
-            let train = session.finish(lease, true);
-            train.or_else(|_| session.finish(lease, false))?;
-            let reason = cut(failed.reason, MOST_REASON);
-            Ok(if failed.fatal {
-                Outcome::Panicked { lease, reason }
-            } else {
-                Outcome::Failed { lease, reason }
-            })
+            let train = session.finish(failed.lease, true);
+            train.or_else(|_| session.finish(failed.lease, false))?;
+            Ok(Head::Failed(failed))
         }
         _ => Err(Status::invalid_argument(
             "a push begins with Gradient, Evaluated or Failed",
@@ -52,16 +50,40 @@ pub(super) async fn outcome(
     }
 }
 
+/// Reads the rest of a push.
+pub(super) async fn outcome(
+    service: &Service,
+    worker: WorkerId,
+    head: Head,
+    parts: &mut Streaming<PushPart>,
+) -> Result<Outcome, Status> {
+    match head {
+        Head::Gradient(head) => gradient(service, worker, &head, parts).await,
+        Head::Evaluated(evaluated) => Ok(Outcome::Evaluated {
+            lease: evaluated.lease,
+            stats: told_stats(evaluated.stats).map_err(Status::invalid_argument)?,
+        }),
+        Head::Failed(failed) => {
+            let (lease, reason) = (failed.lease, cut(failed.reason, MOST_REASON));
+            Ok(if failed.fatal {
+                Outcome::Panicked { lease, reason }
+            } else {
+                Outcome::Failed { lease, reason }
+            })
+        }
+    }
+}
+
 async fn gradient(
     service: &Service,
-    session: &Session,
+    worker: WorkerId,
     head: &proto::Gradient,
     parts: &mut Streaming<PushPart>,
 ) -> Result<Outcome, Status> {
     let stats = told_stats(head.stats).map_err(Status::invalid_argument)?;
     let terms = service.terms();
     let mut incoming = IncomingGradient::new(terms.buffers.take());
-    let received = receive(service, session, &mut incoming, parts).await;
+    let received = receive(service, worker, &mut incoming, parts).await;
     if let Err(status) = received {
         terms.buffers.give(incoming.into_buffer());
         return Err(status);
@@ -90,11 +112,10 @@ async fn gradient(
 
 async fn receive(
     service: &Service,
-    session: &Session,
+    worker: WorkerId,
     incoming: &mut IncomingGradient,
     parts: &mut Streaming<PushPart>,
 ) -> Result<(), Status> {
-    let worker = session.worker;
     let mut last_sign = Instant::now();
     while let Some(part) = next(parts).await? {
         match part {
