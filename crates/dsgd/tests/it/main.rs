@@ -15,8 +15,11 @@ mod random;
 mod signals;
 mod ssh;
 mod stories;
+mod wire;
 
 #[path = "../support/runs.rs"]
 mod runs;
 #[path = "../support/task.rs"]
 mod task;
+#[path = "../support/transfer.rs"]
+mod transfer;
