@@ -31,9 +31,9 @@ pub enum Mode {
 #[serde(default)]
 #[command(next_help_heading = "Workers")]
 pub struct RunConfig {
-    /// Number of workers [default: 4; on hosts: every slot]
+    /// Number of workers [default: 4; on hosts: every slot]; 0 for those only who join (--listen)
     #[arg(short = 'n', long, alias = "n-proc", value_name = "N",
-          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096))]
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=4096))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<usize>,
     /// Kernel threads of each worker [default: its machine's cores / workers there, at least 1]

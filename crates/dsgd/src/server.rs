@@ -4,6 +4,10 @@
 //! core, and does what the core says, in that order; whoever listens is told last, when
 //! the workers have their work. Gradients lie here under their lease from push to step.
 
+mod letter;
+
+pub use letter::Letter;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -30,49 +34,6 @@ const LETTERS_BEFORE_TICK: u32 = 1000;
 
 /// Who comes this much too late out of a wait was asleep itself (a closed lid, SIGSTOP).
 const SLEPT: Duration = Duration::from_secs(2);
-
-/// Something for the server.
-pub enum Letter {
-    /// A worker is there.
-    Join {
-        /// Its number, never used before.
-        worker: WorkerId,
-        /// Its name.
-        name: String,
-        /// Where its assignments go; closed when the run is over.
-        inbox: UnboundedSender<worker::Assignment>,
-    },
-    /// A worker lives, and is still at its work.
-    Alive {
-        /// Its number.
-        worker: WorkerId,
-    },
-    /// A worker has done its assignment.
-    Done {
-        /// Its number.
-        worker: WorkerId,
-        /// What came of it.
-        outcome: worker::Outcome,
-    },
-    /// A worker is gone.
-    Lost {
-        /// Its number.
-        worker: WorkerId,
-        /// Why, in words.
-        reason: String,
-    },
-    /// A slot will have no worker any more.
-    SlotClosed {
-        /// The slot's name.
-        name: String,
-        /// Why, in words.
-        reason: String,
-    },
-    /// Something that whoever listens should know.
-    Tell(Event),
-    /// The user wants the run to stop.
-    Interrupt,
-}
 
 /// Everything that a server needs.
 pub struct Server<'a> {

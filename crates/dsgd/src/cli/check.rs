@@ -2,14 +2,13 @@
 
 use anyhow::bail;
 
-use crate::config::RunConfig;
+use crate::config::{Mode, RunConfig};
 
 /// What no single option's parser can see, and what parsers see of typed options only: the same
 /// may stand in a file.
 pub(super) fn check(config: &RunConfig) -> anyhow::Result<()> {
     config.hyper.check()?;
     let least_one = [
-        ("workers", config.workers.unwrap_or(1)),
         ("threads", config.threads.unwrap_or(1)),
         ("epochs", config.epochs as usize),
         ("start-epoch", config.start_epoch as usize),
@@ -18,6 +17,15 @@ pub(super) fn check(config: &RunConfig) -> anyhow::Result<()> {
     ];
     if let Some((name, _)) = least_one.iter().find(|(_, value)| *value == 0) {
         bail!("--{name} 0: must be 1 or above");
+    }
+    if config.workers == Some(0) {
+        let elsewhere = &config.elsewhere;
+        if elsewhere.listen.is_none() || elsewhere.uses_ssh() {
+            bail!("--workers 0: must be 1 or above, unless workers join by themselves (--listen)");
+        }
+        if config.mode == Mode::Sync {
+            bail!("--workers 0: with --mode sync it is the number of batches in a step");
+        }
     }
     if config.epochs < config.start_epoch {
         bail!(
@@ -60,7 +68,7 @@ pub(super) fn check(config: &RunConfig) -> anyhow::Result<()> {
 
 /// What can be seen only when it is known how many workers there are.
 pub(super) fn check_workers(config: &RunConfig, workers: usize) -> anyhow::Result<()> {
-    if config.backup_workers >= workers {
+    if config.backup_workers >= workers.max(1) {
         bail!(
             "--backup-workers {}: must be less than the {workers} workers",
             config.backup_workers

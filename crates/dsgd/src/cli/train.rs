@@ -219,7 +219,7 @@ fn prepare<T: Task>(
 /// Threads that make a step: while it is made, a local worker's own are idle, and with workers
 /// elsewhere all of this machine's.
 fn threads_of_the_server(config: &RunConfig) -> usize {
-    if config.elsewhere.uses_ssh() {
+    if config.elsewhere.uses_ssh() || config.workers == Some(0) {
         return cores();
     }
     threads_of_a_worker(config)
@@ -228,7 +228,7 @@ fn threads_of_the_server(config: &RunConfig) -> usize {
 /// Kernel threads of a local worker.
 pub(super) fn threads_of_a_worker(config: &RunConfig) -> usize {
     let workers = config.workers.unwrap_or(LOCAL_WORKERS);
-    let share = || (cores() / workers).max(1);
+    let share = || (cores() / workers.max(1)).max(1);
     config.threads.unwrap_or_else(share)
 }
 

@@ -4,7 +4,10 @@
 //! is good once. Certificates are for `--listen`, where others may listen too; both sides show
 //! one, signed by an authority whose own key is thrown away as soon as it has signed two.
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
@@ -120,12 +123,16 @@ impl Papers {
     pub fn for_a_run() -> Result<(Papers, Papers), rcgen::Error> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        called(&mut params, "dsgd authority");
         let key = KeyPair::generate()?;
         let authority = params.self_signed(&key)?.pem();
         let issuer = Issuer::new(params, key);
         let signed = |purpose| -> Result<Papers, rcgen::Error> {
             let mut params = CertificateParams::new(vec![SERVER_NAME.to_owned()])?;
             params.extended_key_usages = vec![purpose];
+            params.use_authority_key_identifier_extension = true;
+            called(&mut params, "dsgd");
             let key = KeyPair::generate()?;
             Ok(Papers {
                 authority: authority.clone(),
@@ -153,4 +160,10 @@ impl Papers {
             .ca_certificate(Certificate::from_pem(&self.authority))
             .domain_name(SERVER_NAME)
     }
+}
+
+/// A certificate whose subject is its issuer's, too, would be self-signed in OpenSSL's eyes.
+fn called(params: &mut CertificateParams, name: &str) {
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
 }

@@ -25,7 +25,7 @@ use tonic::transport::server::Connected;
 use super::credentials::Papers;
 use super::proto::dsgd_server::DsgdServer;
 use super::service::Service;
-use super::{CHUNK, MOST_MESSAGE, WINDOW};
+use super::{CHUNK, WINDOW};
 
 /// A connection that has not proved anything for so long is closed.
 const ADMISSION: Duration = Duration::from_secs(10);
@@ -123,7 +123,8 @@ pub async fn serve(door: Door, service: Service) -> Result<(), tonic::transport:
             }
         }
     });
-    let service = DsgdServer::new(service).max_decoding_message_size(MOST_MESSAGE);
+    let most = service.most_pushed();
+    let service = DsgdServer::new(service).max_decoding_message_size(most);
     server
         .add_service(service)
         .serve_with_incoming(ReceiverStream::new(incoming))

@@ -4,6 +4,7 @@
 //! [`outgoing`] cuts them up, [`incoming`] puts them together and trusts nothing that it is
 //! told. [`service`] is the server's side of the conversation, [`link`] the worker's. Who may
 //! speak at all is settled by [`credentials`]; [`listen`] keeps strangers from costing anything.
+//! `words` turns what the schema calls things into what the house calls them, and back.
 //!
 //! What it leaves out: it decides nothing. A broken conversation ends the worker under its
 //! number; it joins anew and gets the current parameters, and the core knows what to do with the rest.
@@ -15,6 +16,7 @@ pub mod link;
 pub mod listen;
 pub mod outgoing;
 pub mod service;
+mod words;
 
 /// What travels, as the schema has it.
 #[allow(clippy::pedantic, missing_docs, unreachable_pub)]
@@ -63,19 +65,9 @@ pub const LONGEST_PULL: Duration = Duration::from_secs(20);
 /// A small call is answered within this time or never.
 pub const CALL: Duration = Duration::from_secs(10);
 
-/// The schema's word for a layout.
-pub(crate) fn tensors(layout: &Layout) -> Vec<proto::Tensor> {
-    let tensor = |tensor: &crate::params::Tensor| proto::Tensor {
-        name: tensor.name.clone(),
-        shape: tensor.shape.iter().map(|&d| d as u64).collect(),
-        rows: tensor.kind == Kind::Rows,
-    };
-    layout.tensors().iter().map(tensor).collect()
-}
-
-/// The first `most` bytes of a text, whole characters.
-pub(crate) fn cut(mut text: String, most: usize) -> String {
-    let end = (0..=most.min(text.len())).rfind(|&at| text.is_char_boundary(at));
-    text.truncate(end.unwrap_or(0));
-    text
+/// Bytes of one message of a push: a row of a table travels whole, however wide it is.
+pub(crate) fn most_pushed(layout: &Layout) -> usize {
+    let tables = layout.tensors().iter().filter(|t| t.kind == Kind::Rows);
+    let widest = tables.map(|table| table.width() * size_of::<f32>()).max();
+    MOST_MESSAGE.max(MOST_MESSAGE - CHUNK + widest.unwrap_or(0))
 }

@@ -3,52 +3,39 @@
 //! A worker has one assignment at a time, and what it pushes must be of that one: so nobody
 //! can touch what belongs to another. The end of its `Live` stream is the end of its session.
 
-use std::collections::HashMap;
+mod desk;
+mod pushed;
+
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
+use tokio::sync::mpsc::channel;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, once};
 use tonic::transport::server::TlsConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::credentials::{Token, hex, random};
-use super::incoming::{IncomingGradient, WireError};
+use super::credentials::Token;
 use super::listen::Peer;
 use super::proto::dsgd_server::Dsgd;
-use super::proto::{self, PullPart, Pulse, PushPart, pull_part, push_part};
+use super::proto::{self, PullPart, Pulse, PushPart, pull_part};
+use super::words::{self, cut, tensors};
 use super::{
-    LONGEST_PULL, MOST_NAME, MOST_REASON, PROGRAM, PROTOCOL, SESSION, STALL, cut, outgoing, tensors,
+    LONGEST_PULL, MOST_NAME, MOST_REASON, PROGRAM, PROTOCOL, SESSION, most_pushed, outgoing,
 };
-use crate::core::{LeaseId, Report, WorkerId};
-use crate::event::{Cost, Event};
-use crate::params::{Gradient, Layout, Part};
+use crate::core::WorkerId;
+use crate::event::Event;
+use crate::params::Layout;
 use crate::server::Letter;
-use crate::task::Stats;
-use crate::worker::{Assignment, Buffers, Job, Outcome};
-
-/// A nonce is good for this long.
-const NONCE: Duration = Duration::from_secs(30);
-
-/// Nonces at one time; with more, the oldest is forgotten.
-const MOST_NONCES: usize = 4096;
-
-/// A session whose worker does not go on to `Live` is void after this time.
-const UNBORN: Duration = Duration::from_secs(30);
-
-/// Refused connections are told of this often at most.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+use crate::worker::{Assignment, Buffers, Outcome};
+use desk::{Desk, Session};
 
 /// Chunks of a transfer count as signs of life this often.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
-
-/// A count above this is no count: sums of them must fit.
-const MOST_COUNT: u64 = 1 << 40;
 
 /// What a service is made of.
 pub struct Terms {
@@ -75,29 +62,7 @@ pub struct Service(Arc<Shared>);
 struct Shared {
     terms: Terms,
     tensors: Vec<proto::Tensor>,
-    // Locked for a look-up, never across a wait.
-    desk: Mutex<Desk>,
-}
-
-/// Who has been given what to join with.
-#[derive(Default)]
-struct Desk {
-    nonces: HashMap<Vec<u8>, Instant>,
-    sessions: HashMap<String, Arc<Session>>,
-    refused: u64,
-    told: Option<Instant>,
-}
-
-struct Session {
-    worker: WorkerId,
-    name: String,
-    joined: Instant,
-    /// Goes to the server with the first pulse.
-    outbox: Mutex<Option<UnboundedSender<Assignment>>>,
-    /// A worker pulls one thing at a time: the lock is its turn.
-    inbox: tokio::sync::Mutex<UnboundedReceiver<Assignment>>,
-    /// What it computes now.
-    current: Mutex<Option<(LeaseId, Job)>>,
+    desk: Desk,
 }
 
 impl Service {
@@ -106,43 +71,36 @@ impl Service {
         Self(Arc::new(Shared {
             tensors: tensors(&terms.layout),
             terms,
-            desk: Mutex::default(),
+            desk: Desk::default(),
         }))
     }
 
     /// Workers whose session holds.
     pub fn sessions(&self) -> usize {
-        self.desk().sessions.len()
+        self.0.desk.sessions()
     }
 
     /// Connections that were refused so far.
     pub fn refusals(&self) -> u64 {
-        self.desk().refused
+        self.0.desk.refused()
     }
 
     /// A connection came to nothing; the server hears of it, now and then.
     pub(super) fn refused(&self, why: &str, from: &str) {
-        let mut desk = self.desk();
-        desk.refused += 1;
-        if desk.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+        let Some(refused) = self.0.desk.refuse() else {
             return;
-        }
-        desk.told = Some(Instant::now());
-        let message = format!(
-            "refused a connection from {from}: {why}; {} refused so far",
-            desk.refused
-        );
-        drop(desk);
+        };
+        let message = format!("refused a connection from {from}: {why}; {refused} refused so far");
         self.tell(Letter::Tell(Event::Warning { message }));
+    }
+
+    fn terms(&self) -> &Terms {
+        &self.0.terms
     }
 
     /// Whether the server still reads.
     fn tell(&self, letter: Letter) -> bool {
         self.0.terms.letters.send(letter).is_ok()
-    }
-
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.0.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The session that a call belongs to.
@@ -158,7 +116,7 @@ impl Service {
                 "no session: join first, and send the session as metadata dsgd-session",
             ));
         };
-        let found = self.desk().sessions.get(session).cloned();
+        let found = self.0.desk.session(session);
         let found = found.ok_or_else(|| {
             turn_down(peer.as_ref(), "its session is void");
             Status::not_found("this session is void: its worker was given up for lost; join anew")
@@ -167,10 +125,6 @@ impl Service {
             peer.admit();
         }
         Ok(found)
-    }
-
-    fn end_session(&self, worker: WorkerId) {
-        self.desk().sessions.retain(|_, s| s.worker != worker);
     }
 
     /// Follows a worker's pulses to their end.
@@ -191,75 +145,22 @@ impl Service {
                 Err(_) => break "not heard of for too long",
             }
         };
-        self.end_session(worker);
-        let reason = reason.to_owned();
+        self.lose(worker, reason.to_owned());
+    }
+
+    /// A worker is gone, and what it shows is of no use any more.
+    fn lose(&self, worker: WorkerId, reason: String) {
+        self.0.desk.close(worker);
         self.tell(Letter::Lost { worker, reason });
     }
 
-    async fn receive(
-        &self,
-        parts: &mut Streaming<PushPart>,
-        worker: WorkerId,
-    ) -> Result<(Box<Gradient>, f64), Status> {
-        let mut incoming = IncomingGradient::new(self.0.terms.buffers.take());
-        match self.receive_into(&mut incoming, parts, worker).await {
-            Ok(()) => incoming.finish().map_err(|(error, buffer)| {
-                self.0.terms.buffers.give(buffer);
-                invalid(&error)
-            }),
-            Err(status) => {
-                self.0.terms.buffers.give(incoming.into_buffer());
-                Err(status)
-            }
-        }
-    }
-
-    async fn receive_into(
-        &self,
-        incoming: &mut IncomingGradient,
-        parts: &mut Streaming<PushPart>,
-        worker: WorkerId,
-    ) -> Result<(), Status> {
-        let mut last_sign = Instant::now();
-        while let Some(part) = next(parts).await? {
-            match part {
-                push_part::Part::Chunk(chunk) => incoming.chunk(&chunk),
-                push_part::Part::Rows(rows) => incoming.rows(&rows),
-                _ => return Err(Status::invalid_argument("no part of a gradient")),
-            }
-            .map_err(|error| invalid(&error))?;
-            if last_sign.elapsed() > SIGN_OF_LIFE {
-                last_sign = Instant::now();
-                self.tell(Letter::Alive { worker });
-            }
-        }
-        Ok(())
+    /// Bytes of the largest message.
+    pub(super) fn most_pushed(&self) -> usize {
+        most_pushed(&self.0.terms.layout)
     }
 }
 
 type Answers = tokio::sync::mpsc::Sender<Result<Pulse, Status>>;
-
-impl Session {
-    /// Whether the worker computes this now; it does not any more afterwards.
-    fn finish(&self, lease: LeaseId, train: bool) -> Result<(), Status> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        match *current {
-            Some((own, job)) if own == lease && matches!(job, Job::Train(_)) == train => {
-                *current = None;
-                Ok(())
-            }
-            Some((own, _)) => Err(Status::invalid_argument(format!(
-                "{} speaks of lease {lease}, but has lease {own}, of another kind perhaps",
-                self.name
-            ))),
-            None => Err(Status::invalid_argument(format!(
-                "{} speaks of lease {lease}, but has none",
-                self.name
-            ))),
-        }
-    }
-}
-
 type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -283,19 +184,10 @@ impl Dsgd for Service {
                 hello.protocol
             )));
         }
-        let nonce = random().to_vec();
-        let mut desk = self.desk();
-        desk.nonces.retain(|_, given| given.elapsed() < NONCE);
-        if desk.nonces.len() >= MOST_NONCES {
-            let oldest = desk.nonces.iter().min_by_key(|(_, given)| **given);
-            let oldest = oldest.map(|(nonce, _)| nonce.clone());
-            oldest.and_then(|nonce| desk.nonces.remove(&nonce));
-        }
-        desk.nonces.insert(nonce.clone(), Instant::now());
         Ok(Response::new(proto::HelloReply {
             protocol: PROTOCOL,
             program: PROGRAM.to_owned(),
-            nonce: nonce.into(),
+            nonce: self.0.desk.give_nonce().into(),
         }))
     }
 
@@ -310,47 +202,21 @@ impl Dsgd for Service {
                 "a worker's name has 1 to {MOST_NAME} bytes"
             )));
         }
-        let given = self.desk().nonces.remove(&join.nonce[..]);
-        let fresh = given.is_some_and(|given| given.elapsed() < NONCE);
-        if !fresh
-            || !self
-                .0
-                .terms
-                .token
-                .accepts(&join.proof, &join.nonce, &join.name)
-        {
-            turn_down(
-                peer.as_ref(),
-                if fresh {
-                    "wrong token"
-                } else {
-                    "a nonce that was not given, or was used"
-                },
-            );
+        let fresh = self.0.desk.take_nonce(&join.nonce);
+        let token = &self.0.terms.token;
+        if !fresh || !token.accepts(&join.proof, &join.nonce, &join.name) {
+            let why = if fresh {
+                "wrong token"
+            } else {
+                "a nonce that was not given, or was used"
+            };
+            turn_down(peer.as_ref(), why);
             return Err(Status::unauthenticated(
                 "wrong token, or a nonce that is not good any more",
             ));
         }
         let worker = self.0.terms.numbers.fetch_add(1, Ordering::Relaxed);
-        let (outbox, inbox) = unbounded_channel();
-        let session = hex(&random());
-        let mut desk = self.desk();
-        desk.sessions.retain(|_, session| {
-            let born = lock(&session.outbox).is_none();
-            born || session.joined.elapsed() < UNBORN
-        });
-        desk.sessions.insert(
-            session.clone(),
-            Arc::new(Session {
-                worker,
-                name: join.name,
-                joined: Instant::now(),
-                outbox: Mutex::new(Some(outbox)),
-                inbox: tokio::sync::Mutex::new(inbox),
-                current: Mutex::default(),
-            }),
-        );
-        drop(desk);
+        let session = self.0.desk.open(worker, join.name);
         if let Some(peer) = peer {
             peer.admit();
         }
@@ -397,11 +263,11 @@ impl Dsgd for Service {
         let stream = match timeout(wait.min(LONGEST_PULL), inbox.recv()).await {
             Err(_) => only(pull_part::Part::Wait(proto::Wait {})),
             Ok(None) if self.0.terms.over.load(Ordering::Relaxed) => {
-                self.end_session(session.worker);
+                self.0.desk.close(session.worker);
                 only(pull_part::Part::Finished(proto::Finished {}))
             }
             Ok(None) => {
-                self.end_session(session.worker);
+                self.0.desk.close(session.worker);
                 return Err(Status::not_found(
                     "this worker was given up for lost; join anew",
                 ));
@@ -411,7 +277,7 @@ impl Dsgd for Service {
                     lease, job, params, ..
                 } = assignment;
                 *lock(&session.current) = Some((lease, job));
-                let first = part(pull_part::Part::Assignment(assignment_words(lease, job)));
+                let first = part(pull_part::Part::Assignment(words::assignment(lease, job)));
                 let chunks = outgoing::params(&params);
                 let chunks = chunks.map(move |chunk| part(pull_part::Part::Chunk(chunk)));
                 let parts = std::iter::once(first).chain(chunks).map(Ok);
@@ -428,55 +294,14 @@ impl Dsgd for Service {
         let session = self.session(&request)?;
         let worker = session.worker;
         let mut parts = request.into_inner();
-        let first = next(&mut parts).await?;
-        let outcome = match first {
-            Some(push_part::Part::Gradient(head)) => {
-                session.finish(head.lease, true)?;
-                let stats = stats(head.stats)?;
-                let (gradient, grad_norm) = self.receive(&mut parts, worker).await?;
-                let cost = Cost {
-                    compute_secs: secs(head.compute_secs),
-                    pull_secs: secs(head.pull_secs),
-                    push_secs: secs(head.push_secs),
-                    wait_secs: secs(head.wait_secs),
-                    bytes: params_bytes(&self.0.terms.layout) + gradient_bytes(&gradient),
-                };
-                let report = Report {
-                    stats,
-                    grad_norm,
-                    cost,
-                };
-                Outcome::Gradient {
-                    lease: head.lease,
-                    report,
-                    gradient,
-                }
-            }
-            Some(push_part::Part::Evaluated(evaluated)) => {
-                session.finish(evaluated.lease, false)?;
-                Outcome::Evaluated {
-                    lease: evaluated.lease,
-                    stats: stats(evaluated.stats)?,
-                }
-            }
-            Some(push_part::Part::Failed(failed)) => {
-                let lease = failed.lease;
-                let train = session.finish(lease, true);
-                train.or_else(|_| session.finish(lease, false))?;
-                let reason = cut(failed.reason, MOST_REASON);
-                match failed.fatal {
-                    true => Outcome::Panicked { lease, reason },
-                    false => Outcome::Failed { lease, reason },
-                }
-            }
-            _ => {
-                return Err(Status::invalid_argument(
-                    "a push begins with Gradient, Evaluated or Failed",
-                ));
-            }
-        };
+        let head = pushed::head(&session, &mut parts).await?;
+        let outcome = pushed::outcome(self, worker, head, &mut parts).await;
+        let outcome = outcome.inspect_err(|status| {
+            // Its work is not done and it has it no more: what it had goes to another.
+            self.lose(worker, format!("its push broke: {}", status.message()));
+        })?;
         if matches!(outcome, Outcome::Panicked { .. }) {
-            self.end_session(worker);
+            self.0.desk.close(worker);
         }
         self.tell(Letter::Done { worker, outcome });
         Ok(Response::new(proto::PushReply {}))
@@ -487,89 +312,9 @@ impl Dsgd for Service {
         request: Request<proto::LeaveRequest>,
     ) -> Result<Response<proto::LeaveReply>, Status> {
         let worker = self.session(&request)?.worker;
-        let reason = cut(request.into_inner().reason, MOST_REASON);
-        self.end_session(worker);
-        self.tell(Letter::Lost { worker, reason });
+        self.lose(worker, cut(request.into_inner().reason, MOST_REASON));
         Ok(Response::new(proto::LeaveReply {}))
     }
-}
-
-fn assignment_words(lease: LeaseId, job: Job) -> proto::Assignment {
-    use proto::assignment::Work;
-    let work = match job {
-        Job::Train(batch) => Work::Train(proto::Train {
-            epoch: batch.epoch,
-            batch: batch.index as u64,
-            seed: batch.seed,
-        }),
-        Job::Validate(batch) => Work::Validate(proto::Validate {
-            batch: batch as u64,
-        }),
-    };
-    proto::Assignment {
-        lease,
-        work: Some(work),
-    }
-}
-
-/// Bytes of the tensors that a pull brings.
-fn params_bytes(layout: &Layout) -> u64 {
-    (layout.len() * size_of::<f32>()) as u64
-}
-
-/// Bytes of the tensors and rows that a push brings.
-fn gradient_bytes(gradient: &Gradient) -> u64 {
-    let bytes = |part: &Part| match part {
-        Part::Dense(values) => size_of_val(&values[..]),
-        Part::Rows(rows) => size_of_val(rows.indices()) + size_of_val(rows.values()),
-    };
-    gradient.parts().iter().map(bytes).sum::<usize>() as u64
-}
-
-/// The next part of a push, which must come in time.
-async fn next(parts: &mut Streaming<PushPart>) -> Result<Option<push_part::Part>, Status> {
-    let part = timeout(STALL, parts.message()).await;
-    let part = part.map_err(|_| Status::deadline_exceeded("nothing came for 30 s"))??;
-    match part {
-        None => Ok(None),
-        Some(PushPart { part: Some(part) }) => Ok(Some(part)),
-        Some(PushPart { part: None }) => Err(Status::invalid_argument("an empty part")),
-    }
-}
-
-fn stats(stats: Option<proto::Stats>) -> Result<Stats, Status> {
-    let Some(stats) = stats else {
-        return Err(Status::invalid_argument("no stats"));
-    };
-    let counts = [
-        stats.count,
-        stats.examples,
-        stats.source_tokens,
-        stats.target_tokens,
-    ];
-    if counts.iter().any(|&count| count > MOST_COUNT) {
-        return Err(Status::invalid_argument("a count above 2^40"));
-    }
-    Ok(Stats {
-        loss: stats.loss,
-        count: stats.count,
-        examples: stats.examples,
-        source_tokens: stats.source_tokens,
-        target_tokens: stats.target_tokens,
-    })
-}
-
-/// Seconds that make sense; others are none.
-fn secs(secs: f64) -> f64 {
-    if secs.is_finite() {
-        secs.clamp(0.0, 1e9)
-    } else {
-        0.0
-    }
-}
-
-fn invalid(error: &WireError) -> Status {
-    Status::invalid_argument(error.to_string())
 }
 
 fn peer<T>(request: &Request<T>) -> Option<Peer> {

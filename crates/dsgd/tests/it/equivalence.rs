@@ -18,7 +18,7 @@ use crate::task::{Options, Words};
 const SEED: u64 = 11;
 const BATCHES: usize = 20;
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options {
         examples: 195,
         batch_size: 10,

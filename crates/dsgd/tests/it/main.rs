@@ -16,8 +16,11 @@ mod signals;
 mod ssh;
 mod stories;
 mod terminal;
+mod wire;
 
 #[path = "../support/runs.rs"]
 mod runs;
 #[path = "../support/task.rs"]
 mod task;
+#[path = "../support/transfer.rs"]
+mod transfer;

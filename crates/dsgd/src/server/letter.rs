@@ -1,0 +1,50 @@
+//! What a server is told, by workers and by whoever watches over them.
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::core::WorkerId;
+use crate::event::Event;
+use crate::worker::{Assignment, Outcome};
+
+/// Something for the server.
+pub enum Letter {
+    /// A worker is there.
+    Join {
+        /// Its number, never used before.
+        worker: WorkerId,
+        /// Its name.
+        name: String,
+        /// Where its assignments go; closed when the run is over.
+        inbox: UnboundedSender<Assignment>,
+    },
+    /// A worker lives, and is still at its work.
+    Alive {
+        /// Its number.
+        worker: WorkerId,
+    },
+    /// A worker has done its assignment.
+    Done {
+        /// Its number.
+        worker: WorkerId,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// A worker is gone.
+    Lost {
+        /// Its number.
+        worker: WorkerId,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A slot will have no worker any more.
+    SlotClosed {
+        /// The slot's name.
+        name: String,
+        /// Why, in words.
+        reason: String,
+    },
+    /// Something that whoever listens should know.
+    Tell(Event),
+    /// The user wants the run to stop.
+    Interrupt,
+}

@@ -1,0 +1,103 @@
+//! Why a worker cannot go on speaking to its server, and whether joining anew may help.
+
+use tonic::{Code, Status};
+
+use crate::wire::incoming::WireError;
+
+/// Why a worker cannot go on speaking to its server.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// Nobody answers.
+    #[error("the server at {address} cannot be reached: {reason}")]
+    Unreachable {
+        /// Where it should be.
+        address: String,
+        /// What was met there.
+        reason: String,
+    },
+    /// The server does not want this worker, now or ever.
+    #[error("the server refuses this worker: {reason}")]
+    Refused {
+        /// Why, in the server's words.
+        reason: String,
+    },
+    /// The model here is not the server's.
+    #[error(
+        "the model here is not the server's: {reason}; both must have the same options and data"
+    )]
+    OtherModel {
+        /// The first difference.
+        reason: String,
+    },
+    /// The conversation broke.
+    #[error("the conversation with the server broke: {reason}")]
+    Broken {
+        /// How.
+        reason: String,
+    },
+}
+
+impl LinkError {
+    /// Whether joining anew may help.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Broken { .. } => true,
+            Self::Refused { .. } | Self::OtherModel { .. } => false,
+        }
+    }
+}
+
+impl From<Status> for LinkError {
+    fn from(status: Status) -> Self {
+        let reason = words(&status);
+        match status.code() {
+            Code::Unauthenticated | Code::FailedPrecondition | Code::PermissionDenied => {
+                Self::Refused { reason }
+            }
+            _ => Self::Broken { reason },
+        }
+    }
+}
+
+impl From<WireError> for LinkError {
+    fn from(error: WireError) -> Self {
+        let reason = error.to_string();
+        Self::Broken { reason }
+    }
+}
+
+impl LinkError {
+    /// Nothing came.
+    pub(super) fn stalled(what: &str) -> Self {
+        let reason = format!("{what} got no answer in time");
+        Self::Broken { reason }
+    }
+
+    /// Something came that has no place there.
+    pub(super) fn unexpected(what: &str) -> Self {
+        let reason = format!("the server sent {what}");
+        Self::Broken { reason }
+    }
+}
+
+/// The server's words, or for a broken connection all that is known of it.
+fn words(status: &Status) -> String {
+    match std::error::Error::source(status) {
+        Some(source) => format!("{}: {}", status.message(), reasons(source)),
+        None => status.message().to_owned(),
+    }
+}
+
+/// An error and all that it comes from.
+pub(super) fn reasons(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_words = cause.to_string();
+        if !words.contains(&cause_words) {
+            words = format!("{words}: {cause_words}");
+        }
+        source = cause.source();
+    }
+    words
+}

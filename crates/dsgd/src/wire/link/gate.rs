@@ -1,0 +1,238 @@
+//! A process's way to the server: its connections, and who joins through them.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::channel;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use super::error::reasons;
+use super::{LinkError, Remote};
+use crate::core::WorkerId;
+use crate::params::{Layout, Params};
+use crate::wire::credentials::{Papers, Token};
+use crate::wire::proto::dsgd_client::DsgdClient;
+use crate::wire::proto::{self, Pulse};
+use crate::wire::words::tensors;
+use crate::wire::{CALL, CHUNK, MOST_LAYOUT, MOST_MESSAGE, PROGRAM, PROTOCOL, SESSION, WINDOW};
+
+/// How a server can be reached.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Way {
+    /// `unix:PATH`, `http://HOST:PORT` or `https://HOST:PORT`.
+    pub address: String,
+    /// For `https`.
+    pub papers: Option<Papers>,
+    /// The run's secret.
+    pub token: Token,
+    /// Name of this host, for messages.
+    pub host: String,
+}
+
+/// A process's connections to the server.
+#[derive(Clone)]
+pub struct Gate {
+    way: Way,
+    bulk: Channel,
+    life: Channel,
+    pub(super) runtime: Handle,
+    /// When the server was last heard of.
+    heard: Arc<Mutex<Instant>>,
+    /// Sessions of this process that have not ended.
+    sessions: Arc<Mutex<BTreeMap<WorkerId, Session>>>,
+}
+
+pub(super) type Session = MetadataValue<Ascii>;
+
+impl Gate {
+    /// Opens the connections.
+    pub async fn open(way: &Way) -> Result<Self, LinkError> {
+        Ok(Self {
+            bulk: connect(way).await?,
+            life: connect(way).await?,
+            way: way.clone(),
+            runtime: Handle::current(),
+            heard: Arc::new(Mutex::new(Instant::now())),
+            sessions: Arc::default(),
+        })
+    }
+
+    /// Time since the server was last heard of.
+    pub fn silence(&self) -> Duration {
+        lock(&self.heard).elapsed()
+    }
+
+    /// The server was heard of.
+    pub(super) fn hear(&self) {
+        *lock(&self.heard) = Instant::now();
+    }
+
+    /// A worker of this process has ended.
+    pub(super) fn forget(&self, worker: WorkerId) {
+        lock(&self.sessions).remove(&worker);
+    }
+
+    /// Says goodbye for every worker of this process, as far as the server still listens.
+    pub async fn leave_all(&self, reason: &str) {
+        let sessions = std::mem::take(&mut *lock(&self.sessions));
+        for session in sessions.values() {
+            let _ = self.leave(session, reason).await;
+        }
+    }
+
+    /// Says goodbye: what the worker was given goes to another.
+    pub(super) async fn leave(&self, session: &Session, reason: &str) -> Result<(), LinkError> {
+        let reason = reason.to_owned();
+        let request = with_session(session, proto::LeaveRequest { reason });
+        let mut client = DsgdClient::new(self.life.clone());
+        call(client.leave(request)).await?;
+        Ok(())
+    }
+
+    /// [`Gate::join`] for a thread that is not the event loop's.
+    pub fn join_blocking(&self, name: &str, layout: &Arc<Layout>) -> Result<Remote, LinkError> {
+        self.runtime.block_on(self.join(name, layout))
+    }
+
+    /// Makes a worker of the caller. `layout` must be the server's.
+    pub async fn join(&self, name: &str, layout: &Arc<Layout>) -> Result<Remote, LinkError> {
+        let client = DsgdClient::new(self.life.clone()).max_decoding_message_size(MOST_LAYOUT);
+        let mut client = client;
+        let hello = call(client.hello(proto::HelloRequest {
+            protocol: PROTOCOL,
+            program: PROGRAM.to_owned(),
+            host: self.way.host.clone(),
+        }));
+        let nonce = hello.await?.nonce;
+        let proof = self.way.token.proof(&nonce, name).into();
+        let name = name.to_owned();
+        let reply = call(client.join(proto::JoinRequest { nonce, proof, name })).await?;
+        check_layout(&tensors(layout), &reply.layout)?;
+        let session: MetadataValue<Ascii> =
+            reply.session.parse().map_err(|_| LinkError::Broken {
+                reason: "a session that is none".to_owned(),
+            })?;
+        let pulse_every = Duration::from_millis(u64::from(reply.dead_after_ms.max(40)) / 4);
+        let (lives, life) = self.live(client, &session, pulse_every).await?;
+        lock(&self.sessions).insert(reply.worker, session.clone());
+        Ok(Remote {
+            worker: reply.worker,
+            // What is pulled comes in chunks.
+            client: DsgdClient::new(self.bulk.clone()).max_decoding_message_size(MOST_MESSAGE),
+            session,
+            gate: self.clone(),
+            lives,
+            life,
+            leaving: Arc::default(),
+            params: Some(Params::zeros(Arc::clone(layout)).into()),
+            gradient: None,
+        })
+    }
+
+    /// Sends pulses, until dropped, and notes the answers.
+    async fn live(
+        &self,
+        mut client: DsgdClient<Channel>,
+        session: &Session,
+        every: Duration,
+    ) -> Result<(Arc<AtomicBool>, AbortHandle), LinkError> {
+        let (pulses, stream) = channel(1);
+        let _ = pulses.send(Pulse {}).await;
+        let request = with_session(session, ReceiverStream::new(stream));
+        let mut answers = call(client.live(request)).await?;
+        let lives = Arc::new(AtomicBool::new(true));
+        let (alive, heard) = (Arc::clone(&lives), Arc::clone(&self.heard));
+        let task = self.runtime.spawn(async move {
+            let beat = async {
+                loop {
+                    tokio::time::sleep(every).await;
+                    if pulses.send(Pulse {}).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            let listen = async {
+                while let Ok(Some(Pulse {})) = answers.message().await {
+                    *lock(&heard) = Instant::now();
+                }
+            };
+            tokio::select! { () = beat => {}, () = listen => {} }
+            alive.store(false, Ordering::Relaxed);
+        });
+        Ok((lives, task.abort_handle()))
+    }
+}
+
+/// Connects within the time of a call.
+async fn connect(way: &Way) -> Result<Channel, LinkError> {
+    let unreachable = |reason: String| LinkError::Unreachable {
+        address: way.address.clone(),
+        reason,
+    };
+    let endpoint = Endpoint::from_shared(way.address.clone());
+    let mut endpoint = endpoint.map_err(|error| unreachable(reasons(&error)))?;
+    if let Some(papers) = &way.papers {
+        let tls = endpoint.tls_config(papers.client());
+        endpoint = tls.map_err(|error| unreachable(reasons(&error)))?;
+    }
+    let endpoint = endpoint
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_frame_size(CHUNK as u32)
+        .tcp_nodelay(true)
+        .connect_timeout(CALL);
+    match timeout(CALL, endpoint.connect()).await {
+        Ok(Ok(channel)) => Ok(channel),
+        Ok(Err(error)) => Err(unreachable(reasons(&error))),
+        Err(_) => Err(unreachable("no answer".to_owned())),
+    }
+}
+
+pub(super) fn with_session<T>(session: &Session, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert(SESSION, session.clone());
+    request
+}
+
+/// A small call and its deadline.
+async fn call<T>(
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, LinkError> {
+    let reply = timeout(CALL, call)
+        .await
+        .map_err(|_| LinkError::stalled("a call"))?;
+    Ok(reply?.into_inner())
+}
+
+/// The first difference between two layouts, in words.
+fn check_layout(ours: &[proto::Tensor], theirs: &[proto::Tensor]) -> Result<(), LinkError> {
+    let other = |reason| Err(LinkError::OtherModel { reason });
+    if let Some((our, their)) = ours.iter().zip(theirs).find(|(our, their)| our != their) {
+        return other(format!(
+            "tensor {} {:?} here is {} {:?} there",
+            our.name, our.shape, their.name, their.shape
+        ));
+    }
+    if ours.len() != theirs.len() {
+        return other(format!(
+            "{} tensors here, {} there",
+            ours.len(),
+            theirs.len()
+        ));
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

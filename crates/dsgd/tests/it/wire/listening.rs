@@ -1,0 +1,112 @@
+//! A run that listens, as a process of its own, and a client that has its papers.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output};
+
+use dsgd::event::{Event, Record};
+use dsgd::wire::invitation::Invitation;
+use dsgd::wire::link::Way;
+use dsgd::wire::proto::dsgd_client::DsgdClient;
+use serde_json::Value;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+use crate::elsewhere::server_of;
+use crate::program::{Program, end, until};
+
+/// A run of its own; it ends when this is dropped.
+pub(crate) struct Listening {
+    pub(crate) program: Program,
+    child: Option<Child>,
+    pub(crate) invitation: Invitation,
+}
+
+impl Listening {
+    /// Starts an example's `train` with these words and that trouble, on a free port.
+    pub(crate) fn start(example: &str, args: &str, trouble: &str) -> Self {
+        let program = Program::of(example);
+        let args = format!("train --listen 127.0.0.1:0 --run-dir run {args}");
+        let child = program.command(&args, trouble).spawn().unwrap();
+        let file = program.path("run").join("invitation");
+        let line = until(|| fs::read_to_string(&file).ok());
+        let invitation = Invitation::from_line(&line.expect("an invitation")).unwrap();
+        Self {
+            program,
+            child: Some(child),
+            invitation,
+        }
+    }
+
+    pub(crate) fn run(&self) -> PathBuf {
+        self.program.path("run")
+    }
+
+    /// The supervisor and the server.
+    pub(crate) fn processes(&self) -> [u32; 2] {
+        let supervisor = self.child.as_ref().unwrap().id();
+        let server = until(|| server_of(supervisor)).expect("a server");
+        [supervisor, server]
+    }
+
+    pub(crate) fn address(&self) -> String {
+        let address = self.invitation.way.address.strip_prefix("https://");
+        address.unwrap().to_owned()
+    }
+
+    /// What has happened so far.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        let text = fs::read(self.run().join("events.jsonl")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        // The last line may be half written.
+        let records = text.lines().filter_map(|l| serde_json::from_str(l).ok());
+        records.map(|record: Record| record.event).collect()
+    }
+
+    /// Waits for that event.
+    pub(crate) fn wait_for<T>(&self, what: &str, is_it: impl Fn(&Event) -> Option<T>) -> T {
+        let found = until(|| self.events().iter().find_map(&is_it));
+        found.unwrap_or_else(|| panic!("{what} does not happen: {:?}", self.events().last()))
+    }
+
+    pub(crate) fn steps(&self) -> usize {
+        let events = self.events();
+        events
+            .iter()
+            .filter(|e| matches!(e, Event::Step(_)))
+            .count()
+    }
+
+    /// The run's own end.
+    pub(crate) fn end(&mut self) -> Output {
+        end(self.child.take().unwrap())
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            let [supervisor, server] = self.processes().map(|pid| pid.to_string());
+            let _ = Command::new("kill")
+                .args(["-s", "KILL", &supervisor, &server])
+                .status();
+        }
+    }
+}
+
+/// The words of a secret, as they stand in the invitation.
+pub(crate) fn words_of(secret: &impl serde::Serialize) -> Value {
+    serde_json::to_value(secret).unwrap()
+}
+
+/// A client that says anything, over TLS with these papers.
+pub(crate) async fn client(way: &Way) -> DsgdClient<Channel> {
+    let papers = words_of(&way.papers);
+    let part = |name: &str| papers[name].as_str().unwrap().to_owned();
+    let tls = ClientTlsConfig::new()
+        .identity(Identity::from_pem(part("certificate"), part("key")))
+        .ca_certificate(Certificate::from_pem(part("authority")))
+        .domain_name("dsgd-server");
+    let endpoint = Endpoint::from_shared(way.address.clone()).unwrap();
+    let endpoint = endpoint.tls_config(tls).unwrap();
+    DsgdClient::new(endpoint.connect().await.unwrap())
+}

@@ -1,0 +1,287 @@
+//! The wire as its peers see it: what arrives whole, what is refused and how, and who gets nowhere.
+//!
+//! A conversation is held with the service itself, on a socket, by a client that can say anything;
+//! the test stands where the server is and gives out the work.
+
+mod conversation;
+mod decoder;
+mod listening;
+mod mutations;
+mod patience;
+mod python;
+mod silence;
+mod strangers;
+mod travels;
+mod worker_side;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use dsgd::server::Letter;
+use dsgd::wire::credentials::Token;
+use dsgd::wire::link::Way;
+use dsgd::wire::listen::{Door, serve};
+use dsgd::wire::proto::dsgd_client::DsgdClient;
+use dsgd::wire::proto::{self, PullPart, Pulse, PushPart, pull_part, push_part};
+use dsgd::wire::service::{Service, Terms};
+use dsgd::wire::{PROGRAM, PROTOCOL};
+use dsgd::worker::{Assignment, Buffers, Job};
+use dsgd::{Batch, Layout, Params};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::{Sender, UnboundedSender};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+/// Longer than any answer takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A service with nobody behind it but the test.
+struct Served {
+    letters: Receiver<Letter>,
+    service: Service,
+    way: Way,
+    layout: Arc<Layout>,
+    over: Arc<AtomicBool>,
+    buffers: Buffers,
+    runtime: Runtime,
+    _folder: TempDir,
+}
+
+impl Served {
+    fn new(layout: Layout) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("door");
+        let runtime = Runtime::new().unwrap();
+        let (sender, letters) = channel();
+        let (layout, over) = (Arc::new(layout), Arc::new(AtomicBool::new(false)));
+        let buffers = Buffers::new(&layout, 1);
+        let token = Token::fresh();
+        let service = Service::new(Terms {
+            token: token.clone(),
+            layout: Arc::clone(&layout),
+            dead_after: Duration::from_secs(2),
+            buffers: buffers.clone(),
+            letters: sender,
+            numbers: Arc::default(),
+            over: Arc::clone(&over),
+        });
+        let door = {
+            let _context = runtime.enter();
+            Door::unix(&socket).unwrap()
+        };
+        let serving = service.clone();
+        runtime.spawn(async move { serve(door, serving).await.unwrap() });
+        Self {
+            letters,
+            service,
+            way: Way {
+                address: format!("unix:{}", socket.display()),
+                papers: None,
+                token,
+                host: "h1".to_owned(),
+            },
+            layout,
+            over,
+            buffers,
+            runtime,
+            _folder: folder,
+        }
+    }
+
+    fn run<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// A connection.
+    async fn client(&self) -> DsgdClient<Channel> {
+        let endpoint = Endpoint::from_shared(self.way.address.clone()).unwrap();
+        DsgdClient::new(endpoint.connect().await.unwrap())
+    }
+
+    /// A caller that has joined and does not live yet.
+    async fn joined(&self, name: &str) -> Caller {
+        let mut client = self.client().await;
+        let nonce = nonce(&mut client).await;
+        let request = join_request(&self.way.token, &nonce, name);
+        let reply = client.join(request).await.unwrap().into_inner();
+        Caller {
+            client,
+            worker: reply.worker,
+            session: reply.session,
+        }
+    }
+
+    /// A worker that lives, with what it is given work by.
+    async fn worker(&self, name: &str) -> Worker {
+        let mut caller = self.joined(name).await;
+        let pulses = caller.live().await.unwrap();
+        let inbox = loop {
+            match self.letter() {
+                Letter::Join { inbox, worker, .. } if worker == caller.worker => break inbox,
+                _ => {}
+            }
+        };
+        Worker {
+            caller,
+            inbox,
+            _pulses: pulses,
+        }
+    }
+
+    /// The next letter.
+    fn letter(&self) -> Letter {
+        self.letters.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// The next letter that is no sign of life.
+    fn news(&self) -> Letter {
+        loop {
+            match self.letter() {
+                Letter::Alive { .. } => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+/// Somebody who may say anything.
+struct Caller {
+    client: DsgdClient<Channel>,
+    worker: u32,
+    session: String,
+}
+
+impl Caller {
+    fn request<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        let session = self.session.parse().unwrap();
+        request.metadata_mut().insert("dsgd-session", session);
+        request
+    }
+
+    async fn live(&mut self) -> Result<Sender<Pulse>, Status> {
+        let (pulses, stream) = tokio::sync::mpsc::channel(4);
+        pulses.send(Pulse {}).await.unwrap();
+        let request = self.request(ReceiverStream::new(stream));
+        let mut answers = self.client.live(request).await?.into_inner();
+        tokio::spawn(async move { while let Ok(Some(_)) = answers.message().await {} });
+        Ok(pulses)
+    }
+
+    /// All parts of a pull.
+    async fn pull(&mut self, wait_ms: u32) -> Result<Vec<pull_part::Part>, Status> {
+        let request = self.request(proto::PullRequest { wait_ms });
+        let mut stream = self.client.pull(request).await?.into_inner();
+        let mut parts = Vec::new();
+        while let Some(PullPart { part }) = stream.message().await? {
+            parts.push(part.unwrap());
+        }
+        Ok(parts)
+    }
+
+    async fn push(&mut self, parts: Vec<push_part::Part>) -> Result<(), Status> {
+        let parts = parts.into_iter().map(|part| PushPart { part: Some(part) });
+        let request = self.request(tokio_stream::iter(parts.collect::<Vec<_>>()));
+        self.client.push(request).await.map(|_| ())
+    }
+}
+
+/// A worker of the service's.
+struct Worker {
+    caller: Caller,
+    inbox: UnboundedSender<Assignment>,
+    _pulses: Sender<Pulse>,
+}
+
+impl Worker {
+    /// Gives it something to do, and has it pulled.
+    async fn given(&mut self, lease: u64, job: Job, layout: &Arc<Layout>) -> Vec<pull_part::Part> {
+        let params = Arc::new(Params::zeros(Arc::clone(layout)));
+        let travel = dsgd::worker::Travel::default();
+        let given = self.inbox.send(Assignment {
+            lease,
+            job,
+            params,
+            travel,
+        });
+        assert!(given.is_ok());
+        self.caller.pull(5000).await.unwrap()
+    }
+}
+
+async fn nonce(client: &mut DsgdClient<Channel>) -> Vec<u8> {
+    let hello = client.hello(hello(PROTOCOL, PROGRAM, "h1")).await;
+    hello.unwrap().into_inner().nonce.to_vec()
+}
+
+fn hello(protocol: u32, program: &str, host: &str) -> proto::HelloRequest {
+    proto::HelloRequest {
+        protocol,
+        program: program.to_owned(),
+        host: host.to_owned(),
+    }
+}
+
+fn join_request(token: &Token, nonce: &[u8], name: &str) -> proto::JoinRequest {
+    proto::JoinRequest {
+        nonce: nonce.to_vec().into(),
+        proof: token.proof(nonce, name).into(),
+        name: name.to_owned(),
+    }
+}
+
+const TRAIN: Job = Job::Train(Batch {
+    index: 0,
+    epoch: 1,
+    seed: 1,
+});
+
+/// Stats without anything wrong.
+fn stats() -> proto::Stats {
+    proto::Stats {
+        loss: 1.0,
+        count: 10,
+        examples: 10,
+        source_tokens: 0,
+        target_tokens: 0,
+    }
+}
+
+/// The head of a gradient.
+fn head(lease: u64) -> push_part::Part {
+    push_part::Part::Gradient(proto::Gradient {
+        lease,
+        stats: Some(stats()),
+        ..proto::Gradient::default()
+    })
+}
+
+fn evaluated(lease: u64) -> push_part::Part {
+    push_part::Part::Evaluated(proto::Evaluated {
+        lease,
+        stats: Some(stats()),
+    })
+}
+
+fn failed(lease: u64, reason: &str) -> push_part::Part {
+    push_part::Part::Failed(proto::Failed {
+        lease,
+        reason: reason.to_owned(),
+        fatal: false,
+    })
+}
+
+/// A refusal of that kind, with these words in it.
+#[track_caller]
+fn assert_refused<T>(result: Result<T, Status>, code: Code, words: &str) {
+    let Err(status) = result else {
+        panic!("accepted, where {code:?} was due: {words}");
+    };
+    assert_eq!(status.code(), code, "{status:?}");
+    assert!(status.message().contains(words), "{status:?}");
+}

@@ -1,0 +1,228 @@
+//! What is sent arrives, bit for bit, and its norm is the one that was taken where it was computed.
+
+use std::sync::Arc;
+use std::thread;
+
+use dsgd::event::Cost;
+use dsgd::server::Letter;
+use dsgd::wire::CHUNK;
+use dsgd::wire::incoming::{IncomingGradient, IncomingParams};
+use dsgd::wire::link::Gate;
+use dsgd::wire::outgoing::{self, Piece};
+use dsgd::wire::proto::Chunk;
+use dsgd::worker::{Assignment, Job, Link, Outcome, Travel};
+use dsgd::{Batch, Gradient, Layout, Params, Part, Stats};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::wire::Served;
+
+/// Tensors that end everywhere a chunk can end: nothing in them, one element, just below a chunk,
+/// a chunk, just above it, and several.
+fn layout() -> Layout {
+    let chunk = CHUNK / 4;
+    let mut layout = Layout::new();
+    layout.dense("nothing", &[0, 5]);
+    layout.dense("one", &[1]);
+    layout.rows("few", 1000, 7);
+    layout.dense("below", &[chunk - 1]);
+    layout.dense("chunk", &[chunk]);
+    layout.rows("untouched", 10, 3);
+    layout.dense("above", &[chunk + 1]);
+    layout.rows("many", chunk / 4, 5);
+    layout.dense("several", &[5, chunk / 2]);
+    layout.rows("no columns", 10, 0);
+    layout.rows("wide", 3, chunk + 20_000);
+    layout.dense("last", &[3]);
+    layout
+}
+
+/// Any bits at all: infinities and all kinds of NaN travel, too.
+fn bits(random: &mut ChaCha8Rng) -> f32 {
+    f32::from_bits(random.next_u32())
+}
+
+fn params(layout: &Arc<Layout>, seed: u64) -> Params {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut params = Params::zeros(Arc::clone(layout));
+    params.flat_mut().fill_with(|| bits(&mut random));
+    params
+}
+
+fn gradient(layout: &Arc<Layout>, seed: u64, value: fn(&mut ChaCha8Rng) -> f32) -> Gradient {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut gradient = Gradient::new(Arc::clone(layout));
+    let names: Vec<_> = layout.tensors().iter().map(|t| t.name.clone()).collect();
+    for (part, name) in gradient.parts_mut().iter_mut().zip(names) {
+        match part {
+            Part::Dense(values) => values.fill_with(|| value(&mut random)),
+            Part::Rows(_) if name == "untouched" => {}
+            Part::Rows(rows) => {
+                for _ in 0..rows.table_len() / 2 {
+                    let row = random.random_range(0..rows.table_len());
+                    rows.row(row).fill_with(|| value(&mut random));
+                }
+            }
+        }
+    }
+    gradient
+}
+
+fn bits_of(params: &Params) -> Vec<u32> {
+    params.flat().iter().map(|value| value.to_bits()).collect()
+}
+
+/// Everything that a gradient holds, touched rows in their order.
+fn contents(gradient: &Gradient) -> Vec<(Vec<u32>, Vec<u32>)> {
+    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect();
+    let part = |part: &Part| match part {
+        Part::Dense(values) => (Vec::new(), bits(values)),
+        Part::Rows(rows) => (rows.indices().to_vec(), bits(rows.values())),
+    };
+    gradient.parts().iter().map(part).collect()
+}
+
+/// The same chunks, cut again into pieces of so many elements.
+fn cut(chunks: Vec<Chunk>, elements: usize) -> Vec<Chunk> {
+    let mut pieces = Vec::new();
+    for chunk in chunks {
+        let mut rest = chunk.values.clone();
+        let mut offset = chunk.offset;
+        loop {
+            let piece = rest.split_to(rest.len().min(4 * elements));
+            let last = rest.is_empty();
+            pieces.push(Chunk {
+                tensor: chunk.tensor,
+                offset,
+                values: piece,
+                crc32: chunk.crc32.filter(|_| last),
+            });
+            offset += elements as u64;
+            if last {
+                break;
+            }
+        }
+    }
+    pieces
+}
+
+#[test]
+fn parameters_arrive_bit_for_bit_however_they_are_cut() {
+    let layout = Arc::new(layout());
+    let sent = Arc::new(params(&layout, 1));
+    for elements in [CHUNK / 4, 4096, 1000, 77_777] {
+        let mut arrived = params(&layout, 2);
+        let mut incoming = IncomingParams::new(&mut arrived);
+        for chunk in cut(outgoing::params(&sent).collect(), elements) {
+            incoming.chunk(&chunk).unwrap();
+        }
+        incoming.finish().unwrap();
+        assert!(bits_of(&arrived) == bits_of(&sent), "{elements}");
+    }
+}
+
+#[test]
+fn gradients_arrive_bit_for_bit_with_their_norm() {
+    let layout = Arc::new(layout());
+    let small: fn(&mut ChaCha8Rng) -> f32 = |random| random.random_range(-1.0..1.0);
+    for (seed, value) in [(1, small), (2, bits)] {
+        let sent = Arc::new(gradient(&layout, seed, value));
+        // Into a buffer that has been used.
+        let mut incoming = IncomingGradient::new(Box::new(gradient(&layout, seed + 9, small)));
+        for piece in outgoing::gradient(&sent) {
+            match piece {
+                Piece::Chunk(chunk) => incoming.chunk(&chunk).unwrap(),
+                Piece::Rows(rows) => incoming.rows(&rows).unwrap(),
+            }
+        }
+        let (arrived, norm) = incoming.finish().unwrap();
+        assert!(contents(&arrived) == contents(&sent));
+        let wanted = sent.sum_of_squares().sqrt();
+        assert_eq!(norm.is_finite(), wanted.is_finite());
+        assert!(
+            norm.to_bits() == wanted.to_bits() || !wanted.is_finite(),
+            "{norm} {wanted}"
+        );
+    }
+}
+
+/// There and back through a service: what the worker reads is what the server has, what the
+/// server gets is what the worker computed.
+#[test]
+fn a_round_through_a_service_changes_nothing() {
+    let served = Served::new(layout());
+    let gate = served.run(Gate::open(&served.way)).unwrap();
+    let layout = Arc::clone(&served.layout);
+    let worker = thread::spawn(move || {
+        let mut link = gate.join_blocking("h1/0", &layout).unwrap();
+        let mut assignment = link.exchange(None).unwrap().unwrap();
+        let mut lives = Vec::new();
+        for round in 0..3 {
+            assert_eq!(assignment.lease, 5 + round);
+            lives.push((assignment.job, bits_of(&assignment.params)));
+            let mut buffer = link.buffer();
+            buffer.clone_from(&Box::new(gradient(&layout, round, bits)));
+            let report = dsgd::core::Report {
+                stats: Stats::of_examples(3.5, 10),
+                grad_norm: 0.0,
+                cost: Cost::default(),
+            };
+            let outcome = Outcome::Gradient {
+                lease: assignment.lease,
+                report,
+                gradient: buffer,
+            };
+            drop(assignment.params);
+            match link.exchange(Some(outcome)).unwrap() {
+                Some(next) => assignment = next,
+                None => break,
+            }
+        }
+        lives
+    });
+    let Letter::Join { inbox, name, .. } = served.news() else {
+        panic!("nobody came");
+    };
+    assert_eq!(name, "h1/0");
+    let mut inbox = Some(inbox);
+    let mut sent = Vec::new();
+    for round in 0..3 {
+        let job = Job::Train(Batch {
+            index: 70 + round as usize,
+            epoch: 4,
+            seed: u64::MAX - round,
+        });
+        let params = Arc::new(params(&served.layout, round));
+        sent.push((job, bits_of(&params)));
+        let given = inbox.as_ref().unwrap().send(Assignment {
+            lease: 5 + round,
+            job,
+            params,
+            travel: Travel::default(),
+        });
+        assert!(given.is_ok());
+        let Letter::Done { outcome, .. } = served.news() else {
+            panic!("nothing was pushed");
+        };
+        let Outcome::Gradient {
+            lease,
+            report,
+            gradient: arrived,
+        } = outcome
+        else {
+            panic!("no gradient");
+        };
+        assert_eq!(lease, 5 + round);
+        assert_eq!(report.stats, Stats::of_examples(3.5, 10));
+        let wanted = gradient(&served.layout, round, bits);
+        assert!(contents(&arrived) == contents(&wanted));
+        served.buffers.give(arrived);
+        if round == 2 {
+            served
+                .over
+                .store(true, std::sync::atomic::Ordering::Relaxed);
+            inbox = None;
+        }
+    }
+    assert!(worker.join().unwrap() == sent);
+}
