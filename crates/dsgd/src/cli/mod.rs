@@ -2,6 +2,7 @@
 
 mod ancestor;
 mod check;
+mod dashboard;
 mod elsewhere;
 mod eval;
 mod gcloud;
@@ -136,6 +137,7 @@ impl Tasks {
                 None => (task.train)(&call(matches)),
             },
             "eval" => (task.eval)(&call(matches)),
+            "dashboard" => dashboard::run(matches),
             "keygen" => keygen::run(matches),
             "worker" => {
                 let invitation = worker::invitation()?;
@@ -241,6 +243,7 @@ impl Tasks {
             .arg_required_else_help(true)
             .subcommand(with_task(train))
             .subcommand(with_task(eval::command().arg(which)))
+            .subcommand(dashboard::command())
             .subcommand(worker::command())
             .subcommand(keygen::command())
             .subcommand(hosts::command().subcommand(gcloud::command()));

@@ -34,6 +34,10 @@ struct CallArgs {
     /// Folder of this run [default: runs/TASK-1, runs/TASK-2, …]
     #[arg(long, value_name = "DIR", help_heading = "Run and checkpoints")]
     run_dir: Option<PathBuf>,
+    /// Serve a page about the run [default address: 127.0.0.1:3743, or another port when that is taken]
+    #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "",
+          help_heading = "Output")]
+    dashboard: Option<String>,
     /// Say only what went wrong, and the end
     #[arg(long, short, help_heading = "Output")]
     quiet: bool,
@@ -148,6 +152,7 @@ fn prepare<T: Task>(
             best: last.best,
             resumed: true,
             restarted: args.restarted,
+            dashboard: args.dashboard.clone(),
         });
     }
     let params = if let Some(file) = &config.train_from {
@@ -178,6 +183,7 @@ fn prepare<T: Task>(
         best: None,
         resumed: false,
         restarted: args.restarted,
+        dashboard: args.dashboard.clone(),
     })
 }
 
