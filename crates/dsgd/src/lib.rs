@@ -21,7 +21,7 @@
 //!
 //! From the words to the front door: [`params`], [`task`], [`event`] and [`config`] are words,
 //! [`optim`] and [`checkpoint`] mechanisms, [`core`] decides, [`run`] is where it lies on disk,
-//! [`server`] and [`worker`] carry out, [`launch`] gives birth to workers, [`observe`] looks on.
+//! [`server`] and [`worker`] carry out, [`launch`] gives birth to workers, [`observe`] looks on, [`page`] shows it in a browser.
 
 pub mod checkpoint;
 mod cli;
@@ -33,6 +33,7 @@ pub mod hosts;
 pub mod launch;
 pub mod observe;
 pub mod optim;
+pub mod page;
 pub mod params;
 pub mod run;
 pub mod server;

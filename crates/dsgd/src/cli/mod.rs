@@ -2,6 +2,7 @@
 
 mod ancestor;
 mod check;
+mod dashboard;
 mod elsewhere;
 mod eval;
 mod gcloud;
@@ -138,6 +139,7 @@ impl Tasks {
             },
             "eval" => (task.eval)(&call(matches)),
             "watch" => watch::run(matches),
+            "dashboard" => dashboard::run(matches),
             "keygen" => keygen::run(matches),
             "worker" => {
                 let invitation = worker::invitation()?;
@@ -244,6 +246,7 @@ impl Tasks {
             .subcommand(with_task(train))
             .subcommand(with_task(eval::command().arg(which)))
             .subcommand(watch::command())
+            .subcommand(dashboard::command())
             .subcommand(worker::command())
             .subcommand(keygen::command())
             .subcommand(hosts::command().subcommand(gcloud::command()));

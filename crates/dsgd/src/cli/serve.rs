@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use super::check::check_workers;
 use super::train::threads_of_a_worker;
 use super::{complain, program, say, shell_word};
-use super::{elsewhere, signals};
+use super::{dashboard, elsewhere, signals};
 use crate::config::{LOCAL_WORKERS, RunConfig};
 use crate::core::{Core, Outcome, Progress, Rules};
 use crate::error::Error;
@@ -39,6 +39,8 @@ pub(super) struct Job<T: Task> {
     pub(super) restarted: bool,
     /// What the terminal shows.
     pub(super) form: Form,
+    /// Where to serve a page about it; empty for the usual place.
+    pub(super) dashboard: Option<String>,
 }
 
 /// What the terminal shows.
@@ -60,6 +62,9 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
             job.config.epochs
         );
     }
+    let page = job.dashboard.as_deref();
+    let page = page.map(|wanted| dashboard::prepare(wanted, &job.folder));
+    let page = page.transpose()?;
     let elsewhere = elsewhere::prepare(&job, verbosity)?;
     let expected = elsewhere.as_ref().and_then(elsewhere::Elsewhere::workers);
     let workers = expected.or(job.config.workers).unwrap_or(LOCAL_WORKERS);
@@ -123,6 +128,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     server.observe(observe::json_lines(&folder.file(EVENTS)).context(EVENTS)?);
     server.observe(observe::text_log(&folder.file(LOG), config.print_every).context(LOG)?);
     server.observe(observe::host_logs(&folder.file(HOST_LOGS)));
+    let page = page.map(|page| page.serve(&folder)).transpose()?;
     server.tell(started);
     let (letters, inbox) = channel();
     signals::on_interrupt(letters.clone(), || {
@@ -146,6 +152,9 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     let report = server.run(&inbox);
     if let Some(watch) = watch {
         watch.dismiss();
+    }
+    if let Some(page) = page {
+        page.close();
     }
     close(&*task, &folder, report, verbosity)
 }

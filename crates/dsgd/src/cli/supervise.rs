@@ -17,7 +17,7 @@ use std::thread;
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{complain, layers, signals};
+use super::{complain, dashboard, layers, signals};
 use crate::run::{self, CONFIG};
 
 /// Where a server writes its run's folder for this process.
@@ -141,6 +141,7 @@ fn next_life(words: &[OsString], folder: &Path) -> Vec<OsString> {
         )
     };
     next.extend(words.iter().filter(kept).cloned());
+    next.extend(dashboard::words(words).iter().cloned());
     next
 }
 

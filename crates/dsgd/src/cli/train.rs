@@ -47,6 +47,10 @@ struct CallArgs {
         help_heading = "Output"
     )]
     log_format: LogFormat,
+    /// Serve a page about the run [default address: 127.0.0.1:3743, or another port when that is taken]
+    #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "",
+          help_heading = "Output")]
+    dashboard: Option<String>,
     /// Say only what went wrong, and the end
     #[arg(long, short, help_heading = "Output")]
     quiet: bool,
@@ -182,6 +186,7 @@ fn prepare<T: Task>(
             resumed: true,
             restarted: args.restarted,
             form: args.form(),
+            dashboard: args.dashboard.clone(),
         });
     }
     let params = if let Some(file) = &config.train_from {
@@ -213,6 +218,7 @@ fn prepare<T: Task>(
         resumed: false,
         restarted: args.restarted,
         form: args.form(),
+        dashboard: args.dashboard.clone(),
     })
 }
 

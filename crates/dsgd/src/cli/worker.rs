@@ -168,7 +168,8 @@ fn cache() -> PathBuf {
     cache.unwrap_or_else(home).join("dsgd")
 }
 
-fn host_name() -> String {
+/// What this machine calls itself.
+pub(super) fn host_name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match name.trim() {
         "" => "somewhere".to_owned(),

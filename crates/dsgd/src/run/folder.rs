@@ -17,6 +17,8 @@ pub const LOG: &str = "log.txt";
 pub const HOST_LOGS: &str = "hosts";
 /// File in a run's folder that lets another machine join.
 pub const INVITATION: &str = "invitation";
+/// File in a run's folder with what its page was served with.
+pub const DASHBOARD: &str = "dashboard.json";
 /// File in a run's folder with what its server and workers know each other by.
 pub const SECRETS: &str = "secrets.json";
 

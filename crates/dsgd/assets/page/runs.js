@@ -1,0 +1,102 @@
+// The other runs of the folder, and their curves over this run's.
+
+/** Pause between two looks at the list, and at the curves of a run that is not over. */
+const LOOK_AGAIN_MS = 10_000;
+
+/** Colours for other runs; there are no more runs over each other than colours. */
+const OVER = ["--over1", "--over2", "--over3", "--over4", "--over5"];
+
+const listing = { main: null, runs: [] };
+
+async function ask(path, parameters) {
+  const answer = await fetch(address(path, parameters), { signal: AbortSignal.timeout(20_000) });
+  if (!answer.ok) throw new Error((await answer.text()).trim());
+  return answer.json();
+}
+
+async function lookAtRuns() {
+  try {
+    const { main, runs } = await ask("api/runs");
+    [listing.main, listing.runs] = [main, runs];
+    await Promise.all([...overlays.keys()].map(fetchOverlay));
+    schedule("runs", "series", "head");
+  } catch {
+    // The connection's state is told by the one that listens.
+  }
+  if (state.link !== "over") setTimeout(lookAtRuns, LOOK_AGAIN_MS);
+}
+
+/** Curves of another run, from its board. */
+async function fetchOverlay(name) {
+  const overlay = overlays.get(name);
+  if (!overlay || overlay.over) return;
+  const board = await ask("api/board", { run: name });
+  const series = emptySeries();
+  for (const bucket of board.series.buckets) {
+    for (const column of ["step", "secs", "epochs", "grad_norm", "learning_rate", "staleness"]) series[column].push(bucket[column]);
+    series.loss.push(bucket.stats.loss);
+    series.count.push(bucket.stats.count);
+    series.tokens.push(bucket.stats.source_tokens + bucket.stats.target_tokens);
+    series.examples.push(bucket.stats.examples);
+  }
+  [overlay.series, overlay.over] = [series, Boolean(board.outcome)];
+}
+
+async function compareWith(name, box) {
+  if (!box.checked) {
+    overlays.delete(name);
+  } else {
+    const taken = new Set([...overlays.values()].map((overlay) => overlay.name));
+    const free = OVER.find((colour) => !taken.has(colour));
+    if (!free) {
+      box.checked = false;
+      return say($("runs-hint"), `No more than ${OVER.length} runs are laid over each other: untick one.`);
+    }
+    overlays.set(name, { name: free, colour: css(free), series: emptySeries(), over: false });
+    // It may have to be read first, so once more a little later.
+    try {
+      await fetchOverlay(name);
+      setTimeout(() => fetchOverlay(name).then(() => schedule("series"), () => {}), 1500);
+    } catch (error) {
+      overlays.delete(name);
+      box.checked = false;
+      return say($("runs-hint"), error.message);
+    }
+  }
+  say($("runs-hint"), "Tick a run to lay its curves over this one's.");
+  schedule("runs", "series");
+}
+
+function stateOf(run) {
+  if (run.outcome) return run.outcome;
+  return run.idle_secs > SILENT_SECS ? `silent for ${duration(run.idle_secs)}` : "running";
+}
+
+function renderRuns() {
+  const shown = asked.get("run") ?? listing.main;
+  const body = $("runs").tBodies[0];
+  // Whoever is at a box with the keyboard stays there.
+  const focused = document.activeElement?.dataset?.run;
+  body.replaceChildren(...listing.runs.map((run) => {
+    const isThis = run.name === shown;
+    const overlay = overlays.get(run.name);
+    const box = el("input");
+    box.type = "checkbox";
+    box.dataset.run = run.name;
+    box.checked = isThis || Boolean(overlay);
+    box.disabled = isThis;
+    box.setAttribute("aria-label", `Lay the curves of ${run.name} over this run's`);
+    box.addEventListener("change", () => compareWith(run.name, box));
+    const swatch = el("i", "swatch");
+    swatch.style.background = isThis ? css("--accent") : overlay?.colour ?? "transparent";
+    const link = el("a", "", run.name);
+    link.href = address("", { run: run.name });
+    const name = el("td", "name", swatch, isThis ? el("b", "", run.name) : link);
+    const cell = (text, more = "") => el("td", `n ${more}`, text);
+    return el("tr", isThis ? "this" : "", el("td", "", box), name, el("td", "", stateOf(run)),
+      cell(run.epochs ? `${run.epoch} / ${run.epochs}` : "–"), cell(count(run.steps), "minor"),
+      cell(figure(measured(run.train_loss))), cell(figure(measured(run.validation_loss))), cell(moment(run.unix_secs), "minor"));
+  }));
+  if (focused) body.querySelector(`[data-run="${CSS.escape(focused)}"]`)?.focus();
+}
+

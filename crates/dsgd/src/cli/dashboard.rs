@@ -1,0 +1,186 @@
+//! The web page: `--dashboard` of a run, and `dsgd dashboard` for runs of any process.
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::thread;
+
+use anyhow::{Context, anyhow, bail};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use serde::{Deserialize, Serialize};
+
+use super::say;
+use super::worker::host_name;
+use crate::page::{self, PORT, Page, Stand};
+use crate::run::{CONFIG, DASHBOARD, EVENTS, RunFolder};
+use crate::wire::credentials::Token;
+
+/// Options of `dsgd dashboard`.
+#[derive(Debug, Args)]
+struct DashboardArgs {
+    /// Folder of a run, or of several: then the latest of them is shown first
+    #[arg(value_name = "RUN|FOLDER", default_value = "runs")]
+    path: PathBuf,
+    /// Where to serve it; elsewhere than on this machine's own addresses it wants the printed token
+    /// [default: 127.0.0.1:3743, or another port when that is taken]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+}
+
+pub(super) fn command() -> Command {
+    DashboardArgs::augment_args(Command::new("dashboard"))
+        .about("Show runs in a browser, running or done")
+}
+
+pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
+    let args = DashboardArgs::from_arg_matches(matches)?;
+    let path = args.path.display();
+    let is_run = [EVENTS, CONFIG].iter().any(|f| args.path.join(f).is_file());
+    let run = match is_run {
+        true => args.path.clone(),
+        false => page::latest(&args.path).ok_or_else(|| {
+            anyhow!(
+                "{path} is no run and holds none: give a run's folder, or the folder of several"
+            )
+        })?,
+    };
+    let stand = take(args.listen.as_deref().unwrap_or_default(), None)?;
+    let token = (!stand.is_loopback()).then(Token::fresh);
+    let url = url(&stand, token.as_ref());
+    let _page = Page::serve(stand, &run, token).context("cannot serve the page")?;
+    say(format_args!("{} is shown at {url}", run.display()));
+    say("Ctrl-C ends this page; the runs go on.");
+    loop {
+        thread::park();
+    }
+}
+
+/// What a page of a run was served with, kept so that its next life answers to the same address.
+#[derive(Serialize, Deserialize)]
+struct Before {
+    port: u16,
+    token: Option<Token>,
+}
+
+/// A page of a run that is about to start.
+pub(super) struct Prepared {
+    stand: Stand,
+    token: Option<Token>,
+}
+
+/// Takes the address of a run's page, and says how to get there.
+pub(super) fn prepare(wanted: &str, folder: &RunFolder) -> anyhow::Result<Prepared> {
+    let before = fs::read_to_string(folder.file(DASHBOARD)).ok();
+    let before = before.and_then(|text| serde_json::from_str::<Before>(&text).ok());
+    let stand = take(wanted, before.as_ref().map(|before| before.port))?;
+    let known = before.and_then(|before| before.token);
+    let token = (!stand.is_loopback()).then(|| known.unwrap_or_else(Token::fresh));
+    let now = Before {
+        port: stand.address().port(),
+        token: token.clone(),
+    };
+    folder.write_secret(DASHBOARD, &serde_json::to_string(&now)?)?;
+    say(format_args!("Dashboard: {}", url(&stand, token.as_ref())));
+    Ok(Prepared { stand, token })
+}
+
+impl Prepared {
+    /// Answers from now on.
+    pub(super) fn serve(self, folder: &RunFolder) -> anyhow::Result<Page> {
+        Page::serve(self.stand, folder.path(), self.token).context("cannot serve the page")
+    }
+}
+
+fn take(wanted: &str, before: Option<u16>) -> anyhow::Result<Stand> {
+    if wanted.is_empty() {
+        return Stand::take(&Stand::usual(before)).context("no port to be had for the page");
+    }
+    let address = address(wanted)?;
+    let again = before.filter(|_| address.port() == 0);
+    let again = again.map(|port| SocketAddr::new(address.ip(), port));
+    let candidates: Vec<_> = again.into_iter().chain([address]).collect();
+    Stand::take(&candidates).with_context(|| {
+        format!("the page cannot be served at {address}; another port may be free, or 0 for any")
+    })
+}
+
+/// `ADDR:PORT`, `ADDR`, `PORT` or `localhost:PORT`.
+fn address(text: &str) -> anyhow::Result<SocketAddr> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    if let Ok(port) = text.trim_start_matches(':').parse() {
+        return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    }
+    if let Ok(ip) = text.parse() {
+        return Ok(SocketAddr::new(ip, PORT));
+    }
+    let named = text.to_socket_addrs().ok().and_then(|mut all| all.next());
+    let Some(address) = named else {
+        bail!("{text}: must be an address and a port of this machine, such as 0.0.0.0:{PORT}");
+    };
+    Ok(address)
+}
+
+/// What to type into a browser.
+fn url(stand: &Stand, token: Option<&Token>) -> String {
+    let address = stand.address();
+    let at = match address.ip().is_unspecified() {
+        true => format!("{}:{}", host_name(), address.port()),
+        false => address.to_string(),
+    };
+    let token = token.map(|token| format!("?token={}", String::from(token.clone())));
+    format!("http://{at}/{}", token.unwrap_or_default())
+}
+
+/// The words of a command line that ask for a page, for the next life of a run.
+pub(super) fn words(all: &[OsString]) -> &[OsString] {
+    let is_option = |word: &OsString| {
+        let word = word.to_string_lossy();
+        word == "--dashboard" || word.starts_with("--dashboard=")
+    };
+    let Some(at) = all.iter().position(is_option) else {
+        return &[];
+    };
+    let has_value = all[at] == "--dashboard"
+        && all
+            .get(at + 1)
+            .is_some_and(|next| !next.to_string_lossy().starts_with('-'));
+    &all[at..=at + usize::from(has_value)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_may_be_short() {
+        let known = |text: &str| address(text).unwrap().to_string();
+        assert_eq!(known("0.0.0.0:80"), "0.0.0.0:80");
+        assert_eq!(known("8080"), "127.0.0.1:8080");
+        assert_eq!(known(":0"), "127.0.0.1:0");
+        assert_eq!(known("10.0.0.1"), "10.0.0.1:3743");
+        assert_eq!(known("[::1]:80"), "[::1]:80");
+        assert!(address("no such thing").is_err());
+    }
+
+    #[test]
+    fn the_next_life_is_asked_for_the_same_page() {
+        let words = |line: &str| -> Vec<String> {
+            let all: Vec<_> = line.split(' ').map(Into::into).collect();
+            let words = words(&all).iter();
+            words
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect()
+        };
+        assert_eq!(words("dsgd train -n 4"), [""; 0]);
+        assert_eq!(words("dsgd train --dashboard -n 4"), ["--dashboard"]);
+        assert_eq!(words("dsgd train --dashboard"), ["--dashboard"]);
+        assert_eq!(
+            words("d --dashboard 0.0.0.0:1 -q"),
+            ["--dashboard", "0.0.0.0:1"]
+        );
+        assert_eq!(words("d --dashboard=:1 x"), ["--dashboard=:1"]);
+    }
+}
