@@ -21,7 +21,8 @@
 //!
 //! From the words to the front door: [`params`], [`task`], [`event`] and [`config`] are words,
 //! [`optim`] and [`checkpoint`] mechanisms, [`core`] decides, [`run`] is where it lies on disk,
-//! [`server`] and [`worker`] carry out, [`launch`] gives birth to workers, [`observe`] looks on.
+//! [`server`] and [`worker`] carry out, [`launch`] gives birth to workers, [`observe`] looks on, [`plot`]
+//! draws what it saw.
 
 pub mod checkpoint;
 mod cli;
@@ -34,6 +35,7 @@ pub mod launch;
 pub mod observe;
 pub mod optim;
 pub mod params;
+pub mod plot;
 pub mod run;
 pub mod server;
 pub mod ssh;

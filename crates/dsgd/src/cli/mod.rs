@@ -9,6 +9,7 @@ mod hosts;
 mod keygen;
 mod layers;
 mod places;
+mod plot;
 mod serve;
 mod signals;
 mod supervise;
@@ -137,6 +138,7 @@ impl Tasks {
             },
             "eval" => (task.eval)(&call(matches)),
             "keygen" => keygen::run(matches),
+            "plot" => plot::run(matches),
             "worker" => {
                 let invitation = worker::invitation()?;
                 let task = self.named(&invitation.task)?;
@@ -241,6 +243,7 @@ impl Tasks {
             .arg_required_else_help(true)
             .subcommand(with_task(train))
             .subcommand(with_task(eval::command().arg(which)))
+            .subcommand(plot::command())
             .subcommand(worker::command())
             .subcommand(keygen::command())
             .subcommand(hosts::command().subcommand(gcloud::command()));

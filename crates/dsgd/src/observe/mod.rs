@@ -6,6 +6,7 @@ pub mod board;
 mod detached;
 mod log;
 mod meter;
+pub mod past;
 mod terminal;
 mod words;
 

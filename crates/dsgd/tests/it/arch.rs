@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of the library; each may use those before it.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "hosts",
     "params",
     "task",
@@ -20,6 +20,7 @@ const ORDER: [&str; 17] = [
     "error",
     "run",
     "observe",
+    "plot",
     "worker",
     "server",
     "wire",
