@@ -7,12 +7,15 @@ mod detached;
 mod log;
 mod meter;
 pub mod past;
+mod tensorboard;
 mod terminal;
 mod words;
 
 pub use detached::detached;
 pub use log::{host_logs, json_lines, text_log};
+pub use tensorboard::tensorboard;
 pub use terminal::{Verbosity, terminal};
+pub(crate) use words::duration;
 
 use crate::event::Record;
 

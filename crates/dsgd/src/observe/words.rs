@@ -142,7 +142,7 @@ fn tokens(speed: super::meter::Speed) -> String {
 }
 
 /// `1h 02m`, `3m 07s`, `12s`.
-pub(super) fn duration(secs: f64) -> String {
+pub(crate) fn duration(secs: f64) -> String {
     let secs = secs.clamp(0.0, 1e9) as u64;
     match (secs / 3600, secs / 60 % 60, secs % 60) {
         (0, 0, s) => format!("{s}s"),
