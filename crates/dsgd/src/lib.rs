@@ -22,7 +22,7 @@
 //! From the words to the front door: [`params`], [`task`], [`event`] and [`config`] are words,
 //! [`optim`] and [`checkpoint`] mechanisms, [`core`] decides, [`run`] is where it lies on disk,
 //! [`server`] and [`worker`] carry out, [`launch`] gives birth to workers, [`observe`] looks on, [`plot`]
-//! draws what it saw.
+//! and [`report`] show what it saw.
 
 pub mod checkpoint;
 mod cli;
@@ -36,6 +36,7 @@ pub mod observe;
 pub mod optim;
 pub mod params;
 pub mod plot;
+pub mod report;
 pub mod run;
 pub mod server;
 pub mod ssh;

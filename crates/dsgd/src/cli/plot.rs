@@ -58,9 +58,10 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         return one(&args, &sources, file, format);
     }
     let folder = args.out.clone().unwrap_or_else(|| beside(&args.runs));
-    let wanted = match args.picture.is_empty() {
-        true => &What::ALL[..],
-        false => &args.picture,
+    let wanted = if args.picture.is_empty() {
+        &What::ALL[..]
+    } else {
+        &args.picture
     };
     let mut written = 0;
     for &what in wanted {

@@ -45,9 +45,10 @@ pub(super) fn draw<B: DrawingBackend>(
     let widths: Vec<f64> = widths.collect();
     let room = WIDTH - 2.0 * EDGE;
     // Names that need several rows stand below each other.
-    let column = match widths.iter().sum::<f64>() > room {
-        true => widths.iter().copied().reduce(f64::max),
-        false => None,
+    let column = if widths.iter().sum::<f64>() > room {
+        widths.iter().copied().reduce(f64::max)
+    } else {
+        None
     };
     let (mut x, mut y) = (EDGE, 110.0);
     for ((name, pen), width) in names.iter().zip(widths) {
@@ -85,7 +86,7 @@ fn draw_sample<B: DrawingBackend>(
 }
 
 /// A name of at most so many letters: what tells names apart is at their ends.
-pub(super) fn shortened(name: &str, most: usize) -> String {
+pub(crate) fn shortened(name: &str, most: usize) -> String {
     let letters: Vec<char> = name.chars().collect();
     if letters.len() <= most {
         return name.to_owned();

@@ -18,6 +18,8 @@ use clap::ValueEnum;
 
 use crate::error::Error;
 
+pub(crate) use axes::grouped;
+pub(crate) use heading::shortened;
 pub use source::{Point, Source, Unit, WorkerBar};
 
 use canvas::{Drawn, MOST_RUNS, Picture};

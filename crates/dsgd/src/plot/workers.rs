@@ -57,9 +57,10 @@ impl Workers {
         for (number, source) in told {
             let pen = Pen::of(number);
             picture.names.push((source.label.clone(), pen));
-            let bars = match by_hosts {
-                true => hosts(&source.workers),
-                false => source.workers.clone(),
+            let bars = if by_hosts {
+                hosts(&source.workers)
+            } else {
+                source.workers.clone()
             };
             picture
                 .rows
@@ -103,12 +104,13 @@ impl Picture for Workers {
     fn draw<B: DrawingBackend>(&self, sheet: &Sheet<'_, B>) -> Drawn {
         let who = if self.by_hosts { "host" } else { "worker" };
         let title = format!("Speed and staleness by {who}");
-        let mut note = String::from(match self.by_hosts {
-            true => "hosts, with how many workers each: speeds add up, staleness is a mean",
-            false => "means over the run, while the worker was at work",
+        let mut note = String::from(if self.by_hosts {
+            "hosts, with how many workers each: speeds add up, staleness is a mean"
+        } else {
+            "means over the run, while the worker was at work"
         });
         if self.left_out > 0 {
-            note += &format!(" · {} slower rows are not shown", self.left_out);
+            note = format!("{note} · {} slower rows are not shown", self.left_out);
         }
         let top = heading::draw(sheet, (&title, &note), &self.names, Sample::Bar)?;
         let names: Vec<_> = self

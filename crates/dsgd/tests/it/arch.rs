@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of the library; each may use those before it.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "hosts",
     "params",
     "task",
@@ -21,6 +21,7 @@ const ORDER: [&str; 18] = [
     "run",
     "observe",
     "plot",
+    "report",
     "worker",
     "server",
     "wire",
