@@ -194,6 +194,11 @@ pub struct RunConfig {
     #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Output",
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub print_every: usize,
+    /// Write figures for TensorBoard into the run's folder; =false for none
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = true, default_missing_value = "true", hide_possible_values = true,
+          help_heading = "Output")]
+    pub tensorboard: bool,
 }
 
 impl Default for RunConfig {

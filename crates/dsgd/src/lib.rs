@@ -21,7 +21,8 @@
 //!
 //! From the words to the front door: [`params`], [`task`], [`event`] and [`config`] are words,
 //! [`optim`] and [`checkpoint`] mechanisms, [`core`] decides, [`run`] is where it lies on disk,
-//! [`server`] and [`worker`] carry out, [`launch`] gives birth to workers, [`observe`] looks on, [`page`] shows it in a browser.
+//! [`server`] and [`worker`] carry out, [`launch`] gives birth to workers, [`observe`] looks on, [`plot`],
+//! [`report`] and [`page`] show what it saw.
 
 pub mod checkpoint;
 mod cli;
@@ -35,6 +36,8 @@ pub mod observe;
 pub mod optim;
 pub mod page;
 pub mod params;
+pub mod plot;
+pub mod report;
 pub mod run;
 pub mod server;
 pub mod ssh;

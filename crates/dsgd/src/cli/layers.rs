@@ -116,6 +116,25 @@ where
     Ok(serde_json::from_value(values)?)
 }
 
+/// The options of a file's table; what it does not say is as if nothing were typed.
+pub(super) fn of_file<C>(file: &Table) -> Option<C>
+where
+    C: Args + Serialize + DeserializeOwned,
+{
+    let mut values = serde_json::to_value(untyped::<C>(Vec::new())?).ok()?;
+    for (id, value) in file {
+        values[id] = serde_json::to_value(value).ok()?;
+    }
+    serde_json::from_value(values).ok()
+}
+
+/// The options when only these words are typed; none when they are not enough.
+pub(super) fn untyped<C: Args>(words: Vec<String>) -> Option<C> {
+    let command = C::augment_args(Command::new("")).no_binary_name(true);
+    let matches = command.try_get_matches_from(words).ok()?;
+    C::from_arg_matches(&matches).ok()
+}
+
 /// The options of `C` that the user typed.
 pub(super) fn typed<C: Args>(matches: &ArgMatches) -> Vec<String> {
     let mut ids = ids::<C>();

@@ -1,6 +1,7 @@
 //! The front door: a program from a list of tasks.
 
 mod ancestor;
+mod bench;
 mod check;
 mod dashboard;
 mod elsewhere;
@@ -10,6 +11,9 @@ mod hosts;
 mod keygen;
 mod layers;
 mod places;
+mod plot;
+mod report;
+mod runs;
 mod serve;
 mod signals;
 mod supervise;
@@ -27,7 +31,7 @@ use clap::{Arg, ArgMatches, Command};
 use clap_complete::Shell;
 
 use crate::error::Error;
-use crate::task::{Task, TaskCommand, TaskResult};
+use crate::task::{Task, TaskCommand};
 use crate::wire::invitation::Invitation;
 
 /// Exit status of a run that was stopped by Ctrl-C, as shells have it: 128 and the signal's number.
@@ -49,6 +53,7 @@ pub(crate) struct Entry {
     options: fn(Command) -> Command,
     train: fn(&Call<'_>) -> anyhow::Result<()>,
     eval: fn(&Call<'_>) -> anyhow::Result<()>,
+    report: fn(&Call<'_>) -> anyhow::Result<()>,
     work: fn(&Call<'_>, &Invitation) -> anyhow::Result<()>,
     commands: Vec<TaskCommand>,
 }
@@ -79,6 +84,7 @@ impl Tasks {
             options: <T::Options as clap::Args>::augment_args,
             train: train::train::<T>,
             eval: eval::eval::<T>,
+            report: report::report::<T>,
             work: worker::work::<T>,
             commands: T::commands(),
         });
@@ -141,6 +147,16 @@ impl Tasks {
             "watch" => watch::run(matches),
             "dashboard" => dashboard::run(matches),
             "keygen" => keygen::run(matches),
+            "plot" => plot::run(matches),
+            "runs" => runs::run(matches),
+            "report" => {
+                let task = self.of_run(matches).unwrap_or(task);
+                let call = Call {
+                    task: task.name,
+                    ..call(matches)
+                };
+                (task.report)(&call)
+            }
             "worker" => {
                 let invitation = worker::invitation()?;
                 let task = self.named(&invitation.task)?;
@@ -162,17 +178,19 @@ impl Tasks {
                 clap_complete::generate(shell, &mut command, name, &mut std::io::stdout());
                 Ok(())
             }
-            _ => self
-                .task_command(name, matches)
-                .map_err(|e| anyhow::anyhow!(e)),
+            "bench" => match bench::run(matches) {
+                Some(measured) => measured,
+                None => self.task_command(name, matches),
+            },
+            _ => self.task_command(name, matches),
         }
     }
 
-    fn task_command(&self, name: &str, matches: &ArgMatches) -> TaskResult<()> {
+    fn task_command(&self, name: &str, matches: &ArgMatches) -> anyhow::Result<()> {
         let mut commands = self.entries.iter().flat_map(|entry| &entry.commands);
         match commands.find(|c| c.command.get_name() == name) {
-            Some(command) => (command.run)(matches),
-            None => Err(format!("no command {name}").into()),
+            Some(command) => (command.run)(matches).map_err(|error| anyhow::anyhow!(error)),
+            None => anyhow::bail!("no command {name}"),
         }
     }
 
@@ -202,6 +220,13 @@ impl Tasks {
                 .ok_or_else(|| anyhow::anyhow!("this program has no task"));
         };
         self.named(&name)
+    }
+
+    /// The task of the run that a subcommand is about.
+    fn of_run(&self, matches: &ArgMatches) -> Option<&Entry> {
+        let run = matches.get_one::<std::path::PathBuf>("run")?;
+        let task = layers::task_in(&run.join(crate::run::CONFIG)).ok()?;
+        self.named(&task).ok()
     }
 
     fn named(&self, name: &str) -> anyhow::Result<&Entry> {
@@ -247,23 +272,35 @@ impl Tasks {
             .subcommand(with_task(eval::command().arg(which)))
             .subcommand(watch::command())
             .subcommand(dashboard::command())
+            .subcommand(runs::command())
+            .subcommand(plot::command())
+            .subcommand(report::command())
             .subcommand(worker::command())
             .subcommand(keygen::command())
+            .subcommand(bench::command())
             .subcommand(hosts::command().subcommand(gcloud::command()));
         let commands = self.entries.iter().flat_map(|entry| &entry.commands);
-        commands
-            .fold(root, |root, c| root.subcommand(c.command.clone()))
-            .subcommand(
-                Command::new("completions")
-                    .about("Print a script that completes commands in your shell")
-                    .arg(
-                        Arg::new("shell")
-                            .required(true)
-                            .value_parser(clap::value_parser!(Shell))
-                            .help("Which shell"),
-                    ),
-            )
+        commands.fold(root, with_command).subcommand(
+            Command::new("completions")
+                .about("Print a script that completes commands in your shell")
+                .arg(
+                    Arg::new("shell")
+                        .required(true)
+                        .value_parser(clap::value_parser!(Shell))
+                        .help("Which shell"),
+                ),
+        )
     }
+}
+
+/// A task's command; one of the library's own of the same name gets its subcommands.
+fn with_command(root: Command, new: &TaskCommand) -> Command {
+    let name = new.command.get_name();
+    if root.find_subcommand(name).is_none() {
+        return root.subcommand(new.command.clone());
+    }
+    let more: Vec<_> = new.command.get_subcommands().cloned().collect();
+    root.mut_subcommand(name, |own| own.subcommands(more))
 }
 
 /// The value of the first of these options that is there, as `--option value` or `--option=value`.

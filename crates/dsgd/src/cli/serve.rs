@@ -17,7 +17,9 @@ use crate::event::Event;
 use crate::launch::local;
 use crate::observe::{self, Verbosity};
 use crate::optim::{Schedule, ScheduleOptions, Versions};
-use crate::run::{self, CONFIG, EVENTS, HOST_LOGS, Keeper, LOG, RunFolder, SaveRequest};
+use crate::run::{
+    self, CONFIG, EVENTS, HOST_LOGS, Keeper, LOG, RunFolder, SaveRequest, TENSORBOARD,
+};
 use crate::server::Server;
 use crate::task::Task;
 
@@ -72,6 +74,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     let Job {
         name,
         config,
+        text,
         task,
         folder,
         versions,
@@ -128,6 +131,9 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     server.observe(observe::json_lines(&folder.file(EVENTS)).context(EVENTS)?);
     server.observe(observe::text_log(&folder.file(LOG), config.print_every).context(LOG)?);
     server.observe(observe::host_logs(&folder.file(HOST_LOGS)));
+    if config.tensorboard {
+        server.observe(figures(&folder, &text)?);
+    }
     let page = page.map(|page| page.serve(&folder)).transpose()?;
     server.tell(started);
     let (letters, inbox) = channel();
@@ -156,7 +162,14 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     if let Some(page) = page {
         page.close();
     }
+    super::report::at_the_end(&*task, &folder, verbosity == Verbosity::Quiet);
     close(&*task, &folder, report, verbosity)
+}
+
+/// The observer that writes for `TensorBoard`, on a thread of its own.
+fn figures(folder: &RunFolder, text: &str) -> anyhow::Result<observe::Observer> {
+    let files = observe::tensorboard(&folder.file(TENSORBOARD), text).context(TENSORBOARD)?;
+    observe::detached(TENSORBOARD, files).context("no thread to be had")
 }
 
 /// What is said and returned at the end.

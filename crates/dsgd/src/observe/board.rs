@@ -5,6 +5,7 @@
 //! board stays small: curves are means over ever more steps ([`Series`]), a worker that comes back
 //! is the row that it was, and of what happened only the last is kept, with counts of the rest.
 
+mod epochs;
 mod rows;
 mod series;
 #[cfg(test)]
@@ -17,14 +18,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Mode;
 use crate::event::{Event, Record, Step};
-use crate::task::Stats;
 
+pub use epochs::EpochRow;
 pub use rows::{State, Totals, WorkerRow};
 pub use series::{Bucket, Series};
 pub use verdict::{HostRow, Slowest};
-
-/// Epochs that are kept; when there are more, every other one goes.
-const MOST_EPOCHS: usize = 2048;
 
 /// Happenings that are kept.
 const MOST_HAPPENINGS: usize = 400;
@@ -51,6 +49,8 @@ pub struct Board {
     pub lives: u32,
     /// Seconds of training so far, over all lives, without the time between them.
     pub secs: f64,
+    /// Seconds of it between the beginning of an epoch and its last step: without validation.
+    pub stepping_secs: f64,
     /// 1-based epoch that is under way, and the last one.
     pub epoch: u32,
     /// Number of the last epoch.
@@ -67,6 +67,9 @@ pub struct Board {
     pub series: Series,
     /// Epochs that are done.
     pub done: Vec<EpochRow>,
+    /// The one of them with the lowest validation perplexity; training perplexity where there is no
+    /// validation.
+    pub best: Option<EpochRow>,
     /// Workers by name.
     pub workers: BTreeMap<String, WorkerRow>,
     /// The last happenings, oldest first.
@@ -91,25 +94,9 @@ pub struct Board {
     before_secs: f64,
     /// Seconds at which this epoch was taken up, and how much of it was done then.
     epoch_from: (f64, usize),
-}
-
-/// An epoch that is done.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EpochRow {
-    /// 1-based epoch.
-    pub epoch: u32,
-    /// Seconds of training until its end.
-    pub secs: f64,
-    /// Updates until its end.
-    pub step: u64,
-    /// Sums over its training batches.
-    pub train: Stats,
-    /// Sums over the validation batches, when there are any.
-    pub validation: Option<Stats>,
-    /// Learning rate of its last step.
-    pub learning_rate: f32,
-    /// Mean staleness of its steps.
-    pub staleness: f64,
+    /// Seconds at which the step before was made, or its epoch was taken up.
+    #[serde(skip)]
+    stepped_at: f64,
 }
 
 /// What a happening is.
@@ -162,6 +149,8 @@ pub struct Counts {
     pub saved: u64,
     /// Warnings.
     pub warnings: u64,
+    /// Steps that were made and lost when the server went: those after the checkpoint.
+    pub undone: u64,
 }
 
 /// A gradient's way, ending when its step was made.
@@ -218,6 +207,7 @@ impl Board {
             } => {
                 (self.epoch, self.batches, self.counted) = (*epoch, *batches, *counted);
                 self.epoch_from = (self.secs, *counted);
+                self.stepped_at = self.secs;
             }
             Event::Step(step) => self.stepped(step),
             Event::Refused { worker, reason, .. } => {
@@ -297,9 +287,10 @@ impl Board {
         } else {
             self.before_secs = self.secs;
             let at = resumed_at.unwrap_or(0);
+            self.counts.undone += self.steps.saturating_sub(at);
             self.steps = at;
             self.series.cut_after(at);
-            self.done.retain(|row| row.step <= at);
+            self.epochs_cut_after(at);
             let secs = self.secs;
             let rows = self.workers.values_mut();
             rows.for_each(|row| row.lost("the server went", secs));
@@ -324,6 +315,8 @@ impl Board {
         self.epoch = step.epoch;
         self.batches = step.batches;
         self.counted = step.counted;
+        self.stepping_secs += self.secs - self.stepped_at;
+        self.stepped_at = self.secs;
         self.series.add(self.secs, step);
         for part in &step.parts {
             let name = self.names.get(&part.worker);
@@ -347,36 +340,6 @@ impl Board {
             );
         }
         self.last = Some(step.clone());
-    }
-
-    fn epoch_finished(&mut self, event: &Event) {
-        let Event::EpochFinished {
-            epoch,
-            train,
-            validation,
-            learning_rate,
-            staleness,
-            ..
-        } = event
-        else {
-            return;
-        };
-        if self.done.len() >= MOST_EPOCHS {
-            let mut number = 0;
-            self.done.retain(|_| {
-                number += 1;
-                number % 2 == 0
-            });
-        }
-        self.done.push(EpochRow {
-            epoch: *epoch,
-            secs: self.secs,
-            step: self.steps,
-            train: *train,
-            validation: *validation,
-            learning_rate: *learning_rate,
-            staleness: *staleness,
-        });
     }
 
     fn happened(&mut self, kind: Kind, worker: Option<&String>, words: &str) {

@@ -15,6 +15,8 @@ pub const EVENTS: &str = "events.jsonl";
 pub const LOG: &str = "log.txt";
 /// Folder in a run's folder with what its hosts' programs said, a file a host.
 pub const HOST_LOGS: &str = "hosts";
+/// Folder in a run's folder with its figures for `TensorBoard`.
+pub const TENSORBOARD: &str = "tensorboard";
 /// File in a run's folder that lets another machine join.
 pub const INVITATION: &str = "invitation";
 /// File in a run's folder with what its page was served with.

@@ -4,4 +4,6 @@ mod checkpoints;
 mod folder;
 
 pub use checkpoints::{Keeper, Resumed, SaveRequest, Saver, best, find, resume};
-pub use folder::{CONFIG, DASHBOARD, EVENTS, HOST_LOGS, INVITATION, LOG, RunFolder, SECRETS};
+pub use folder::{
+    CONFIG, DASHBOARD, EVENTS, HOST_LOGS, INVITATION, LOG, RunFolder, SECRETS, TENSORBOARD,
+};

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of the library; each may use those before it.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 20] = [
     "hosts",
     "params",
     "task",
@@ -20,6 +20,8 @@ const ORDER: [&str; 18] = [
     "error",
     "run",
     "observe",
+    "plot",
+    "report",
     "worker",
     "server",
     "wire",

@@ -45,7 +45,7 @@ impl Bucket {
     }
 
     /// This one and the one after it.
-    fn merge(&mut self, next: &Self) {
+    pub fn merge(&mut self, next: &Self) {
         let steps = self.steps + next.steps;
         let mean =
             |a: f64, b: f64| (a * self.steps as f64 + b * next.steps as f64) / steps.max(1) as f64;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::event::{Contribution, Cost};
+use crate::task::Stats;
 
 fn record(at_secs: f64, event: Event) -> Record {
     Record { at_secs, event }

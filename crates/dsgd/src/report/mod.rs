@@ -1,0 +1,386 @@
+//! What became of a run, on one page: what was trained on what, how well, by whom, and what went wrong.
+//!
+//! It is put together from the run's board once and written as Markdown, as HTML and, much shorter,
+//! for the terminal. Estimates say how they were made.
+
+mod document;
+pub(crate) mod figures;
+mod html;
+mod markdown;
+
+pub(crate) use document::{Block, Table};
+
+use figures::{bytes, count, date, percent, perplexity, rate, secs, whole};
+
+use crate::observe::board::{Board, EpochRow, Kind};
+use crate::observe::past::Past;
+use crate::plot::{Format, Source, What, draw};
+
+/// Epochs that are shown: the first, the last, and some between.
+const MOST_EPOCHS: usize = 16;
+
+/// Happenings that are told in words.
+const MOST_HAPPENINGS: usize = 12;
+
+/// What is to be reported.
+pub struct Facts<'a> {
+    /// The run.
+    pub past: &'a Past,
+    /// Options that are not at their defaults, as `--option` and value.
+    pub options: Vec<(String, String)>,
+    /// What can be done with the run, as command lines.
+    pub commands: Vec<String>,
+}
+
+impl Facts<'_> {
+    /// The report as Markdown.
+    pub fn markdown(&self) -> String {
+        markdown::markdown(&self.title(), &self.blocks())
+    }
+
+    /// The report as a page.
+    pub fn html(&self) -> String {
+        html::html(&self.title(), &self.blocks())
+    }
+
+    /// Its most important lines.
+    pub fn short(&self) -> Vec<String> {
+        let board = &self.past.board;
+        let mut lines = Vec::new();
+        if let Some(words) = results(board) {
+            lines.push(words);
+        }
+        let mut speed = format!(
+            "{} in {}{}",
+            count(board.steps, "step"),
+            secs(board.secs),
+            speed(board).map_or(String::new(), |speed| format!(", {speed} while training"))
+        );
+        if let Some(times) = speed_up(board) {
+            let workers = count(board.workers_wanted as u64, "worker");
+            let times = rate(times);
+            speed = format!("{speed}; {workers} did about {times} times the work of one");
+        }
+        lines.push(speed);
+        lines.push(match faults(board) {
+            0 => "Faults: none".to_owned(),
+            _ => format!("Faults: {}", fault_words(board).join(", ")),
+        });
+        lines
+    }
+
+    fn title(&self) -> String {
+        format!("Run {}: {}", self.past.name(), self.past.state)
+    }
+
+    fn blocks(&self) -> Vec<Block> {
+        let board = &self.past.board;
+        let mut blocks = vec![Block::Table(Table::pairs(self.what()))];
+        blocks.extend(about(board));
+        blocks.push(Block::Heading("Results".to_owned()));
+        match results(board) {
+            Some(words) => blocks.push(Block::Text(format!("{words}."))),
+            None => blocks.push(Block::Text("No epoch is done.".to_owned())),
+        }
+        blocks.extend(self.pictures(What::Time));
+        if !board.done.is_empty() {
+            blocks.push(Block::Table(epochs(&board.done)));
+        }
+        blocks.push(Block::Heading("Who did what".to_owned()));
+        blocks.push(Block::Table(hosts(board)));
+        blocks.extend(work(board).into_iter().map(Block::Text));
+        blocks.extend(self.pictures(What::Workers));
+        blocks.push(Block::Heading("Faults and what they cost".to_owned()));
+        blocks.extend(fault_blocks(self.past));
+        blocks.push(Block::Heading("Options".to_owned()));
+        if self.options.is_empty() {
+            let words = "All options are at their defaults.";
+            blocks.push(Block::Text(words.to_owned()));
+        } else {
+            blocks.push(Block::Text(
+                "Those that are not at their defaults; config.toml has all.".to_owned(),
+            ));
+            blocks.push(Block::Table(Table::pairs(self.options.clone())));
+        }
+        blocks.push(Block::Heading("What to do with it".to_owned()));
+        blocks.push(Block::Commands(self.commands.clone()));
+        blocks
+    }
+
+    fn what(&self) -> Vec<(String, String)> {
+        let board = &self.past.board;
+        let mode = format!("{:?}", board.mode).to_lowercase();
+        let workers = count(board.workers_wanted as u64, "worker");
+        let mut rows = vec![
+            ("Task", board.task.clone()),
+            ("Parameters", whole(board.parameters)),
+            ("Workers", format!("{workers}, {mode}")),
+            ("Started", date(board.unix_secs)),
+            ("Time of training", secs(board.secs)),
+            (
+                "Epochs done",
+                format!("{} of {}", last_epoch(board), board.epochs),
+            ),
+            ("Steps", whole(board.steps)),
+        ];
+        if board.lives > 1 {
+            let times = count(u64::from(board.lives - 1), "time");
+            rows.push(("Taken up again", times));
+        }
+        rows.extend(speed(board).map(|speed| ("Speed while training", speed)));
+        let named = rows
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        named.collect()
+    }
+
+    fn pictures(&self, what: What) -> Option<Block> {
+        let source = Source::of_board(self.past.name(), &self.past.board);
+        let picture = draw(what, &[source], Format::Svg).ok()??;
+        let caption = match what {
+            What::Workers => "Speed and staleness of each worker",
+            _ => "Perplexity over the time of training",
+        };
+        let svg = String::from_utf8(picture).ok()?;
+        Some(Block::Picture(svg, caption.to_owned()))
+    }
+}
+
+/// The number of the last epoch that is done.
+pub(crate) fn last_epoch(board: &Board) -> u32 {
+    board.done.last().map_or(0, |row| row.epoch)
+}
+
+/// Things that went wrong.
+pub(crate) fn faults(board: &Board) -> u64 {
+    let counts = board.counts;
+    counts.lost + counts.refused + counts.left_out + u64::from(counts.undone > 0)
+}
+
+/// Tokens, or rows, a second while steps were made.
+pub(crate) fn speed(board: &Board) -> Option<String> {
+    let source = Source::of_board(String::new(), board);
+    Some(format!("{} {}", rate(source.rate?), source.unit))
+}
+
+/// Batches a second times the mean seconds of computing one: the work of so many workers that never
+/// wait.
+fn speed_up(board: &Board) -> Option<f64> {
+    let times = board.totals.compute_secs / board.stepping_secs;
+    (times.is_finite() && times > 0.0).then_some(times)
+}
+
+fn about(board: &Board) -> Option<Block> {
+    (!board.about.is_empty()).then(|| Block::List(board.about.clone()))
+}
+
+/// Best and last perplexity, in a sentence without its full stop.
+fn results(board: &Board) -> Option<String> {
+    let (best, last) = (board.best?, board.done.last()?);
+    let of = |row: &EpochRow| perplexity(row.loss());
+    let what = match best.validation {
+        Some(_) => "validation",
+        None => "training",
+    };
+    let mut words = format!(
+        "Best {what} perplexity {} (epoch {}), last {} (epoch {})",
+        of(&best),
+        best.epoch,
+        of(last),
+        last.epoch
+    );
+    if last.validation.is_some() {
+        let train = perplexity(last.train.mean_loss());
+        words = format!("{words}; training {train}");
+    }
+    Some(words)
+}
+
+fn epochs(done: &[EpochRow]) -> Table {
+    let validated = done.iter().any(|row| row.validation.is_some());
+    let mut table = Table::new(&["epoch", "step", "time", "train ppl"]);
+    if validated {
+        table.head.push("valid ppl".to_owned());
+    }
+    let more = ["learning rate", "staleness"].map(ToOwned::to_owned);
+    table.head.extend(more);
+    let every = done.len().div_ceil(MOST_EPOCHS).max(1);
+    let last = done.len() - 1;
+    let shown = (0..done.len()).filter(|at| at % every == 0 || *at == last);
+    for row in shown.filter_map(|at| done.get(at)) {
+        let validation = row.validation.map(|stats| perplexity(stats.mean_loss()));
+        let train = perplexity(row.train.mean_loss());
+        let mut cells = vec![
+            row.epoch.to_string(),
+            whole(row.step),
+            secs(row.secs),
+            train,
+        ];
+        if validated {
+            cells.push(validation.unwrap_or_default());
+        }
+        cells.push(format!("{:.3e}", row.learning_rate));
+        cells.push(format!("{:.2}", row.staleness));
+        table.row(cells);
+    }
+    table
+}
+
+/// Each host's work, and what its workers spent their time with.
+fn hosts(board: &Board) -> Table {
+    let mut table = Table::new(&[
+        "host",
+        "workers",
+        "batches",
+        "share",
+        "a batch",
+        "computing",
+        "pulling",
+        "pushing",
+        "waiting",
+        "moved",
+        "lost",
+    ]);
+    let all = board.totals.batches.max(1) as f64;
+    for host in board.hosts() {
+        let totals = &host.totals;
+        let [computing, pulling, pushing, waiting] = totals.shares().map(percent);
+        let batch_secs = totals.busy_secs() / totals.batches.max(1) as f64;
+        table.row([
+            host.host,
+            host.workers.to_string(),
+            whole(totals.batches),
+            percent(totals.batches as f64 / all),
+            secs(batch_secs),
+            computing,
+            pulling,
+            pushing,
+            waiting,
+            bytes(totals.bytes),
+            host.losses.to_string(),
+        ]);
+    }
+    table
+}
+
+fn work(board: &Board) -> Vec<String> {
+    let totals = &board.totals;
+    let mut lines = Vec::new();
+    lines.extend(board.slowest().map(|slowest| format!("{slowest}.")));
+    lines.push(match totals.bytes {
+        0 => "No tensor was moved: the workers share the server's memory.".to_owned(),
+        moved => {
+            let batch = bytes(moved / totals.batches.max(1));
+            let moved = bytes(moved);
+            format!("{moved} of tensors were moved, {batch} a gradient, both ways together.")
+        }
+    });
+    if let Some(times) = speed_up(board) {
+        let batches_per_s = totals.batches as f64 / board.stepping_secs;
+        let compute = totals.compute_secs / totals.batches.max(1) as f64;
+        lines.push(format!(
+            "Speed-up against one worker: about {times:.2}. That is {} batches/s times {}, the mean time \
+             in which a worker computes one: how many workers that never wait would do the same. Where \
+             workers share cores they slow each other's computing down, and it is less.",
+            rate(batches_per_s),
+            secs(compute)
+        ));
+    }
+    lines
+}
+
+/// What went wrong, counted.
+fn fault_words(board: &Board) -> Vec<String> {
+    let counts = board.counts;
+    let words = [
+        (counts.lost, "worker lost", "workers lost"),
+        (counts.refused, "gradient refused", "gradients refused"),
+        (counts.left_out, "batch left out", "batches left out"),
+        (counts.undone, "step undone", "steps undone"),
+    ];
+    let happened = words.into_iter().filter(|(number, ..)| *number > 0);
+    let said = happened.map(|(number, one, many)| match number {
+        1 => format!("1 {one}"),
+        _ => format!("{} {many}", whole(number)),
+    });
+    said.collect()
+}
+
+fn fault_blocks(past: &Past) -> Vec<Block> {
+    let board = &past.board;
+    let counts = board.counts;
+    let mut lines = Vec::new();
+    if past.unread > 0 {
+        let lines_of = count(past.unread, "line");
+        lines.push(format!(
+            "{lines_of} of events.jsonl could not be read and are left out here"
+        ));
+    }
+    if faults(board) == 0 && counts.freed == 0 && counts.warnings == 0 && lines.is_empty() {
+        return vec![Block::Text("None.".to_owned())];
+    }
+    let rows = [
+        ("Workers lost", counts.lost),
+        ("Batches that went to another worker", counts.freed),
+        ("Gradients refused", counts.refused),
+        ("Batches left out of an epoch", counts.left_out),
+        ("Steps undone when the server went", counts.undone),
+        ("Warnings", counts.warnings),
+    ];
+    let rows = rows.map(|(name, number)| (name.to_owned(), whole(number)));
+    let mut blocks = vec![Block::Table(Table::pairs(rows.to_vec()))];
+    lines.extend(cost(board));
+    let told = [
+        Kind::Lost,
+        Kind::Refused,
+        Kind::LeftOut,
+        Kind::Warning,
+        Kind::Resumed,
+    ];
+    let told = board.happenings.iter().filter(|h| told.contains(&h.kind));
+    let mut told: Vec<_> = told.rev().take(MOST_HAPPENINGS).collect();
+    told.reverse();
+    lines.extend(told.into_iter().map(|happening| {
+        let who = happening.worker.as_ref();
+        let who = who.map_or(String::new(), |name| format!("{name}: "));
+        format!("at {}: {who}{}", secs(happening.secs), happening.words)
+    }));
+    blocks.push(Block::List(lines));
+    blocks
+}
+
+/// What faults cost, as far as it is known.
+fn cost(board: &Board) -> Vec<String> {
+    let (counts, totals) = (board.counts, &board.totals);
+    let batch = totals.compute_secs / totals.batches.max(1) as f64;
+    let mut lines = Vec::new();
+    if counts.refused > 0 {
+        lines.push(format!(
+            "{} computed for nothing: about {} of one worker's time, at {} each on average",
+            count(counts.refused, "gradient"),
+            secs(counts.refused as f64 * batch),
+            secs(batch)
+        ));
+    }
+    if counts.freed > 0 {
+        lines.push(format!(
+            "{} begun by one worker and computed by another: at most about {} of work was lost, if each was \
+             nearly done",
+            match counts.freed {
+                1 => "1 batch was".to_owned(),
+                many => format!("{} batches were", whole(many)),
+            },
+            secs(counts.freed as f64 * batch)
+        ));
+    }
+    if counts.undone > 0 {
+        // Undone ones are among those that were made.
+        let made = (board.steps + counts.undone).max(1) as f64;
+        lines.push(format!(
+            "{} had to be made again: about {} of the run's time",
+            count(counts.undone, "step"),
+            secs(board.stepping_secs * counts.undone as f64 / made)
+        ));
+    }
+    lines
+}
