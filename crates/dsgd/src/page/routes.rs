@@ -179,6 +179,8 @@ struct Whole<'a> {
     remaining_secs: Option<f64>,
     slowest: Option<String>,
     idle_secs: f64,
+    read: u64,
+    size: u64,
 }
 
 async fn board(State(site): State<Arc<Site>>, uri: Uri) -> Result<Response, Response> {
@@ -191,6 +193,8 @@ async fn board(State(site): State<Arc<Site>>, uri: Uri) -> Result<Response, Resp
         remaining_secs: board.remaining_secs(),
         slowest: board.slowest().map(|slowest| slowest.to_string()),
         idle_secs: view.idle_secs(),
+        read: view.read,
+        size: view.size,
     };
     Ok(json(&whole))
 }
