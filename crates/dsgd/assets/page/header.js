@@ -27,6 +27,9 @@ function renderHeader() {
   const [kind, words] = status(head);
   classes($("status"), `pill ${kind}`);
   say($("status").lastElementChild, words);
+  // Told to who listens when it becomes another, not with every second of it.
+  if (renderHeader.kind !== kind) say($("said"), `${kind === "bad" ? "Attention: " : ""}${words}`);
+  renderHeader.kind = kind;
   if (!head) return;
   const name = asked.get("run") ?? listing.main ?? head.task;
   say($("run"), name || "run");

@@ -34,7 +34,7 @@ function renderTimeline() {
 function draw(moments, names, from, length) {
   const canvas = $("gantt").firstElementChild;
   const width = Math.floor($("gantt").clientWidth - 32);
-  const [row, top] = [Math.min(44, Math.max(18, Math.floor(270 / names.length))), 4];
+  const [row, top] = [Math.min(54, Math.max(18, Math.floor(270 / names.length))), 4];
   const height = top + row * names.length + 22;
   const dense = devicePixelRatio || 1;
   if (canvas.width !== width * dense || canvas.height !== height * dense) {

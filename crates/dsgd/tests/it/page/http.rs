@@ -1,6 +1,6 @@
 //! The plainest of browsers: a request and its answer, by HTTP/1.0, which ends with the connection.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -37,26 +37,35 @@ impl Answer {
 
 /// Sends a request with these headers more.
 pub(super) fn send(server: SocketAddr, path: &str, headers: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(server).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    try_to_send(server, path, headers).unwrap()
+}
+
+fn try_to_send(server: SocketAddr, path: &str, headers: &str) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(server)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let host = match headers.contains("Host: ") {
         true => String::new(),
         false => format!("Host: {server}\r\n"),
     };
-    write!(stream, "GET {path} HTTP/1.0\r\n{host}{headers}\r\n").unwrap();
-    stream
+    write!(stream, "GET {path} HTTP/1.0\r\n{host}{headers}\r\n")?;
+    Ok(stream)
 }
 
-pub(super) fn get_with(server: SocketAddr, path: &str, headers: &str) -> Answer {
+/// An answer, unless the server goes away over it.
+pub(super) fn try_to_get(server: SocketAddr, path: &str, headers: &str) -> io::Result<Answer> {
     let mut text = String::new();
-    let mut stream = send(server, path, headers);
-    stream.read_to_string(&mut text).unwrap();
-    let (headers, body) = text.split_once("\r\n\r\n").unwrap();
-    Answer {
+    try_to_send(server, path, headers)?.read_to_string(&mut text)?;
+    let gone = || io::Error::from(io::ErrorKind::UnexpectedEof);
+    let (headers, body) = text.split_once("\r\n\r\n").ok_or_else(gone)?;
+    Ok(Answer {
         status: headers.split(' ').nth(1).unwrap().parse().unwrap(),
         headers: headers.to_owned(),
         body: body.to_owned(),
-    }
+    })
+}
+
+pub(super) fn get_with(server: SocketAddr, path: &str, headers: &str) -> Answer {
+    try_to_get(server, path, headers).unwrap()
 }
 
 pub(super) fn get(server: SocketAddr, path: &str) -> Answer {

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 
 use crate::elsewhere::server_of;
 use crate::program::{Program, end, finished, until};
-use http::{Reader, get, get_with, send};
+use http::{Reader, get, get_with, send, try_to_get};
 
 const PATHS: [&str; 6] = [
     "/",
@@ -552,8 +552,7 @@ fn a_restarted_server_has_its_page_where_it_was() {
     let killed = Command::new("kill").args(["-9", &server]).status().unwrap();
     assert!(killed.success());
     let back = until(|| {
-        TcpStream::connect(served.1).ok()?;
-        let board = get(served.1, &path).json();
+        let board = try_to_get(served.1, &path, "").ok()?.json();
         (board["lives"] == 2).then_some(board)
     });
     let board = back.expect("it is there again");

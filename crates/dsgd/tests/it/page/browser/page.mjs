@@ -144,7 +144,7 @@ const SCENARIOS = {
 
   /** A picture for the manual. */
   async picture() {
-    const page = await open({ viewport: { width: 1280, height: 800 }, colorScheme: rest[1] ?? "light" });
+    const page = await open({ viewport: { width: Number(rest[3] ?? 1280), height: 800 }, colorScheme: rest[1] ?? "light" });
     await page.waitForTimeout(Number(rest[2] ?? 3000));
     await page.screenshot({ path: rest[0], fullPage: true });
   },
