@@ -182,9 +182,10 @@ impl Cursor {
     fn series(&mut self, board: &Board) -> Columns {
         let buckets = &board.series.buckets;
         // The last one may have grown since; with another stride all are others.
-        let from = match board.series.stride == self.stride {
-            true => self.buckets.saturating_sub(1).min(buckets.len()),
-            false => 0,
+        let from = if board.series.stride == self.stride {
+            self.buckets.saturating_sub(1).min(buckets.len())
+        } else {
+            0
         };
         (self.stride, self.buckets) = (board.series.stride, buckets.len());
         let mut columns = Columns {
@@ -199,9 +200,10 @@ impl Cursor {
 
     fn done<'a>(&mut self, board: &'a Board) -> Epochs<'a> {
         // When there are too many of them, every other one goes.
-        let from = match board.done.len() >= self.done {
-            true => self.done,
-            false => 0,
+        let from = if board.done.len() >= self.done {
+            self.done
+        } else {
+            0
         };
         self.done = board.done.len();
         Epochs {

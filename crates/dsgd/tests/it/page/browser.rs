@@ -28,8 +28,7 @@ impl Browser {
         let tools = match tools() {
             Ok(tools) => tools,
             Err(lacks) => {
-                // Around the test harness, which would keep it to itself.
-                writeln!(io::stderr(), "SKIPPED {test}: {lacks}").unwrap();
+                say(&format!("SKIPPED {test}: {lacks}"));
                 return None;
             }
         };
@@ -99,19 +98,22 @@ fn tools() -> &'static Result<Tools, String> {
             .current_dir(&folder)
             .stdin(Stdio::null());
         let output = npm.output().map_err(|error| error.to_string())?;
-        match output.status.success() {
-            true => Ok(Tools { folder, chromium }),
-            false => Err(format!(
-                "npm ci has failed: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            )),
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("npm ci has failed: {}", said.trim()));
         }
+        Ok(Tools { folder, chromium })
     })
 }
 
-/// Around the test harness, which would keep it to itself.
 fn measured(what: &str, words: &Value) {
-    writeln!(io::stderr(), "MEASURED {what}: {words}").unwrap();
+    say(&format!("MEASURED {what}: {words}"));
+}
+
+/// Around the test harness, which would keep it to itself.
+fn say(words: &str) {
+    let mut stderr = io::stderr();
+    writeln!(stderr, "{words}").unwrap();
 }
 
 /// A run that lasts until it is dropped.

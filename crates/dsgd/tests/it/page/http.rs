@@ -43,9 +43,10 @@ pub(super) fn send(server: SocketAddr, path: &str, headers: &str) -> TcpStream {
 fn try_to_send(server: SocketAddr, path: &str, headers: &str) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(server)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let host = match headers.contains("Host: ") {
-        true => String::new(),
-        false => format!("Host: {server}\r\n"),
+    let host = if headers.contains("Host: ") {
+        String::new()
+    } else {
+        format!("Host: {server}\r\n")
     };
     write!(stream, "GET {path} HTTP/1.0\r\n{host}{headers}\r\n")?;
     Ok(stream)
