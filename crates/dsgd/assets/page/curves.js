@@ -106,6 +106,10 @@ class Chart {
       this.chart.setData(data, !this.zoomed);
     }
     this.values(null);
+    const own = lines.findLast((line) => !line.points && !line.dash && !line.faint);
+    const last = own.y.findLast((one) => one !== null && one !== undefined);
+    this.plot.setAttribute("role", "img");
+    this.plot.setAttribute("aria-label", `${this.kind.title()}: ${own.x.length} points, ${figure(own.y[0])} at first, ${figure(last)} now`);
   }
 
   options(lines, width) {
@@ -115,12 +119,12 @@ class Chart {
       width: line.faint ? 1 : 2,
       alpha: line.faint ? 0.28 : 1,
       dash: line.dash,
-      points: line.points ? { show: true, size: 8, fill: line.colour, stroke: css("--panel"), width: 1.5 } : { show: false },
+      points: line.points ? { show: true, size: 9, fill: line.colour, stroke: css("--panel"), width: 1.5 } : { show: false },
       paths: line.points ? () => null : undefined,
     });
     const axis = { stroke: css("--quiet"), grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     const logarithmic = kind.logarithmic?.() ?? false;
-    const horizontal = view.axis === "secs" ? (values) => values.map(duration) : (values) => values.map(short);
+    const horizontal = view.axis === "secs" ? (values) => values.map(tick) : (values) => values.map(short);
     return {
       width,
       height: kind.large ? (width < 500 ? 230 : 300) : 130,
@@ -134,7 +138,7 @@ class Chart {
       },
       axes: [
         { ...axis, space: 70, values: (_, values) => horizontal(values), incrs: view.axis === "secs" ? TIMES : undefined, size: 28 },
-        { ...axis, size: kind.large ? 52 : 46, space: kind.large ? 36 : 28, values: (_, values) => values.map((value) => (value === null ? "" : short(value))),
+        { ...axis, size: kind.large ? 52 : 46, space: kind.large ? 36 : 24, values: (_, values) => values.map((value) => (value === null ? "" : short(value))),
           ...(logarithmic ? { splits: (_, __, low, high) => logSplits(low, high), filter: (_, splits) => splits } : {}) },
       ],
       hooks: {
@@ -212,7 +216,7 @@ function logSplits(low, high) {
     for (let at = Math.ceil(low / by) * by; at <= high; at += by) splits.push(at);
     return splits;
   }
-  const within = decades > 5 ? [1] : decades > 2 ? [1, 3] : [1, 2, 5];
+  const within = decades > 5 ? [1] : decades > 2 ? [1, 3] : decades > 1 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 7];
   const splits = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
     for (const times of within) {

@@ -27,11 +27,14 @@ function renderHeader() {
   const [kind, words] = status(head);
   classes($("status"), `pill ${kind}`);
   say($("status").lastElementChild, words);
+  // Told to who listens when it becomes another, not with every second of it.
+  if (renderHeader.kind !== kind) say($("said"), `${kind === "bad" ? "Attention: " : ""}${words}`);
+  renderHeader.kind = kind;
   if (!head) return;
   const name = asked.get("run") ?? listing.main ?? head.task;
   say($("run"), name || "run");
   document.title = `${name || "run"} · ${words} · dsgd`;
-  const about = [head.task, ...head.about, head.parameters ? plural(head.parameters, "parameter") : "", head.mode];
+  const about = [head.task, ...head.about, head.parameters ? plural(head.parameters, "parameter") : "", head.mode, head.unix_secs ? `started ${moment(head.unix_secs)}` : ""];
   say($("about"), about.filter(Boolean).join(" · "));
 
   const share = head.epochs && head.batches ? (head.epoch - 1 + head.counted / head.batches) / head.epochs : 0;
@@ -51,15 +54,16 @@ function renderHeader() {
   const speed = head.outcome ? wholeSpeed(head) : working.reduce((sum, row) => sum + row.rate, 0);
   setValue($("speed"), short(speed), `${unit()}/s`);
   say($("steps"), `${plural(head.steps, "step")}${head.outcome ? ", on average" : ""}`);
-  setValue($("live"), head.outcome ? String(state.workers.size) : String(head.live), head.outcome ? "" : `of ${head.workers_wanted} working`);
-  const lost = head.counts.lost ? `${head.counts.lost} lost, ` : "";
-  say($("staleness"), `${lost}staleness ${figure(head.staleness)}`);
+  setValue($("live"), head.outcome ? String(state.workers.size) : String(head.live), head.outcome ? "" : `of ${head.workers_wanted}`);
+  const losses = head.counts.lost ? `${count(head.counts.lost)} lost so far, ` : "";
+  say($("staleness"), `${losses}staleness ${figure(head.staleness)}`);
 
   const ended = Boolean(head.outcome);
+  // The first batches of an epoch say nothing yet: then it goes by the epochs before.
+  const left = head.remaining_secs ?? (share > 0 ? (head.secs * (1 - share)) / share : null);
   say($("left-name"), ended ? "Trained for" : "Time left");
-  setValue($("left"), ended ? duration(head.secs) : duration(head.remaining_secs), "");
-  const since = `started ${moment(head.unix_secs)}`;
-  say($("trained"), ended ? since : `${duration(head.secs)} so far, ${since}`);
+  setValue($("left"), duration(ended ? head.secs : left), "");
+  say($("trained"), ended ? plural(state.done.length, "epoch") : `${duration(head.secs)} so far`);
   renderRemarks(head);
 }
 
@@ -81,8 +85,8 @@ function renderRemarks(head) {
   const lost = [...state.workers.values()].filter((row) => row.state === "lost");
   if (lost.length && !head.outcome) {
     const [first, ...others] = lost.sort((a, b) => b.since_secs - a.since_secs);
-    const more = others.length ? `, and ${others.length} more` : "";
-    remarks.push(["bad", `${plural(lost.length, "worker")} lost`, `: ${first.name}${more}. ${first.reason ?? ""}`]);
+    const more = others.length ? ` and ${others.length} more` : "";
+    remarks.push(["bad", `${plural(lost.length, "worker")} lost`, `: ${first.name}${more}: ${first.reason ?? ""}`]);
   }
   if (head.slowest && !head.outcome) remarks.push(["", "Slow", `: ${head.slowest}`]);
   if (head.broken) remarks.push(["", `${plural(head.broken, "line")} of events.jsonl`, " could not be read and are left out"]);

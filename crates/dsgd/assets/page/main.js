@@ -11,6 +11,7 @@ function schedule(...parts) {
 function drawDue() {
   const parts = [...due];
   due.clear();
+  // All else is drawn from what the first frame brings.
   if (!state.head) return renderHeader();
   for (const part of parts) PARTS[part]();
 }
@@ -53,7 +54,7 @@ function chooseMeasure() {
 startCurves();
 startTimeline();
 listen(() => {
-  chooseMeasure();
+  if (state.head) chooseMeasure();
   onNews();
 });
 lookAtRuns();

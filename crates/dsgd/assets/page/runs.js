@@ -19,6 +19,7 @@ async function lookAtRuns() {
     const { main, runs } = await ask("api/runs");
     [listing.main, listing.runs] = [main, runs];
     await Promise.all([...overlays.keys()].map(fetchOverlay));
+    state.news.runs = true;
     schedule("runs", "series", "head");
   } catch {
     // The connection's state is told by the one that listens.
@@ -31,6 +32,8 @@ async function fetchOverlay(name) {
   const overlay = overlays.get(name);
   if (!overlay || overlay.over) return;
   const board = await ask("api/board", { run: name });
+  // A long one takes the server some seconds to read.
+  if (board.read < board.size || !board.size) setTimeout(() => fetchOverlay(name).then(() => schedule("series"), () => {}), 1000);
   const series = emptySeries();
   for (const bucket of board.series.buckets) {
     for (const column of ["step", "secs", "epochs", "grad_norm", "learning_rate", "staleness"]) series[column].push(bucket[column]);
@@ -39,7 +42,7 @@ async function fetchOverlay(name) {
     series.tokens.push(bucket.stats.source_tokens + bucket.stats.target_tokens);
     series.examples.push(bucket.stats.examples);
   }
-  [overlay.series, overlay.over] = [series, Boolean(board.outcome)];
+  [overlay.series, overlay.over] = [series, Boolean(board.outcome) && board.read >= board.size];
 }
 
 async function compareWith(name, box) {
@@ -53,10 +56,8 @@ async function compareWith(name, box) {
       return say($("runs-hint"), `No more than ${OVER.length} runs are laid over each other: untick one.`);
     }
     overlays.set(name, { name: free, colour: css(free), series: emptySeries(), over: false });
-    // It may have to be read first, so once more a little later.
     try {
       await fetchOverlay(name);
-      setTimeout(() => fetchOverlay(name).then(() => schedule("series"), () => {}), 1500);
     } catch (error) {
       overlays.delete(name);
       box.checked = false;

@@ -32,7 +32,7 @@ const state = {
   moments: [],
   // Rows and lists that were changed since they were drawn.
   changed: new Set(),
-  news: { moments: true, happenings: true, series: true },
+  news: { moments: true, happenings: true, series: true, runs: true },
   // How the connection is, and when something came last.
   link: "connecting",
   heard: performance.now(),

@@ -34,7 +34,7 @@ function renderTimeline() {
 function draw(moments, names, from, length) {
   const canvas = $("gantt").firstElementChild;
   const width = Math.floor($("gantt").clientWidth - 32);
-  const [row, top] = [names.length > 8 ? 18 : 26, 4];
+  const [row, top] = [Math.min(54, Math.max(18, Math.floor(270 / names.length))), 4];
   const height = top + row * names.length + 22;
   const dense = devicePixelRatio || 1;
   if (canvas.width !== width * dense || canvas.height !== height * dense) {
@@ -55,14 +55,18 @@ function draw(moments, names, from, length) {
     pen.fillText(shorten(pen, name, label - 8), 0, top + row * at + row / 2);
   });
   gantt.boxes = [];
+  const ended = new Map();
   for (const moment of moments) {
     const line = names.indexOf(moment.worker);
     if (line < 0) continue;
     const y = top + row * line + 3;
+    // A gradient may have waited for its step while the next one was begun.
+    const least = Math.max(label, x(ended.get(moment.worker) ?? from));
+    ended.set(moment.worker, moment.secs);
     let end = moment.secs;
     for (const phase of [...ORDER].reverse()) {
       const secs = moment[`${phase}_secs`];
-      const [left, right] = [Math.max(x(end - secs), label), Math.max(x(end), label)];
+      const [left, right] = [Math.max(x(end - secs), least), Math.max(x(end), least)];
       if (right > left) {
         pen.fillStyle = colours[phase];
         // Waiting is thin: nothing is done in it.
@@ -71,14 +75,15 @@ function draw(moments, names, from, length) {
       }
       end -= secs;
     }
-    const left = Math.max(x(end), label);
+    const left = Math.max(x(end), least);
     pen.fillStyle = panel;
     pen.fillRect(x(moment.secs) - 0.5, y, 1, row - 6);
     gantt.boxes.push({ left, right: x(moment.secs), top: y, bottom: y + row - 6, moment });
   }
   pen.fillStyle = quiet;
   for (const share of [0, 0.5, 1]) {
-    const text = clock(from + share * length);
+    const before = (1 - share) * length;
+    const text = before ? `−${before < 1 ? millis(before) : `${figure(before)} s`}` : clock(from + length);
     pen.textAlign = share === 0 ? "left" : share === 1 ? "right" : "center";
     pen.fillText(text, label + share * (width - label), height - 8);
   }
@@ -140,7 +145,7 @@ function renderEvents() {
   $("events").replaceChildren(...latest.map((one) => {
     const [word, kind] = KINDS[one.kind];
     const who = one.worker ? `${one.worker}${one.kind === "joined" ? "" : ": "}` : "";
-    const what = one.kind === "joined" ? "" : one.words;
+    const what = one.kind === "joined" ? "" : one.kind === "saved" ? one.words.replace(/^.*\//, "") : one.words;
     return el("li", kind, el("time", "", clock(one.secs)), el("span", "kind", word), el("span", "words", who + what));
   }));
 }

@@ -67,6 +67,9 @@ function duration(secs) {
   return `${whole}s`;
 }
 
+/** The same for an axis, where whole minutes and hours are most common. */
+const tick = (secs) => duration(secs).replace(/ 00[sm]$/, "");
+
 /** A time within the run, to the second or finer where it is young. */
 const clock = (secs) => (secs < 10 ? `${secs.toFixed(1)}s` : duration(secs));
 

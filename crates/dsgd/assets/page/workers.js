@@ -8,10 +8,10 @@ const SLOW = 8;
 const COLUMNS = [
   { name: "Worker", key: (row) => row.name, classes: "name", fill: (cell, row) => say(cell, row.name) },
   { name: "State", key: (row) => [row.shown, row.name], classes: "state", fill: fillState },
-  { name: () => `${capital(unit())}/s`, key: (row) => row.rate, classes: "n", fill: (cell, row) => say(cell, row.state === "working" ? short(row.rate) : "–") },
+  { name: () => `${capital(unit())}/s`, key: (row) => row.rate, classes: "n", fill: fillSpeed },
   { name: "Time", key: (row) => shares(row)[0], classes: "time", fill: fillShares },
   { name: "Staleness", key: (row) => row.staleness, classes: "n minor", fill: (cell, row) => say(cell, row.batches ? row.staleness.toFixed(1) : "–") },
-  { name: "Batches", key: (row) => row.batches, classes: "n", fill: (cell, row) => say(cell, count(row.batches)) },
+  { name: "Batches", key: (row) => row.batches, classes: "n minor", fill: (cell, row) => say(cell, count(row.batches)) },
   { name: "Lost", key: (row) => row.losses, classes: "n minor", fill: (cell, row) => say(cell, count(row.losses)) },
   { name: "Refused", key: (row) => row.refused, classes: "n minor", fill: (cell, row) => say(cell, count(row.refused)) },
   { name: "Data", key: (row) => row.bytes, classes: "n minor", fill: (cell, row) => say(cell, bytes(row.bytes)) },
@@ -46,6 +46,12 @@ function fillState(cell, row) {
   say(cell.firstChild, { lost: "lost", slow: "slow", working: "working", dismissed: "done" }[row.shown]);
   say(cell.lastChild, why);
   cell.lastChild.hidden = !why;
+}
+
+function fillSpeed(cell, row) {
+  say(cell, row.state === "working" ? short(row.rate) : "–");
+  // For a narrow screen, where columns have no heads.
+  cell.dataset.unit = ` ${unit()}/s`;
 }
 
 function fillShares(cell, row) {
@@ -97,6 +103,9 @@ function drawRow(row) {
   let line = table.rows.get(row.name);
   if (!line) {
     line = el("tr", "", ...COLUMNS.map((column) => el("td", column.classes)));
+    // Said aloud, because a narrow screen has it laid out as something else.
+    line.setAttribute("role", "row");
+    for (const cell of line.cells) cell.setAttribute("role", "cell");
     table.rows.set(row.name, line);
   }
   classes(line, row.shown);
@@ -124,6 +133,7 @@ function renderHeads() {
       });
       const head = el("th", column.classes.replace("name", ""), button);
       head.scope = "col";
+      head.setAttribute("role", "columnheader");
       heads.append(head);
     });
   }

@@ -37,13 +37,13 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let args = DashboardArgs::from_arg_matches(matches)?;
     let path = args.path.display();
     let is_run = [EVENTS, CONFIG].iter().any(|f| args.path.join(f).is_file());
-    let run = match is_run {
-        true => args.path.clone(),
-        false => page::latest(&args.path).ok_or_else(|| {
-            anyhow!(
-                "{path} is no run and holds none: give a run's folder, or the folder of several"
-            )
-        })?,
+    let no_run = || {
+        anyhow!("{path} is no run and holds none: give a run's folder, or the folder of several")
+    };
+    let run = if is_run {
+        args.path.clone()
+    } else {
+        page::latest(&args.path).ok_or_else(no_run)?
     };
     let stand = take(args.listen.as_deref().unwrap_or_default(), None)?;
     let token = (!stand.is_loopback()).then(Token::fresh);
@@ -126,9 +126,10 @@ fn address(text: &str) -> anyhow::Result<SocketAddr> {
 /// What to type into a browser.
 fn url(stand: &Stand, token: Option<&Token>) -> String {
     let address = stand.address();
-    let at = match address.ip().is_unspecified() {
-        true => format!("{}:{}", host_name(), address.port()),
-        false => address.to_string(),
+    let at = if address.ip().is_unspecified() {
+        format!("{}:{}", host_name(), address.port())
+    } else {
+        address.to_string()
     };
     let token = token.map(|token| format!("?token={}", String::from(token.clone())));
     format!("http://{at}/{}", token.unwrap_or_default())

@@ -101,13 +101,18 @@ impl Follow {
 /// The record of a line.
 fn parse(line: &[u8]) -> Option<Record> {
     // Nearly all lines are steps, and serde reads what is flattened several times as slowly.
-    let start = &line[..line.len().min(64)];
-    if start.windows(STEP.len()).any(|bytes| bytes == STEP)
+    if is_step(line)
         && let Ok(line) = serde_json::from_slice::<StepLine>(line)
     {
         return Some(line.into());
     }
     serde_json::from_slice(line).ok()
+}
+
+/// Whether a line is that of a step, as far as its beginning says.
+pub fn is_step(line: &[u8]) -> bool {
+    let start = &line[..line.len().min(64)];
+    start.windows(STEP.len()).any(|bytes| bytes == STEP)
 }
 
 /// What marks the line of a step.

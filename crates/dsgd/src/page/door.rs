@@ -69,6 +69,7 @@ pub(super) async fn serve(
             drop(place);
         });
     }
+    drop(listener);
     sleep(FAREWELL).await;
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::event::{Event, Record};
 use crate::observe::board::Board;
-use crate::observe::follow::Follow;
+use crate::observe::follow::{Follow, is_step};
 use crate::run::EVENTS;
 
 /// Pause between two looks at a file.
@@ -37,7 +37,7 @@ const MOST_ENTRIES: usize = 10_000;
 const MOST_LISTED: usize = 200;
 
 /// Bytes at a file's end in which its last step and epoch are looked for.
-const TAIL: u64 = 64 << 10;
+const TAIL: u64 = 256 << 10;
 
 /// The runs of a folder.
 pub(super) struct Library {
@@ -273,21 +273,27 @@ fn listed(name: &str, written: SystemTime, file: &Path) -> io::Result<Listed> {
         idle_secs: written.elapsed().unwrap_or_default().as_secs_f64(),
     };
     let head = piece(&mut file, 0)?;
-    for record in records(&head) {
-        if let Event::RunStarted {
+    let first = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    if let Ok(record) = serde_json::from_slice::<Record>(first)
+        && let Event::RunStarted {
             unix_secs,
             task,
             epochs,
             ..
         } = record.event
-        {
-            (listed.unix_secs, listed.task, listed.epochs) = (unix_secs, task, epochs);
-            break;
-        }
+    {
+        (listed.unix_secs, listed.task, listed.epochs) = (unix_secs, task, epochs);
     }
     let from = file.metadata()?.len().saturating_sub(TAIL);
     let tail = piece(&mut file, from)?;
-    records(&tail).for_each(|record| listed.see(record.event));
+    // Of the steps only the last says something that no later one does.
+    let lines: Vec<_> = tail.split(|&byte| byte == b'\n').collect();
+    let last = lines.iter().rposition(|line| is_step(line));
+    let telling = lines.into_iter().enumerate();
+    let telling = telling.filter(|(at, line)| Some(*at) == last || !is_step(line));
+    telling
+        .filter_map(|(_, line)| serde_json::from_slice::<Record>(line).ok())
+        .for_each(|record| listed.see(record.event));
     Ok(listed)
 }
 
@@ -321,10 +327,4 @@ impl Listed {
             _ => {}
         }
     }
-}
-
-/// The whole lines among these bytes.
-fn records(bytes: &[u8]) -> impl Iterator<Item = Record> + '_ {
-    let lines = bytes.split(|&byte| byte == b'\n');
-    lines.filter_map(|line| serde_json::from_slice(line).ok())
 }

@@ -6,329 +6,255 @@
 use std::fmt::{Display, Write};
 
 use super::library::View;
-use crate::observe::board::{State, WorkerRow};
+use crate::observe::board::{Board, State, WorkerRow};
+use crate::task::Stats;
 
 /// What the text is, for the header.
 pub(super) const TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A metric's name, kind and meaning.
-type Metric<'a> = (&'a str, &'a str, &'a str);
+/// A metric's name, its meaning, and its value, which is NaN where it is not known. What ends in
+/// `_total` is a counter.
+type Metric<T> = (&'static str, &'static str, fn(&T) -> f64);
 
-/// What of a worker's row is a metric.
-const OF_A_WORKER: [(Metric<'static>, fn(&WorkerRow) -> f64); 9] = [
-    (("worker_up", "gauge", "1 while the worker works."), |row| {
-        f64::from(u8::from(row.state == State::Working))
+const OF_A_RUN: &[Metric<Board>] = &[
+    ("run_ended", "1 when the run is over.", |b| {
+        flag(b.outcome.is_some())
     }),
     (
-        (
-            "worker_items_per_second",
-            "gauge",
-            "Tokens a second over its last gradients; rows where a task counts no tokens.",
-        ),
-        |row| row.rate,
+        "training_seconds_total",
+        "Seconds of training, over all restarts.",
+        |b| b.secs,
     ),
     (
-        (
-            "worker_gradients_total",
-            "counter",
-            "Gradients of it that were applied.",
-        ),
-        |row| row.totals.batches as f64,
+        "remaining_seconds",
+        "Seconds until the last epoch is done, at the speed of this one.",
+        |b| known(b.remaining_secs()),
+    ),
+    ("steps_total", "Updates of the parameters.", |b| {
+        b.steps as f64
+    }),
+    ("epoch", "1-based epoch that is under way.", |b| {
+        b.epoch.into()
+    }),
+    ("epochs", "Number of the last epoch.", |b| b.epochs.into()),
+    ("epoch_batches", "Batches of an epoch.", |b| {
+        b.batches as f64
+    }),
+    (
+        "epoch_batches_counted",
+        "Batches of this epoch that are done.",
+        |b| b.counted as f64,
     ),
     (
-        (
-            "worker_gradients_refused_total",
-            "counter",
-            "Gradients of it that were refused.",
-        ),
-        |row| row.refused as f64,
+        "train_loss",
+        "Mean loss of an item, over this epoch so far.",
+        |b| known(train(b).map(Stats::mean_loss)),
     ),
     (
-        (
-            "worker_tokens_total",
-            "counter",
-            "Tokens of its gradients, with padding.",
-        ),
-        |row| row.totals.tokens as f64,
+        "train_perplexity",
+        "Perplexity over this epoch so far.",
+        |b| known(train(b).map(Stats::perplexity)),
     ),
     (
-        (
-            "worker_bytes_total",
-            "counter",
-            "Bytes of tensors that travelled for it, both ways.",
-        ),
-        |row| row.totals.bytes as f64,
+        "validation_loss",
+        "Mean loss of an item, after the last epoch.",
+        |b| known(validation(b).map(Stats::mean_loss)),
     ),
     (
-        (
-            "worker_staleness_total",
-            "counter",
-            "Staleness of its gradients, summed.",
-        ),
-        |row| row.totals.staleness as f64,
+        "validation_perplexity",
+        "Perplexity after the last epoch.",
+        |b| known(validation(b).map(Stats::perplexity)),
+    ),
+    ("learning_rate", "Learning rate of the last step.", |b| {
+        known(b.last.as_ref().map(|s| s.learning_rate.into()))
+    }),
+    (
+        "gradient_norm",
+        "Norm of the last gradient before clipping.",
+        |b| known(b.last.as_ref().map(|s| s.grad_norm)),
+    ),
+    ("gradients_total", "Gradients that were applied.", |b| {
+        b.totals.batches as f64
+    }),
+    ("tokens_total", "Tokens of these, with padding.", |b| {
+        b.totals.tokens as f64
+    }),
+    ("examples_total", "Examples of these.", |b| {
+        b.totals.examples as f64
+    }),
+    (
+        "bytes_total",
+        "Bytes of tensors that travelled, both ways.",
+        |b| b.totals.bytes as f64,
     ),
     (
-        ("worker_joins_total", "counter", "How often it joined."),
-        |row| f64::from(row.joins),
+        "staleness_total",
+        "Staleness of the gradients, summed.",
+        |b| b.totals.staleness as f64,
+    ),
+    ("workers_live", "Workers that work.", |b| b.live() as f64),
+    ("workers_wanted", "Workers that were asked for.", |b| {
+        b.workers_wanted as f64
+    }),
+    ("workers_lost_total", "Workers that were lost.", |b| {
+        b.counts.lost as f64
+    }),
+    (
+        "gradients_refused_total",
+        "Gradients that were refused.",
+        |b| b.counts.refused as f64,
     ),
     (
-        ("worker_losses_total", "counter", "How often it was lost."),
-        |row| f64::from(row.losses),
+        "batches_freed_total",
+        "Batches that went to another worker.",
+        |b| b.counts.freed as f64,
     ),
+    (
+        "batches_left_out_total",
+        "Batches that were left out of their epochs.",
+        |b| b.counts.left_out as f64,
+    ),
+    ("checkpoints_total", "Checkpoints that were written.", |b| {
+        b.counts.saved as f64
+    }),
+    ("warnings_total", "Warnings.", |b| b.counts.warnings as f64),
 ];
+
+const OF_A_WORKER: &[Metric<WorkerRow>] = &[
+    ("worker_up", "1 while the worker works.", |w| {
+        flag(w.state == State::Working)
+    }),
+    (
+        "worker_items_per_second",
+        "Tokens a second over its last gradients; rows where a task counts no tokens.",
+        |w| w.rate,
+    ),
+    (
+        "worker_gradients_total",
+        "Gradients of it that were applied.",
+        |w| w.totals.batches as f64,
+    ),
+    (
+        "worker_gradients_refused_total",
+        "Gradients of it that were refused.",
+        |w| w.refused as f64,
+    ),
+    (
+        "worker_tokens_total",
+        "Tokens of its gradients, with padding.",
+        |w| w.totals.tokens as f64,
+    ),
+    (
+        "worker_bytes_total",
+        "Bytes of tensors that travelled for it, both ways.",
+        |w| w.totals.bytes as f64,
+    ),
+    (
+        "worker_staleness_total",
+        "Staleness of its gradients, summed.",
+        |w| w.totals.staleness as f64,
+    ),
+    ("worker_joins_total", "How often it joined.", |w| {
+        w.joins.into()
+    }),
+    ("worker_losses_total", "How often it was lost.", |w| {
+        w.losses.into()
+    }),
+];
+
+/// Seconds of a worker by what they went into, under one name.
+const PHASES: &[Metric<WorkerRow>] = &[
+    ("compute", "", |w| w.totals.compute_secs),
+    ("pull", "", |w| w.totals.pull_secs),
+    ("push", "", |w| w.totals.push_secs),
+    ("wait", "", |w| w.totals.wait_secs),
+];
+
+fn flag(is_it: bool) -> f64 {
+    u8::from(is_it).into()
+}
+
+fn known(value: Option<f64>) -> f64 {
+    value.unwrap_or(f64::NAN)
+}
+
+fn train(board: &Board) -> Option<&Stats> {
+    board.last.as_ref().map(|step| &step.epoch_stats)
+}
+
+fn validation(board: &Board) -> Option<&Stats> {
+    board.done.last()?.validation.as_ref()
+}
 
 /// All that is known, as text.
 pub(super) fn text(run: &str, view: &View) -> String {
-    let mut page = Text(String::new());
-    page.run(run, view);
-    page.workers(view);
-    page.0
+    let board = &view.board;
+    let mut text = Text(String::new());
+    text.head("run_info", "What is trained, and how.");
+    let mode = format!("{:?}", board.mode).to_lowercase();
+    let labels = [("run", run), ("task", &board.task), ("mode", &mode)];
+    text.value("run_info", &labels, 1);
+    text.head(
+        "run_silent_seconds",
+        "Seconds since the run last said something.",
+    );
+    text.value("run_silent_seconds", &[], view.idle_secs());
+    for (name, help, value) in OF_A_RUN {
+        let value = value(board);
+        if !value.is_nan() {
+            text.head(name, help);
+            text.value(name, &[], value);
+        }
+    }
+    for (name, help, value) in OF_A_WORKER {
+        text.head(name, help);
+        for (worker, row) in &board.workers {
+            text.value(name, &of_worker(worker), value(row));
+        }
+    }
+    let seconds = "worker_seconds_total";
+    text.head(seconds, "Seconds that its gradients took, by what for.");
+    for (worker, row) in &board.workers {
+        let [worker, host] = of_worker(worker);
+        for (phase, _, secs) in PHASES {
+            text.value(seconds, &[worker, host, ("phase", phase)], secs(row));
+        }
+    }
+    text.0
+}
+
+fn of_worker(name: &str) -> [(&str, &str); 2] {
+    let host = name.rsplit_once('/').map_or(name, |(host, _)| host);
+    [("worker", name), ("host", host)]
 }
 
 struct Text(String);
 
 impl Text {
-    fn run(&mut self, run: &str, view: &View) {
-        let board = &view.board;
-        let mode = format!("{:?}", board.mode).to_lowercase();
-        self.head(("run_info", "gauge", "What is trained, and how."));
-        let labels = [("run", run), ("task", &board.task), ("mode", &mode)];
-        self.value("run_info", &labels, 1);
-        let counts = board.counts;
-        let last = board.last.as_ref();
-        let valid = board.done.last().and_then(|row| row.validation);
-        let all: [(Metric<'_>, Option<f64>); 23] = [
-            (
-                ("run_ended", "gauge", "1 when the run is over."),
-                Some(f64::from(u8::from(board.outcome.is_some()))),
-            ),
-            (
-                (
-                    "run_silent_seconds",
-                    "gauge",
-                    "Seconds since the run last said something.",
-                ),
-                Some(view.idle_secs()),
-            ),
-            (
-                (
-                    "training_seconds_total",
-                    "counter",
-                    "Seconds of training, over all restarts.",
-                ),
-                Some(board.secs),
-            ),
-            (
-                (
-                    "remaining_seconds",
-                    "gauge",
-                    "Seconds until the last epoch is done, at the speed of this one.",
-                ),
-                board.remaining_secs(),
-            ),
-            (
-                ("steps_total", "counter", "Updates of the parameters."),
-                Some(board.steps as f64),
-            ),
-            (
-                ("epoch", "gauge", "1-based epoch that is under way."),
-                Some(f64::from(board.epoch)),
-            ),
-            (
-                ("epochs", "gauge", "Number of the last epoch."),
-                Some(f64::from(board.epochs)),
-            ),
-            (
-                ("epoch_batches", "gauge", "Batches of an epoch."),
-                Some(board.batches as f64),
-            ),
-            (
-                (
-                    "epoch_batches_counted",
-                    "gauge",
-                    "Batches of this epoch that are done.",
-                ),
-                Some(board.counted as f64),
-            ),
-            (
-                (
-                    "train_loss",
-                    "gauge",
-                    "Mean loss of an item, over this epoch so far.",
-                ),
-                last.map(|step| step.epoch_stats.mean_loss()),
-            ),
-            (
-                (
-                    "train_perplexity",
-                    "gauge",
-                    "Perplexity over this epoch so far.",
-                ),
-                last.map(|step| step.epoch_stats.perplexity()),
-            ),
-            (
-                (
-                    "validation_loss",
-                    "gauge",
-                    "Mean loss of an item, after the last epoch.",
-                ),
-                valid.map(|stats| stats.mean_loss()),
-            ),
-            (
-                (
-                    "validation_perplexity",
-                    "gauge",
-                    "Perplexity after the last epoch.",
-                ),
-                valid.map(|stats| stats.perplexity()),
-            ),
-            (
-                ("learning_rate", "gauge", "Learning rate of the last step."),
-                last.map(|step| f64::from(step.learning_rate)),
-            ),
-            (
-                (
-                    "gradient_norm",
-                    "gauge",
-                    "Norm of the last gradient before clipping.",
-                ),
-                last.map(|step| step.grad_norm),
-            ),
-            (
-                ("gradients_total", "counter", "Gradients that were applied."),
-                Some(board.totals.batches as f64),
-            ),
-            (
-                ("tokens_total", "counter", "Tokens of these, with padding."),
-                Some(board.totals.tokens as f64),
-            ),
-            (
-                ("examples_total", "counter", "Examples of these."),
-                Some(board.totals.examples as f64),
-            ),
-            (
-                (
-                    "bytes_total",
-                    "counter",
-                    "Bytes of tensors that travelled, both ways.",
-                ),
-                Some(board.totals.bytes as f64),
-            ),
-            (
-                (
-                    "staleness_total",
-                    "counter",
-                    "Staleness of the gradients, summed.",
-                ),
-                Some(board.totals.staleness as f64),
-            ),
-            (
-                ("workers_live", "gauge", "Workers that work."),
-                Some(board.live() as f64),
-            ),
-            (
-                ("workers_wanted", "gauge", "Workers that were asked for."),
-                Some(board.workers_wanted as f64),
-            ),
-            (
-                ("workers_lost_total", "counter", "Workers that were lost."),
-                Some(counts.lost as f64),
-            ),
-        ];
-        let events = [
-            (
-                (
-                    "gradients_refused_total",
-                    "counter",
-                    "Gradients that were refused.",
-                ),
-                counts.refused,
-            ),
-            (
-                (
-                    "batches_freed_total",
-                    "counter",
-                    "Batches that went to another worker.",
-                ),
-                counts.freed,
-            ),
-            (
-                (
-                    "batches_left_out_total",
-                    "counter",
-                    "Batches that were left out of their epochs.",
-                ),
-                counts.left_out,
-            ),
-            (
-                (
-                    "checkpoints_total",
-                    "counter",
-                    "Checkpoints that were written.",
-                ),
-                counts.saved,
-            ),
-            (("warnings_total", "counter", "Warnings."), counts.warnings),
-        ];
-        let events = events.map(|(metric, count)| (metric, Some(count as f64)));
-        for (metric, value) in all.into_iter().chain(events) {
-            if let Some(value) = value {
-                self.head(metric);
-                self.value(metric.0, &[], value);
-            }
-        }
-    }
-
-    fn workers(&mut self, view: &View) {
-        let workers = &view.board.workers;
-        for (metric, of) in OF_A_WORKER {
-            self.head(metric);
-            for (name, row) in workers {
-                self.value(metric.0, &labels(name), of(row));
-            }
-        }
-        let seconds = "worker_seconds_total";
-        self.head((
-            seconds,
-            "counter",
-            "Seconds that its gradients took, by what for.",
-        ));
-        for (name, row) in workers {
-            let [worker, host] = labels(name);
-            let totals = &row.totals;
-            for (phase, secs) in [
-                ("compute", totals.compute_secs),
-                ("pull", totals.pull_secs),
-                ("push", totals.push_secs),
-                ("wait", totals.wait_secs),
-            ] {
-                self.value(seconds, &[worker, host, ("phase", phase)], secs);
-            }
-        }
-    }
-
-    fn head(&mut self, (name, kind, help): Metric<'_>) {
-        // Writing to a string cannot fail, here and below.
-        let _ = write!(
-            self.0,
-            "# HELP dsgd_{name} {help}\n# TYPE dsgd_{name} {kind}\n"
+    fn head(&mut self, name: &str, help: &str) {
+        let kind = if name.ends_with("_total") {
+            "counter"
+        } else {
+            "gauge"
+        };
+        let (help, kind) = (
+            format!("# HELP dsgd_{name} {help}"),
+            format!("# TYPE dsgd_{name} {kind}"),
         );
+        // Writing to a string cannot fail, here and below.
+        let _ = writeln!(self.0, "{help}\n{kind}");
     }
 
     fn value(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let _ = write!(self.0, "dsgd_{name}");
-        for (at, (label, text)) in labels.iter().enumerate() {
-            let before = if at == 0 { '{' } else { ',' };
+        let label = |(label, text): &(&str, &str)| {
             let text = text.replace('\\', r"\\").replace('"', "\\\"");
-            let text = text.replace('\n', r"\n");
-            let _ = write!(self.0, "{before}{label}=\"{text}\"");
-        }
-        let end = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.0, "{end} {value}");
+            format!("{label}=\"{}\"", text.replace('\n', r"\n"))
+        };
+        let labels: Vec<_> = labels.iter().map(label).collect();
+        let labels = match &labels[..] {
+            [] => String::new(),
+            some => format!("{{{}}}", some.join(",")),
+        };
+        let _ = writeln!(self.0, "dsgd_{name}{labels} {value}");
     }
-}
-
-fn labels(name: &str) -> [(&str, &str); 2] {
-    let host = name.rsplit_once('/').map_or(name, |(host, _)| host);
-    [("worker", name), ("host", host)]
 }

@@ -80,13 +80,11 @@ impl Site {
     /// Whether that request may be answered; else why not.
     fn admits(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
         let Some(token) = &self.token else {
-            return match is_own(headers) || !self.address.ip().is_loopback() {
-                true => Ok(()),
-                false => Err((
-                    StatusCode::MISDIRECTED_REQUEST,
-                    "This page answers to localhost and 127.0.0.1 only.\n",
-                )),
-            };
+            if is_own(headers) || !self.address.ip().is_loopback() {
+                return Ok(());
+            }
+            let words = "This page answers to localhost and 127.0.0.1 only.\n";
+            return Err((StatusCode::MISDIRECTED_REQUEST, words));
         };
         let bearer = headers.get(header::AUTHORIZATION);
         let bearer = bearer.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
@@ -102,18 +100,21 @@ impl Site {
         }
     }
 
-    fn run(&self, uri: &Uri) -> Result<Arc<Followed>, Response> {
-        let name = parameter(uri, "run");
-        self.library.get(name.as_deref()).map_err(|missing| {
-            let (status, words) = match missing {
-                Missing::NoRun => (StatusCode::NOT_FOUND, "There is no such run here.\n"),
-                Missing::TooMany => (
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "Too many runs are looked at: close a page.\n",
-                ),
-            };
-            (status, words).into_response()
-        })
+    fn run(&self, uri: &Uri) -> Result<Arc<Followed>, Missing> {
+        self.library.get(parameter(uri, "run").as_deref())
+    }
+}
+
+impl IntoResponse for Missing {
+    fn into_response(self) -> Response {
+        let (status, words) = match self {
+            Self::NoRun => (StatusCode::NOT_FOUND, "There is no such run here.\n"),
+            Self::TooMany => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many runs are looked at: close a page.\n",
+            ),
+        };
+        (status, words).into_response()
     }
 }
 
@@ -179,9 +180,11 @@ struct Whole<'a> {
     remaining_secs: Option<f64>,
     slowest: Option<String>,
     idle_secs: f64,
+    read: u64,
+    size: u64,
 }
 
-async fn board(State(site): State<Arc<Site>>, uri: Uri) -> Result<Response, Response> {
+async fn board(State(site): State<Arc<Site>>, uri: Uri) -> Result<Response, Missing> {
     let run = site.run(&uri)?;
     let view = run.view();
     let board = &view.board;
@@ -191,6 +194,8 @@ async fn board(State(site): State<Arc<Site>>, uri: Uri) -> Result<Response, Resp
         remaining_secs: board.remaining_secs(),
         slowest: board.slowest().map(|slowest| slowest.to_string()),
         idle_secs: view.idle_secs(),
+        read: view.read,
+        size: view.size,
     };
     Ok(json(&whole))
 }
@@ -214,7 +219,7 @@ async fn runs(State(site): State<Arc<Site>>) -> Response {
     })
 }
 
-async fn prometheus(State(site): State<Arc<Site>>, uri: Uri) -> Result<Response, Response> {
+async fn prometheus(State(site): State<Arc<Site>>, uri: Uri) -> Result<Response, Missing> {
     let run = site.run(&uri)?;
     let name = parameter(&uri, "run");
     let name = name.as_deref().unwrap_or(site.library.main());
@@ -222,11 +227,11 @@ async fn prometheus(State(site): State<Arc<Site>>, uri: Uri) -> Result<Response,
     Ok(([(header::CONTENT_TYPE, metrics::TYPE)], text).into_response())
 }
 
-async fn events(State(site): State<Arc<Site>>, uri: Uri) -> Result<Response, Response> {
+async fn events(State(site): State<Arc<Site>>, uri: Uri) -> Result<Response, Missing> {
     let Ok(place) = Arc::clone(&site.places).try_acquire_owned() else {
         let words = format!("{MOST_READERS} pages are open already: close one.\n");
         let later = [(header::RETRY_AFTER, "10")];
-        return Err((StatusCode::SERVICE_UNAVAILABLE, later, words).into_response());
+        return Ok((StatusCode::SERVICE_UNAVAILABLE, later, words).into_response());
     };
     let run = site.run(&uri)?;
     let (frames, stream) = mpsc::channel(1);

@@ -10,6 +10,7 @@ mod failures;
 mod gcloud;
 mod keygen;
 mod options;
+mod page;
 mod program;
 mod random;
 mod signals;
