@@ -136,9 +136,13 @@ fn commands<T: Task>(past: &Past, task: Option<&T>) -> Vec<String> {
     let (program, folder) = (program(), shell_word(&past.folder));
     let mut commands = Vec::new();
     if let Some(best) = run::best(&past.folder) {
-        let task = task.map(|task| task.next_steps(&program, &shell_word(&best)));
-        commands.push(format!("{program} eval {folder}"));
-        commands.extend(task.into_iter().flatten());
+        let best = shell_word(&best);
+        let own = task.map(|task| task.next_steps(&program, &best));
+        let own = own.unwrap_or_default();
+        if !own.iter().any(|line| line.contains(" eval ")) {
+            commands.push(format!("{program} eval {folder}"));
+        }
+        commands.extend(own);
         let board = &past.board;
         let done = board
             .done

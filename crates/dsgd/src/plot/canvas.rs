@@ -121,8 +121,8 @@ fn paint<B: DrawingBackend>(
 ) -> Drawn {
     static FONTS: Once = Once::new();
     FONTS.call_once(|| {
-        let regular = include_bytes!("../../assets/Roboto-Regular.ttf");
-        let bold = include_bytes!("../../assets/Roboto-Bold.ttf");
+        let regular = include_bytes!("../../assets/fonts/Roboto-Regular.ttf");
+        let bold = include_bytes!("../../assets/fonts/Roboto-Bold.ttf");
         // If they were no fonts, the first word that is written would say so.
         let _ = register_font("sans-serif", FontStyle::Normal, regular);
         let _ = register_font("sans-serif", FontStyle::Bold, bold);

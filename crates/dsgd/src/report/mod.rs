@@ -56,7 +56,7 @@ impl Facts<'_> {
             secs(board.secs),
             speed(board).map_or(String::new(), |speed| format!(", {speed} while training"))
         );
-        if let Some(times) = speed_up(board) {
+        if let Some(times) = speed_up(board).filter(|_| board.workers_wanted > 1) {
             let workers = count(board.workers_wanted as u64, "worker");
             let times = rate(times);
             speed = format!("{speed}; {workers} did about {times} times the work of one");

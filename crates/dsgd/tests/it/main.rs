@@ -9,6 +9,7 @@ mod examples;
 mod failures;
 mod gcloud;
 mod keygen;
+mod observe;
 mod options;
 mod page;
 mod program;

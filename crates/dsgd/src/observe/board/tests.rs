@@ -127,6 +127,8 @@ fn what_a_resumption_undoes_is_undone() {
     assert_eq!(board.workers["h1/0"].state, State::Working, "7 is there");
     board.see(&record(3.0, step(61, 7, 0.5)));
     assert_eq!(board.series.buckets.last().unwrap().secs, 103.0);
+    // 61 to 100 were made twice; no time but that of steps has passed.
+    assert_eq!((board.counts.undone, board.stepping_secs), (40, 103.0));
     board.see(&record(
         4.0,
         Event::RunFinished {
@@ -136,6 +138,28 @@ fn what_a_resumption_undoes_is_undone() {
     ));
     assert_eq!(board.workers["h1/0"].state, State::Dismissed);
     assert_eq!(board.outcome.as_deref(), Some("finished"));
+}
+
+#[test]
+fn the_best_epoch_is_known_also_after_a_resumption() {
+    let mut board = Board::default();
+    let done = |epoch: u32, loss: f64| Event::EpochFinished {
+        epoch,
+        train: Stats::of_examples(1.0, 1),
+        validation: Some(Stats::of_examples(loss, 1)),
+        learning_rate: 0.5,
+        refused: 0,
+        left_out: 0,
+        staleness: 0.0,
+    };
+    board.see(&record(0.0, started(None)));
+    for (epoch, loss) in [(1, f64::NAN), (2, 3.0), (3, 2.0), (4, 2.5)] {
+        board.see(&record(f64::from(epoch), step(u64::from(epoch), 0, 0.5)));
+        board.see(&record(f64::from(epoch), done(epoch, loss)));
+    }
+    assert_eq!(board.best.unwrap().epoch, 3);
+    board.see(&record(0.0, started(Some(2))));
+    assert_eq!(board.best.unwrap().epoch, 2);
 }
 
 #[test]
