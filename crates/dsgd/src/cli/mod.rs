@@ -1,6 +1,7 @@
 //! The front door: a program from a list of tasks.
 
 mod ancestor;
+mod chaos;
 mod check;
 mod elsewhere;
 mod eval;
@@ -137,6 +138,7 @@ impl Tasks {
             },
             "eval" => (task.eval)(&call(matches)),
             "keygen" => keygen::run(matches),
+            "chaos" => chaos::run(matches),
             "worker" => {
                 let invitation = worker::invitation()?;
                 let task = self.named(&invitation.task)?;
@@ -243,7 +245,8 @@ impl Tasks {
             .subcommand(with_task(eval::command().arg(which)))
             .subcommand(worker::command())
             .subcommand(keygen::command())
-            .subcommand(hosts::command().subcommand(gcloud::command()));
+            .subcommand(hosts::command().subcommand(gcloud::command()))
+            .subcommand(chaos::command());
         let commands = self.entries.iter().flat_map(|entry| &entry.commands);
         commands
             .fold(root, |root, c| root.subcommand(c.command.clone()))

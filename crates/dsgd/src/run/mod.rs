@@ -4,4 +4,4 @@ mod checkpoints;
 mod folder;
 
 pub use checkpoints::{Keeper, Resumed, SaveRequest, Saver, best, find, resume};
-pub use folder::{CONFIG, EVENTS, HOST_LOGS, INVITATION, LOG, RunFolder, SECRETS};
+pub use folder::{CONFIG, EVENTS, HOST_LOGS, INVITATION, LOG, RunFolder, SECRETS, holder};

@@ -1,11 +1,13 @@
 //! Runs whose workers are on hosts: what they compute, and what they live through.
 
+mod black_hole;
 mod chaos;
 mod faults;
 mod same;
+mod server;
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -43,8 +45,18 @@ impl Watched {
         }
     }
 
+    /// Calls the program again in the same folder.
+    pub(crate) fn goes_on(&mut self, args: &str) {
+        self.child = Some(self.program.command(args, "").spawn().unwrap());
+    }
+
     pub(crate) fn run(&self) -> PathBuf {
         self.program.path("run")
+    }
+
+    /// Events that were seen after that many others.
+    pub(crate) fn since(&self, from: usize) -> impl Iterator<Item = &Event> {
+        self.seen[from..].iter().map(|(_, record)| &record.event)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -113,14 +125,24 @@ impl Watched {
         output
     }
 
-    fn end_now(&mut self) -> Output {
-        let mut child = self.child.take().unwrap();
-        let pid = child.id().to_string();
+    /// Ctrl-C.
+    pub(crate) fn interrupt(&self) {
+        let pid = self.pid().to_string();
         let _ = Command::new("kill").args(["-s", "INT", &pid]).status();
+    }
+
+    fn end_now(&mut self) -> Output {
+        self.interrupt();
+        let mut child = self.child.take().unwrap();
         std::thread::sleep(Duration::from_secs(2));
         let _ = child.kill();
         child.wait_with_output().unwrap()
     }
+}
+
+/// A line of the table in `docs/failures.md`; around the test harness, which would keep it to itself.
+pub(crate) fn measured(fault: &str, words: &str) {
+    writeln!(io::stderr(), "MEASURED {fault}: {words}").unwrap();
 }
 
 impl Drop for Watched {
@@ -152,12 +174,17 @@ pub(crate) fn on(lab: &Lab, host: &str, script: &str) -> Output {
 
 /// Sends a signal to our workers on a host.
 pub(crate) fn signal(lab: &Lab, host: &str, name: &str) {
+    let output = try_signal(lab, host, name);
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// The same where the host may not answer, or its workers may not be there.
+pub(crate) fn try_signal(lab: &Lab, host: &str, name: &str) -> Output {
     let script = format!(
         "for p in /proc/[0-9]*; do case $(readlink $p/exe) in \
          */.cache/dsgd/objects/*) kill -s {name} ${{p#/proc/}};; esac; done"
     );
-    let output = on(lab, host, &script);
-    assert!(output.status.success(), "{output:?}");
+    on(lab, host, &script)
 }
 
 /// Whether nothing of ours is left on the hosts; waits a little for it.
