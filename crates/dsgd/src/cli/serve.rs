@@ -125,6 +125,8 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     }
     drop(letters);
     let report = server.run(&inbox);
+    // Whoever joins now, finds that the run is over.
+    drop(inbox);
     if let Some(watch) = watch {
         watch.dismiss();
     }

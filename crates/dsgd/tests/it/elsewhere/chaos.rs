@@ -20,6 +20,9 @@ use crate::ssh::Lab;
 
 const HOSTS: usize = 3;
 
+/// A fault as often as this.
+const EVERY: Duration = Duration::from_secs(10);
+
 /// The least share of the updates without faults.
 const LEAST: f64 = 0.9;
 
@@ -122,8 +125,7 @@ fn a_run_in_chaos_makes_nine_tenths_of_its_updates_and_keeps_its_accounts() {
     };
     let setting = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
     let long = setting("DSGD_CHAOS_SECS");
-    let secs = long.unwrap_or(36);
-    let every = Duration::from_secs(if long.is_some() { 10 } else { 6 });
+    let secs = long.unwrap_or(FAULTS.len() as u64 * EVERY.as_secs());
     let mut random = ChaCha8Rng::seed_from_u64(setting("DSGD_CHAOS_SEED").unwrap_or(1));
     let mut run = Watched::start(
         &lab,
@@ -154,7 +156,7 @@ fn a_run_in_chaos_makes_nine_tenths_of_its_updates_and_keeps_its_accounts() {
         let (at, before) = (Instant::now(), version(&run));
         inject(&lab, &mut run, fault, host, length);
         injected += 1;
-        follow(&mut run, at + every);
+        follow(&mut run, at + EVERY);
         let made = version(&run).saturating_sub(before) as f64 / at.elapsed().as_secs_f64();
         measured(
             "chaos",
