@@ -63,7 +63,7 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
     let args = ChaosArgs::from_arg_matches(matches)?;
-    let mut target = Target::of(&args.run)?;
+    let target = Target::of(&args.run)?;
     let kinds = target.possible(&args.faults)?;
     let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
     let now = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -107,7 +107,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     server.tell(started);
     let (letters, inbox) = channel();
     signals::on_interrupt(letters.clone(), || {
-        complain("Saving a checkpoint; once more to stop at once")
+        complain("Saving a checkpoint; once more to stop at once");
     })?;
     let mut watch = None;
     let local_workers = match &elsewhere {

@@ -184,7 +184,7 @@ impl Fleet {
                 host: berth.host,
                 workers: berth.workers,
             };
-            let reached = berth.reached.map(|(remote, facts)| (remote, facts));
+            let reached = berth.reached;
             tasks.spawn_on(async move { tender.tend(reached).await }, runtime.handle());
         }
         Crew {

@@ -160,9 +160,10 @@ impl Tender {
                 let mut said = remote.run("echo ${SSH_CONNECTION%% *}").await?;
                 let line = said.line().await.map(|(_, line)| line).unwrap_or_default();
                 let ours = line.trim();
-                let bracketed = match ours.contains(':') {
-                    true => format!("[{ours}]"),
-                    false => ours.to_owned(),
+                let bracketed = if ours.contains(':') {
+                    format!("[{ours}]")
+                } else {
+                    ours.to_owned()
                 };
                 Ok(format!("https://{bracketed}:{port}"))
             }

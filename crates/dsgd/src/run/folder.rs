@@ -43,13 +43,25 @@ pub struct RunFolder {
     _held: Option<Arc<File>>,
 }
 
-/// The process that trains the run in this folder now.
+/// The process of this machine that trains the run in this folder now.
 pub fn holder(path: &Path) -> Option<u32> {
     let file = path.join(HOLDER);
-    match File::open(&file).ok()?.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => fs::read_to_string(&file).ok()?.trim().parse().ok(),
-        _ => None,
-    }
+    let Err(TryLockError::WouldBlock) = File::open(&file).ok()?.try_lock_shared() else {
+        return None;
+    };
+    let text = fs::read_to_string(&file).ok()?;
+    let pid = text.split_whitespace().next()?.parse().ok()?;
+    // The folder may be shared with a machine where that number is another process's.
+    (text == mark_of(pid)).then_some(pid)
+}
+
+/// A process as nobody else is: its number, and when it began, as far as the system says.
+fn mark_of(pid: u32) -> String {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After the name, which may hold anything, begins the third field; the 22nd is meant.
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
+    let began = fields.and_then(|fields| fields.split_whitespace().nth(19));
+    format!("{pid} {}\n", began.unwrap_or("-"))
 }
 
 impl RunFolder {
@@ -103,14 +115,17 @@ impl RunFolder {
             }
         };
         if let Err(TryLockError::WouldBlock) = locked {
-            let by = holder(path).map_or(String::new(), |pid| format!(" by process {pid}"));
+            let by = holder(path).map_or("on another machine".to_owned(), |pid| {
+                format!("by process {pid}")
+            });
             return Err(Error::Options(format!(
-                "{} is being trained{by}: wait for its end, or stop it by Ctrl-C",
+                "{} is being trained {by}: wait for its end, or stop it by Ctrl-C",
                 path.display()
             )));
         }
         let write = file.set_len(0);
-        let write = write.and_then(|()| writeln!(file, "{}", std::process::id()));
+        let mark = mark_of(std::process::id());
+        let write = write.and_then(|()| file.write_all(mark.as_bytes()));
         write.map_err(cannot)?;
         Ok(Self {
             path: path.to_owned(),

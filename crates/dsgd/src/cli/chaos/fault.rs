@@ -3,6 +3,7 @@
 //! Whom: the processes that carry the run's mark on its hosts, the ssh connections that its server
 //! has made, and the process that holds its folder. Nobody else's.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,7 +71,7 @@ pub(super) struct Target {
     options: Options,
     runtime: Runtime,
     control: Arc<Control>,
-    server_kills: u32,
+    server_kills: Cell<u32>,
 }
 
 impl Target {
@@ -93,9 +94,10 @@ impl Target {
             );
         }
         let places = &config.elsewhere.places;
-        let hosts = match config.elsewhere.uses_ssh() {
-            true => places.hosts(config.workers)?,
-            false => Vec::new(),
+        let hosts = if config.elsewhere.uses_ssh() {
+            places.hosts(config.workers)?
+        } else {
+            Vec::new()
         };
         Ok(Self {
             folder: folder.to_owned(),
@@ -107,7 +109,7 @@ impl Target {
                 .enable_all()
                 .build()?,
             control: Arc::new(Control::new()?),
-            server_kills: 0,
+            server_kills: Cell::new(0),
         })
     }
 
@@ -126,12 +128,12 @@ impl Target {
         let possible = |kind: &Kind| match kind {
             Kind::Kill | Kind::Freeze | Kind::Cut => !self.hosts.is_empty(),
             // The last restart is left for what happens by itself.
-            Kind::Server => self.server_kills + 1 < restarts,
+            Kind::Server => self.server_kills.get() + 1 < restarts,
         };
         let kinds = Kind::ALL.iter().copied().filter(possible);
         let kinds = kinds.filter(|kind| wanted.is_empty() || wanted.contains(kind));
         let kinds: Vec<_> = kinds.collect();
-        if kinds.is_empty() && self.server_kills == 0 {
+        if kinds.is_empty() && self.server_kills.get() == 0 {
             bail!(
                 "there is nothing to do to this run: it has no hosts, and its server is restarted \
                  {restarts} times only (--max-restarts)"
@@ -141,26 +143,22 @@ impl Target {
     }
 
     /// Does it; where, and for how long, follows from `choice`.
-    pub(super) fn inject(&mut self, kind: Kind, choice: u64) -> anyhow::Result<Fault> {
+    pub(super) fn inject(&self, kind: Kind, choice: u64) -> anyhow::Result<Fault> {
+        let host = || &self.hosts[choice as usize % self.hosts.len()];
         let words = match kind {
             Kind::Server => self.kill_server()?,
-            _ => {
-                let host = &self.hosts[choice as usize % self.hosts.len()];
-                match kind {
-                    Kind::Cut => self.cut(host)?,
-                    kind => self.disturb(host, kind, choice >> 32),
-                }
-            }
+            Kind::Cut => self.cut(host())?,
+            Kind::Kill | Kind::Freeze => self.disturb(host(), kind, choice >> 32),
         };
         let at = Instant::now();
         Ok(Fault { kind, words, at })
     }
 
-    fn kill_server(&mut self) -> anyhow::Result<String> {
+    fn kill_server(&self) -> anyhow::Result<String> {
         let Some(pid) = self.server() else {
             return Ok("the server is being restarted already".to_owned());
         };
-        self.server_kills += 1;
+        self.server_kills.set(self.server_kills.get() + 1);
         kill(pid).with_context(|| format!("cannot kill the server, process {pid}"))?;
         Ok(format!("the server is killed (process {pid})"))
     }

@@ -9,12 +9,12 @@ mod server;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use dsgd::event::{Event, Record};
 
-use crate::program::{Program, end};
+use crate::program::{Program, wait};
 use crate::ssh::Lab;
 
 /// Longer than any fault here takes to be overcome.
@@ -36,18 +36,23 @@ impl Watched {
         let program = Program::new();
         let ssh = lab.file("ssh_config").display().to_string();
         let args = format!("train --ssh-config {ssh} --run-dir run {args}");
-        let child = program.command(&args, "").spawn().unwrap();
-        Self {
+        let mut run = Self {
             program,
-            child: Some(child),
+            child: None,
             read: 0,
             seen: Vec::new(),
-        }
+        };
+        run.goes_on(&args);
+        run
     }
 
     /// Calls the program again in the same folder.
     pub(crate) fn goes_on(&mut self, args: &str) {
-        self.child = Some(self.program.command(args, "").spawn().unwrap());
+        let mut command = self.program.command(args, "");
+        // A pipe that nobody reads would hold the run up once it is full.
+        let file = |name| fs::File::create(self.program.path(name)).unwrap();
+        command.stdout(file("out")).stderr(file("err"));
+        self.child = Some(command.spawn().unwrap());
     }
 
     pub(crate) fn run(&self) -> PathBuf {
@@ -120,9 +125,20 @@ impl Watched {
 
     /// Waits for the run's own end.
     pub(crate) fn end(&mut self) -> Output {
-        let output = end(self.child.take().unwrap());
+        let status = wait(self.child.as_mut().unwrap());
+        self.child = None;
         self.look();
-        output
+        self.output(status)
+    }
+
+    /// What it has said.
+    fn output(&self, status: ExitStatus) -> Output {
+        let said = |name| fs::read(self.program.path(name)).unwrap();
+        Output {
+            status,
+            stdout: said("out"),
+            stderr: said("err"),
+        }
     }
 
     /// Ctrl-C.
@@ -136,13 +152,15 @@ impl Watched {
         let mut child = self.child.take().unwrap();
         std::thread::sleep(Duration::from_secs(2));
         let _ = child.kill();
-        child.wait_with_output().unwrap()
+        let status = child.wait().unwrap();
+        self.output(status)
     }
 }
 
 /// A line of the table in `docs/failures.md`; around the test harness, which would keep it to itself.
 pub(crate) fn measured(fault: &str, words: &str) {
-    writeln!(io::stderr(), "MEASURED {fault}: {words}").unwrap();
+    let mut stderr = io::stderr();
+    writeln!(stderr, "MEASURED {fault}: {words}").unwrap();
 }
 
 impl Drop for Watched {
