@@ -106,17 +106,24 @@ impl Tender {
             None => reach(&self.host, &self.options, &self.control).await?,
         };
         let run = &self.orders.invitation.run;
-        if again {
-            remote.stop(Some(run)).await?;
-        }
         let program = self.binaries.choose(&self.host.name, &facts)?;
         let objects = std::iter::once(program.clone()).chain(self.orders.objects.iter().cloned());
-        let sent = ssh::send_all(vec![(remote.clone(), objects.collect())], true).await;
-        sent.into_iter().collect::<Result<(), _>>()?;
+        let stop = async {
+            if again {
+                remote.stop(Some(run)).await?;
+            }
+            Ok(())
+        };
+        let send = async {
+            let sent = ssh::send_all(vec![(remote.clone(), objects.collect())], true).await;
+            sent.into_iter().collect::<Result<(), _>>()
+        };
+        // None of them needs another, and each is some ways there and back.
+        let ((), (), address) = tokio::try_join!(stop, send, self.address(&remote))?;
         let mut invitation = self.orders.invitation.clone();
         invitation.way.host.clone_from(&self.host.name);
+        invitation.way.address = address;
         invitation.slots = Some(self.workers);
-        invitation.way.address = self.address(&remote).await?;
         let args = ["worker", "--tethered", "--run", run];
         let mut running = remote.start(&program, &args, &invitation.to_line()).await?;
         let born = Instant::now();

@@ -257,3 +257,85 @@ impl Watch {
         wrong
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Mode;
+    use crate::event::{Contribution, Step};
+    use crate::task::Stats;
+
+    fn step(version: u64, epoch: u32, batch: usize) -> Event {
+        let part = Contribution {
+            batch,
+            ..Contribution::default()
+        };
+        Event::Step(Step {
+            version,
+            epoch,
+            batches: 2,
+            parts: vec![part],
+            ..Step::default()
+        })
+    }
+
+    fn restart(resumed_at: u64) -> Event {
+        Event::RunStarted {
+            unix_secs: 0.0,
+            task: String::new(),
+            parameters: 0,
+            workers: 1,
+            mode: Mode::Async,
+            about: Vec::new(),
+            resumed_at: Some(resumed_at),
+        }
+    }
+
+    fn done(epoch: u32) -> Event {
+        Event::EpochFinished {
+            epoch,
+            train: Stats::default(),
+            validation: None,
+            learning_rate: 0.0,
+            refused: 0,
+            left_out: 0,
+            staleness: 0.0,
+        }
+    }
+
+    fn accounts(events: Vec<Event>) -> String {
+        let mut watch = Watch::new(Path::new("/nowhere"));
+        for event in events {
+            watch.note(Instant::now(), event);
+        }
+        watch.accounts().join("; ")
+    }
+
+    #[test]
+    fn accounts_hold_when_each_batch_is_counted_once() {
+        let whole = vec![step(1, 1, 1), step(2, 1, 0), done(1), step(3, 2, 0)];
+        assert_eq!(accounts(whole), "");
+        // A batch that a killed server took with it is counted anew.
+        let again = vec![
+            step(1, 1, 1),
+            step(2, 1, 0),
+            restart(1),
+            step(2, 1, 0),
+            done(1),
+        ];
+        assert_eq!(accounts(again), "");
+    }
+
+    #[test]
+    fn accounts_that_do_not_hold_are_told() {
+        let twice = accounts(vec![step(1, 1, 1), step(2, 1, 1)]);
+        assert_eq!(twice, "batch 1 of epoch 1 was counted 2 times");
+        let few = accounts(vec![step(1, 1, 1), done(1), step(2, 2, 1)]);
+        assert_eq!(
+            few,
+            "epoch 1 is done with 1 of 2 batches counted, 0 left out"
+        );
+        let gap = accounts(vec![step(1, 1, 1), step(3, 1, 0)]);
+        assert_eq!(gap, "after update 1 came update 3");
+    }
+}
