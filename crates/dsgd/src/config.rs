@@ -218,7 +218,7 @@ fn defaults<C: Args + FromArgMatches>() -> C {
     C::from_arg_matches(&matches).expect("every option has a default or is optional")
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
         _ => Err("must be a number above 0".to_owned()),

@@ -64,16 +64,17 @@ pub(super) fn prepare<T: Task>(
         .context("no event loop to be had")?;
     let secrets = secrets(&job.folder)?;
     let objects = cargo::<T>(&job.options)?;
-    let fleet = match wishes.uses_ssh() {
-        false => None,
-        true => Some(Fleet::reach(
+    let fleet = if wishes.uses_ssh() {
+        Some(Fleet::reach(
             &runtime,
             wishes.places.hosts(job.config.workers)?,
             wishes.places.options(),
             wishes.places.binaries()?,
             job.config.workers,
             job.restarted,
-        )?),
+        )?)
+    } else {
+        None
     };
     let mut this = Elsewhere {
         fleet,

@@ -2,6 +2,7 @@
 
 mod ancestor;
 mod bench;
+mod chaos;
 mod check;
 mod dashboard;
 mod elsewhere;
@@ -157,6 +158,7 @@ impl Tasks {
                 };
                 (task.report)(&call)
             }
+            "chaos" => chaos::run(matches),
             "worker" => {
                 let invitation = worker::invitation()?;
                 let task = self.named(&invitation.task)?;
@@ -278,7 +280,8 @@ impl Tasks {
             .subcommand(worker::command())
             .subcommand(keygen::command())
             .subcommand(bench::command())
-            .subcommand(hosts::command().subcommand(gcloud::command()));
+            .subcommand(hosts::command().subcommand(gcloud::command()))
+            .subcommand(chaos::command());
         let commands = self.entries.iter().flat_map(|entry| &entry.commands);
         commands.fold(root, with_command).subcommand(
             Command::new("completions")

@@ -138,7 +138,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     server.tell(started);
     let (letters, inbox) = channel();
     signals::on_interrupt(letters.clone(), || {
-        complain("Saving a checkpoint; once more to stop at once")
+        complain("Saving a checkpoint; once more to stop at once");
     })?;
     let mut watch = None;
     let local_workers = match &elsewhere {
@@ -156,6 +156,8 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     }
     drop(letters);
     let report = server.run(&inbox);
+    // Whoever joins now, finds that the run is over.
+    drop(inbox);
     if let Some(watch) = watch {
         watch.dismiss();
     }

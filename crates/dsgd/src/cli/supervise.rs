@@ -34,7 +34,7 @@ pub(super) fn train(words: &[OsString], restarts: u32) -> anyhow::Result<()> {
     let mut words = words.to_vec();
     for restart in 0.. {
         let mut child = start(&words, &note, restart > 0)?;
-        server.store(child.id() as i32, Ordering::Relaxed);
+        server.store(child.id().cast_signed(), Ordering::Relaxed);
         // Waiting would close it, and the server end with it.
         let _lifeline = child.stdin.take();
         let status = child.wait().context("cannot wait for the server")?;
@@ -100,9 +100,10 @@ pub(super) fn tell_folder(note: &Path, folder: &Path) -> anyhow::Result<()> {
 fn start(words: &[OsString], note: &Path, restarted: bool) -> anyhow::Result<Child> {
     // The file of this process, even when it was replaced since.
     let own = Path::new("/proc/self/exe");
-    let program = match own.exists() {
-        true => own.to_owned(),
-        false => std::env::current_exe()?,
+    let program = if own.exists() {
+        own.to_owned()
+    } else {
+        std::env::current_exe()?
     };
     let mut command = Command::new(program);
     let (name, rest) = words.split_first().context("no program")?;

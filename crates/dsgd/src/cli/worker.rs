@@ -26,8 +26,11 @@ const MOST_INVITATION: u64 = 4 << 20;
 /// Options of `dsgd worker`.
 #[derive(Debug, Args)]
 struct WorkerArgs {
-    /// Where the server is, such as https://h0:7077 [default: where the invitation says]
-    #[arg(long, value_name = "URL")]
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "Where the server is, such as https://h0:7077 [default: where the invitation says]"
+    )]
     join: Option<String>,
     /// Number of workers [default: the machine's cores]
     #[arg(short = 'n', long, value_name = "N",

@@ -47,8 +47,9 @@ pub struct Places {
 #[serde(default)]
 #[command(next_help_heading = "Hosts")]
 pub struct Elsewhere {
-    /// Workers on the hosts of client_list.txt, --hosts or --host, through ssh
-    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+    /// Whether workers are on the hosts of a list
+    #[arg(long, help = "Workers on the hosts of client_list.txt, --hosts or --host, through ssh",
+          value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value_t = false, default_missing_value = "true", hide_possible_values = true,
           hide_default_value = true)]
     pub remote: bool,

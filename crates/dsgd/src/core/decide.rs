@@ -1,7 +1,5 @@
 //! Apply or not: what becomes of a gradient, and why.
 
-use std::time::Duration;
-
 use super::{Action, Core, LeaseId, Outcome, Phase, Report, WorkerId};
 use crate::config::Mode;
 use crate::event::{Contribution, Event, Step};
@@ -40,6 +38,7 @@ impl Core {
             return;
         }
         self.not_finite_in_a_row = 0;
+        self.note_pace(report);
         self.ledger_mut().hold(lease);
         self.reports.insert(lease, (worker, *report));
         match self.rules.mode {
@@ -108,14 +107,6 @@ impl Core {
                 let reason = why.clone();
                 actions.push(Action::Observe(Event::BatchFreed { batch, reason }));
             }
-        }
-    }
-
-    /// Batches that have been out for too long are offered to whoever is free.
-    pub(super) fn offer_overdue(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        for (batch, worker) in self.ledger_mut().offer_overdue(now) {
-            let reason = format!("worker {worker} has had it for longer than its lease");
-            actions.push(Action::Observe(Event::BatchFreed { batch, reason }));
         }
     }
 

@@ -58,8 +58,30 @@ pub(super) struct Lease {
     pub(super) position: usize,
     /// Version of the parameters that it was computed from.
     pub(super) version: u64,
+    since: Duration,
     deadline: Duration,
     offered: bool,
+}
+
+impl Place {
+    /// How many times as long as the first one the next lease is.
+    fn doubled(&self) -> u32 {
+        2u32.pow(self.overdue.min(10))
+    }
+}
+
+/// When a lease on that place runs out, unless it is offered already or its gradient is in hand.
+fn end(
+    id: LeaseId,
+    lease: &Lease,
+    place: &Place,
+    impatience: Option<Duration>,
+) -> Option<Duration> {
+    if lease.offered || place.state != State::Leased(id) {
+        return None;
+    }
+    let impatient = impatience.map(|patience| lease.since + patience * place.doubled());
+    Some(impatient.map_or(lease.deadline, |end| end.min(lease.deadline)))
 }
 
 impl Ledger {
@@ -150,13 +172,14 @@ impl Ledger {
             _ => None,
         };
         place.state = State::Leased(id);
-        let length = length * 2u32.pow(place.overdue.min(10));
+        let length = length * place.doubled();
         self.leases.insert(
             id,
             Lease {
                 worker,
                 position,
                 version,
+                since: now,
                 deadline: now + length,
                 offered: false,
             },
@@ -233,27 +256,32 @@ impl Ledger {
         self.close(position, State::LeftOut);
     }
 
-    /// Marks leases that have run out by `now` as offered; returns batch and worker of each.
-    pub(super) fn offer_overdue(&mut self, now: Duration) -> Vec<(usize, WorkerId)> {
+    /// Marks leases that have run out by `now` as offered; returns batch and worker of each, and
+    /// whether it was for impatience. With `impatience`, none lasts longer than that.
+    pub(super) fn offer_overdue(
+        &mut self,
+        now: Duration,
+        impatience: Option<Duration>,
+    ) -> Vec<(usize, WorkerId, bool)> {
         let mut offered = Vec::new();
-        for lease in self.leases.values_mut() {
-            if lease.deadline <= now && !lease.offered {
+        for (&id, lease) in &mut self.leases {
+            let place = &mut self.places[lease.position];
+            if end(id, lease, place, impatience).is_some_and(|end| end <= now) {
                 lease.offered = true;
-                let place = &mut self.places[lease.position];
                 place.overdue += 1;
-                offered.push((self.order[lease.position], lease.worker));
+                let batch = self.order[lease.position];
+                offered.push((batch, lease.worker, lease.deadline > now));
             }
         }
         offered
     }
 
     /// When the first lease that is not yet offered runs out.
-    pub(super) fn first_deadline(&self) -> Option<Duration> {
-        let running = self.leases.values().filter(|lease| !lease.offered);
-        running
-            .map(|lease| lease.deadline)
-            .filter(|&d| d < Duration::MAX)
-            .min()
+    pub(super) fn first_deadline(&self, impatience: Option<Duration>) -> Option<Duration> {
+        let end = |(&id, lease): (&LeaseId, &Lease)| {
+            end(id, lease, &self.places[lease.position], impatience)
+        };
+        self.leases.iter().filter_map(end).min()
     }
 
     /// Leases of a worker that is gone, but for those whose gradient is in hand.

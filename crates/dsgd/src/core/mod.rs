@@ -2,7 +2,8 @@
 //!
 //! It owns no parameter, socket, thread or clock. It knows workers by number, batches by
 //! number, and decides four things, each in a file of its own: who is alive (`roster`),
-//! which batch next (`ledger`), apply or not (`decide`), what to save (`save`).
+//! which batch next (`ledger`, and at an epoch's end `tail`), apply or not (`decide`), what to
+//! save (`save`).
 //! [`Core::handle`] takes what a worker says and [`Core::tick`] takes time; both return
 //! what is to be done, in order. Whoever carries the actions out holds the parameters,
 //! and keeps each pushed gradient under its lease until an action applies or refuses it.
@@ -15,6 +16,7 @@ mod ledger;
 mod message;
 mod roster;
 mod save;
+mod tail;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -115,6 +117,8 @@ pub struct Core {
     reports: BTreeMap<LeaseId, (WorkerId, Report)>,
     next_lease: LeaseId,
     last_save: Duration,
+    /// How long a batch takes lately; 0 when it is not known.
+    pace_secs: f64,
     /// Since when there is no worker.
     alone_since: Option<Duration>,
     saved_version: u64,
@@ -146,6 +150,7 @@ impl Core {
             reports: BTreeMap::new(),
             next_lease: 1,
             last_save: Duration::ZERO,
+            pace_secs: 0.0,
             alone_since: None,
             not_finite_in_a_row: 0,
             last_failure: None,
@@ -213,7 +218,6 @@ impl Core {
             }
         }
         self.notice_solitude(now, &mut actions);
-        self.offer_overdue(now, &mut actions);
         self.save_if_due(now, &mut actions);
         if self.patience_ends().is_some_and(|end| end <= now) {
             actions.extend(self.abandon("no worker is left, and none came (--give-up-after)"));
@@ -228,7 +232,7 @@ impl Core {
             .rules
             .dead_after
             .and_then(|d| self.roster.first_silence(d));
-        let overdue = self.ledger().first_deadline();
+        let overdue = self.first_overdue();
         let save = self.rules.save_after.map(|after| self.last_save + after);
         [silence, overdue, save, self.patience_ends()]
             .into_iter()
@@ -308,6 +312,7 @@ impl Core {
             return;
         }
         self.advance(now, actions);
+        self.offer_overdue(now, actions);
         let allowed = self.allowed_workers();
         for worker in self.roster.idle() {
             if self.over || self.ledger().workers_busy() >= allowed {

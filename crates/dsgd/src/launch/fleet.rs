@@ -1,36 +1,26 @@
 //! Workers on hosts: reached by ssh, started there, and started again.
 //!
-//! Each host is tended by a task of its own, for as long as the run lasts: log in, send what
-//! is missing, lay the way back, start the program, pass on what it says. Whatever ends that
-//! (a crash, a cable, a reboot) is said, and after a pause it begins anew. Nothing
-//! here knows of batches: a worker that is gone is the core's business.
+//! All hosts at once are logged into, looked at and given what they lack. Then each of them is
+//! tended by a task of its own, for as long as the run lasts ([`tender`](super::tender)).
+//! Nothing here knows of batches: a worker that is gone is the core's business.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
-use crate::event::Event;
+use super::tender::Tender;
 use crate::hosts::{Host, HostsError, spread};
 use crate::server::Letter;
-use crate::ssh::{self, Binaries, Control, Ended, Facts, Object, Remote, SshError};
+use crate::ssh::{self, Binaries, Control, Facts, Object, Remote, SshError};
 use crate::wire::invitation::Invitation;
 
 /// The time for a login and a look around.
 const REACH: Duration = Duration::from_secs(20);
-
-/// First and longest pause before a host is tried again.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-
-/// A program that lived so long has earned a short pause.
-const GOOD_LIFE: Duration = Duration::from_secs(60);
-
-/// The same trouble is told again after this time.
-const TELL_AGAIN: Duration = Duration::from_secs(600);
 
 /// Programs on hosts have so long to end by themselves when the run is over.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -194,7 +184,7 @@ impl Fleet {
                 host: berth.host,
                 workers: berth.workers,
             };
-            let reached = berth.reached.map(|(remote, facts)| (remote, facts));
+            let reached = berth.reached;
             tasks.spawn_on(async move { tender.tend(reached).await }, runtime.handle());
         }
         Crew {
@@ -231,7 +221,7 @@ async fn reach_all(
         .collect()
 }
 
-async fn reach(
+pub(super) async fn reach(
     host: &Host,
     options: &ssh::Options,
     control: &Control,
@@ -253,118 +243,5 @@ impl Crew {
     pub fn dismiss(mut self, runtime: &Runtime) {
         let all = async { while self.tasks.join_next().await.is_some() {} };
         let _ = runtime.block_on(async { timeout(FAREWELL, all).await });
-    }
-}
-
-/// One host's tender.
-struct Tender {
-    orders: Arc<Orders>,
-    control: Arc<Control>,
-    options: ssh::Options,
-    binaries: Binaries,
-    host: Host,
-    workers: usize,
-}
-
-impl Tender {
-    async fn tend(self, mut reached: Option<(Remote, Facts)>) {
-        let mut pause = PAUSES.0;
-        let mut again = self.orders.again;
-        let mut told: Option<(String, Instant)> = None;
-        while !self.is_over() {
-            let started = Instant::now();
-            let trouble = match self.live(reached.take(), again).await {
-                Ok(ended) => ended,
-                Err(error) => error.to_string(),
-            };
-            if self.is_over() {
-                return;
-            }
-            again = true;
-            if started.elapsed() > GOOD_LIFE {
-                pause = PAUSES.0;
-            }
-            let news = told
-                .as_ref()
-                .is_none_or(|(last, at)| *last != trouble || at.elapsed() > TELL_AGAIN);
-            if news {
-                let message = format!("{trouble}; trying again");
-                self.tell(Event::Warning { message });
-                told = Some((trouble, Instant::now()));
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
-        }
-    }
-
-    /// A program's life on the host; returns how it ended, in words.
-    async fn live(
-        &self,
-        reached: Option<(Remote, Facts)>,
-        again: bool,
-    ) -> Result<String, SshError> {
-        let (remote, facts) = match reached {
-            Some(reached) => reached,
-            None => reach(&self.host, &self.options, &self.control).await?,
-        };
-        let run = &self.orders.invitation.run;
-        if again {
-            remote.stop(Some(run)).await?;
-        }
-        let program = self.binaries.choose(&self.host.name, &facts)?;
-        let objects = std::iter::once(program.clone()).chain(self.orders.objects.iter().cloned());
-        let sent = ssh::send_all(vec![(remote.clone(), objects.collect())], true).await;
-        sent.into_iter().collect::<Result<(), _>>()?;
-        let mut invitation = self.orders.invitation.clone();
-        invitation.way.host.clone_from(&self.host.name);
-        invitation.slots = Some(self.workers);
-        invitation.way.address = self.address(&remote).await?;
-        let args = ["worker", "--tethered", "--run", run];
-        let mut running = remote.start(&program, &args, &invitation.to_line()).await?;
-        while let Some(line) = running.line().await {
-            self.tell(Event::HostSaid {
-                host: self.host.name.clone(),
-                line: line.1,
-            });
-        }
-        let host = &self.host.name;
-        Ok(match running.wait().await {
-            Ended::Status(0) => format!("{host}: its workers left"),
-            Ended::Status(code) => format!("{host}: its workers ended with status {code}"),
-            Ended::Killed => format!("{host}: its workers were killed (out of memory?)"),
-            Ended::Lost(error) => error.to_string(),
-        })
-    }
-
-    /// Where the host's workers find the server.
-    async fn address(&self, remote: &Remote) -> Result<String, SshError> {
-        let given = &self.orders.invitation.way.address;
-        match self.orders.port {
-            None => {
-                let way_back = remote.forward(&self.control.file("server")).await?;
-                Ok(format!("unix:{way_back}"))
-            }
-            // The server listens everywhere: the address under which the host knows us is good.
-            Some(port) if given.is_empty() => {
-                let mut said = remote.run("echo ${SSH_CONNECTION%% *}").await?;
-                let line = said.line().await.map(|(_, line)| line).unwrap_or_default();
-                let ours = line.trim();
-                let bracketed = match ours.contains(':') {
-                    true => format!("[{ours}]"),
-                    false => ours.to_owned(),
-                };
-                Ok(format!("https://{bracketed}:{port}"))
-            }
-            Some(_) => Ok(given.clone()),
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.orders.over.load(Ordering::Relaxed)
-    }
-
-    fn tell(&self, event: Event) {
-        // A server that does not read any more is over.
-        let _ = self.orders.letters.send(Letter::Tell(event));
     }
 }

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
+
 use crate::params::Layout;
 use crate::task::Task;
 use crate::wire::link::{Gate, LinkError, Way};
@@ -24,6 +26,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// Who is told to stop and still computes says goodbye after this time: before the 5 s are over
 /// after which batch systems and clouds kill.
 const GRACE: Duration = Duration::from_millis(3500);
+
+/// The time for the goodbye itself.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What a process elsewhere is to do.
 pub struct Outpost {
@@ -85,7 +90,8 @@ pub fn run<T: Task>(task: &T, outpost: &Outpost) -> Result<(), OutpostError> {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         tokio::time::sleep(GRACE).await;
-        goodbye.leave_all("it was told to stop").await;
+        // Where nobody answers any more, nobody is owed a goodbye.
+        let _ = timeout(GOODBYE, goodbye.leave_all("it was told to stop")).await;
         std::process::exit(0);
     });
     thread::scope(|scope| {
@@ -108,10 +114,16 @@ pub fn run<T: Task>(task: &T, outpost: &Outpost) -> Result<(), OutpostError> {
 async fn open(outpost: &Outpost) -> Result<Gate, OutpostError> {
     let started = Instant::now();
     let mut pause = PAUSES.0;
+    let mut told = false;
     loop {
         match Gate::open(&outpost.way).await {
             Ok(gate) => return Ok(gate),
             Err(error) if error.is_retryable() && started.elapsed() < outpost.orphan_after => {
+                if !told {
+                    let secs = outpost.orphan_after.as_secs_f64();
+                    eprintln!("{error}; trying for {secs} s (--orphan-after)");
+                    told = true;
+                }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSES.1);
             }

@@ -1,9 +1,15 @@
-//! The folder of a run, made or found again.
+//! The folder of a run, made or found again, and held by whoever trains it.
+//!
+//! Two servers in one folder would mix their checkpoints and events. So a server locks a file in
+//! it, which the system undoes however the server ends, and writes there who it is.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 
@@ -24,13 +30,42 @@ pub const DASHBOARD: &str = "dashboard.json";
 /// File in a run's folder with what its server and workers know each other by.
 pub const SECRETS: &str = "secrets.json";
 
+/// File in a run's folder with the number of the process that trains it, locked by it.
+const HOLDER: &str = "server.pid";
+
+/// A server that was killed holds its lock until the system has cleared up after it.
+const CLEARING_UP: Duration = Duration::from_secs(2);
+
 /// More runs of one task than this in one folder are somebody's mistake.
 const MOST_RUNS: u32 = 100_000;
 
-/// The folder of a run.
+/// The folder of a run, which no other process trains as long as this is there.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    /// None where the file system knows no locks.
+    _held: Option<Arc<File>>,
+}
+
+/// The process of this machine that trains the run in this folder now.
+pub fn holder(path: &Path) -> Option<u32> {
+    let file = path.join(HOLDER);
+    let Err(TryLockError::WouldBlock) = File::open(&file).ok()?.try_lock_shared() else {
+        return None;
+    };
+    let text = fs::read_to_string(&file).ok()?;
+    let pid = text.split_whitespace().next()?.parse().ok()?;
+    // The folder may be shared with a machine where that number is another process's.
+    (text == mark_of(pid)).then_some(pid)
+}
+
+/// A process as nobody else is: its number, and when it began, as far as the system says.
+fn mark_of(pid: u32) -> String {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After the name, which may hold anything, begins the third field; the 22nd is meant.
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
+    let began = fields.and_then(|fields| fields.split_whitespace().nth(19));
+    format!("{pid} {}\n", began.unwrap_or("-"))
 }
 
 impl RunFolder {
@@ -48,27 +83,58 @@ impl RunFolder {
             )));
         }
         fs::create_dir_all(path).map_err(|e| cannot_create(path, e))?;
-        let folder = Self {
-            path: path.to_owned(),
-        };
-        folder.try_writing()?;
-        Ok(folder)
+        Self::hold(path)
     }
 
     /// The folder of a run that was started before.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let folder = Self {
-            path: path.to_owned(),
-        };
-        let config = folder.file(CONFIG);
-        if !config.is_file() {
+        if !path.join(CONFIG).is_file() {
             return Err(Error::Options(format!(
                 "{} is not a run: it has no {CONFIG}",
                 path.display()
             )));
         }
-        folder.try_writing()?;
-        Ok(folder)
+        Self::hold(path)
+    }
+
+    /// A folder that cannot be written, or that another process writes in, is found now, not when
+    /// the first checkpoint is due.
+    fn hold(path: &Path) -> Result<Self, Error> {
+        let cannot = |source| Error::File {
+            what: "cannot write in",
+            path: path.to_owned(),
+            source,
+            hint: "pass a --run-dir that you may write in",
+        };
+        let mut options = OpenOptions::new();
+        let options = options.create(true).truncate(false).write(true);
+        let mut file = options.open(path.join(HOLDER)).map_err(cannot)?;
+        let started = Instant::now();
+        let locked = loop {
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) if started.elapsed() < CLEARING_UP => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                locked => break locked,
+            }
+        };
+        if let Err(TryLockError::WouldBlock) = locked {
+            let by = holder(path).map_or("on another machine".to_owned(), |pid| {
+                format!("by process {pid}")
+            });
+            return Err(Error::Options(format!(
+                "{} is being trained {by}: wait for its end, or stop it by Ctrl-C",
+                path.display()
+            )));
+        }
+        let write = file.set_len(0);
+        let mark = mark_of(std::process::id());
+        let write = write.and_then(|()| file.write_all(mark.as_bytes()));
+        write.map_err(cannot)?;
+        Ok(Self {
+            path: path.to_owned(),
+            _held: locked.is_ok().then(|| Arc::new(file)),
+        })
     }
 
     fn create_numbered(parent: &Path, task: &str) -> Result<Self, Error> {
@@ -76,7 +142,7 @@ impl RunFolder {
         for number in 1..MOST_RUNS {
             let path = parent.join(format!("{task}-{number}"));
             match fs::create_dir(&path) {
-                Ok(()) => return Ok(Self { path }),
+                Ok(()) => return Self::hold(&path),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(cannot_create(&path, e)),
             }
@@ -85,19 +151,6 @@ impl RunFolder {
             "{} holds {MOST_RUNS} runs: remove some, or pass --run-dir",
             parent.display()
         )))
-    }
-
-    /// A folder that cannot be written is found now, not when the first checkpoint is due.
-    fn try_writing(&self) -> Result<(), Error> {
-        let probe = self.file(".writable");
-        fs::write(&probe, b"")
-            .and_then(|()| fs::remove_file(&probe))
-            .map_err(|source| Error::File {
-                what: "cannot write in",
-                path: self.path.clone(),
-                source,
-                hint: "pass a --run-dir that you may write in",
-            })
     }
 
     /// The folder.

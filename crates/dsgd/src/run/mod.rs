@@ -5,5 +5,5 @@ mod folder;
 
 pub use checkpoints::{Keeper, Resumed, SaveRequest, Saver, best, find, resume};
 pub use folder::{
-    CONFIG, DASHBOARD, EVENTS, HOST_LOGS, INVITATION, LOG, RunFolder, SECRETS, TENSORBOARD,
+    CONFIG, DASHBOARD, EVENTS, HOST_LOGS, INVITATION, LOG, RunFolder, SECRETS, TENSORBOARD, holder,
 };

@@ -9,6 +9,7 @@
 //! The broom writes to nobody, and is told the folder through its input, so that looking for
 //! processes which name the folder finds masters only.
 
+use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -124,6 +125,28 @@ impl Control {
             pid: file("pid"),
         }
     }
+}
+
+/// The masters of another process of ours: number, and host as its list has it. Known to Linux only.
+pub fn masters_of(owner: u32) -> Vec<(u32, String)> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let master = |folder: &Path| {
+        let pid = folder.file_name()?.to_str()?.parse().ok()?;
+        // After the name, which may hold anything: state and parent.
+        let stat = fs::read_to_string(folder.join("stat")).ok()?;
+        let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?;
+        if parent.parse() != Ok(owner) {
+            return None;
+        }
+        let line = fs::read(folder.join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let mut words = line.trim_end_matches('\0').split('\0');
+        let is_master = words.next() == Some("ssh") && words.next() == Some("-M");
+        is_master.then_some((pid, words.next_back()?.to_owned()))
+    };
+    processes
+        .filter_map(|process| master(&process.path()))
+        .collect()
 }
 
 impl Drop for Control {

@@ -31,7 +31,7 @@ mod sending;
 mod speed;
 
 pub use channel::shell_words;
-pub use control::Control;
+pub use control::{Control, masters_of};
 pub use elf::Needs;
 pub use error::{SshError, size};
 pub use facts::{Facts, Libc};

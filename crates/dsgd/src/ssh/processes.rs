@@ -66,6 +66,23 @@ echo "$ended $killed"
 "#
 );
 
+/// Prints how many got the signal. Those that are stopped are sent on after so many seconds,
+/// whatever becomes of the connection meanwhile. Arguments: run, signal, seconds.
+const SIGNAL: &str = with_ours!(
+    r#"
+find_ours "$1"
+set -- "$2" "$3" $ours
+signal=$1 secs=$2
+shift 2
+echo $#
+[ $# -gt 0 ] || exit 0
+if [ "$signal" = STOP ]; then
+  (sleep "$secs"; kill -s CONT "$@") </dev/null >/dev/null 2>&1 &
+fi
+kill -s "$signal" "$@"
+"#
+);
+
 /// Prints how many processes are in the way, or how many KiB were freed.
 const CLEAN: &str = with_ours!(
     r#"
@@ -134,6 +151,32 @@ impl Remote {
             ended: self.number(WHAT, ended)?,
             killed: self.number(WHAT, killed)?,
         })
+    }
+
+    /// Kills a run's processes there (SIGKILL); returns how many.
+    pub async fn kill(&self, run: &str) -> Result<u64, SshError> {
+        self.signal("killing processes", run, "KILL", 0).await
+    }
+
+    /// Stops a run's processes there for so many seconds (SIGSTOP, SIGCONT); returns how many.
+    pub async fn freeze(&self, run: &str, secs: u64) -> Result<u64, SshError> {
+        self.signal("stopping processes", run, "STOP", secs).await
+    }
+
+    async fn signal(
+        &self,
+        what: &'static str,
+        run: &str,
+        signal: &str,
+        secs: u64,
+    ) -> Result<u64, SshError> {
+        let script = Script {
+            what,
+            body: SIGNAL,
+            args: &[run, signal, &secs.to_string()],
+        };
+        let answer = self.ask(&script).await?;
+        self.number(what, answer.trim())
     }
 
     /// Removes our cache there and says how many bytes it had. Not while anything of ours runs.

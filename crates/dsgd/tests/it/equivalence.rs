@@ -219,10 +219,7 @@ fn asynchronous_workers_count_each_batch_once() {
     train(folder.path(), "-n 4 --epochs 4 --trouble jitter:0").unwrap();
     assert_each_batch_once(folder.path(), 4, BATCHES);
     let steps = steps(&records(folder.path()));
-    let workers: BTreeSet<_> = steps
-        .iter()
-        .flat_map(|s| crate::runs::workers_of(s))
-        .collect();
+    let workers: BTreeSet<_> = steps.iter().flat_map(crate::runs::workers_of).collect();
     assert_eq!(workers.len(), 4, "each of them has done something");
     let examples: u64 = steps.iter().map(|step| step.stats().examples).sum();
     assert_eq!(examples, 4 * 195, "every example of every epoch");

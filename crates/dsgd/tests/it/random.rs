@@ -13,7 +13,7 @@ use dsgd::config::{Mode, RunConfig};
 use dsgd::core::{
     Action, Core, LeaseId, Message, Outcome, Progress, Report, Rules, Work, WorkerId,
 };
-use dsgd::event::Event;
+use dsgd::event::{Cost, Event};
 use dsgd::optim::{LrSchedule, Schedule, ScheduleOptions, ScheduleState};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -234,10 +234,14 @@ impl World {
             Work::Train { .. } => {
                 let broken = self.random.random_bool(nonsense);
                 let grad_norm = if broken { f64::NAN } else { 1.0 };
+                let cost = Cost {
+                    compute_secs: self.random.random_range(0.0..10.0),
+                    ..Cost::default()
+                };
                 let report = Report {
                     stats,
                     grad_norm,
-                    ..Report::default()
+                    cost,
                 };
                 Message::Push { lease, report }
             }

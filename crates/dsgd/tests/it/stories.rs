@@ -14,6 +14,7 @@ use std::time::Duration;
 use dsgd::Stats;
 use dsgd::config::{Mode, RunConfig};
 use dsgd::core::{Action, Core, LeaseId, Message, Progress, Report, Rules, Work, WorkerId};
+use dsgd::event::Cost;
 use dsgd::optim::{LrSchedule, Schedule, ScheduleOptions, ScheduleState};
 use goldenscript::{ArgumentConsumer, Command, Context};
 
@@ -134,10 +135,15 @@ impl Story {
                     },
                     "push" => {
                         let grad_norm = take(&mut args, "norm")?.unwrap_or(1.0);
+                        let compute_secs = take(&mut args, "secs")?.unwrap_or(0.0);
+                        let cost = Cost {
+                            compute_secs,
+                            ..Cost::default()
+                        };
                         let report = Report {
                             stats,
                             grad_norm,
-                            ..Report::default()
+                            cost,
                         };
                         Message::Push { lease, report }
                     }

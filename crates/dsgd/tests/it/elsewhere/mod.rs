@@ -1,18 +1,20 @@
 //! Runs whose workers are on hosts: what they compute, and what they live through.
 
+mod black_hole;
 mod chaos;
 mod faults;
 mod same;
+mod server;
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use dsgd::event::{Event, Record};
 
-use crate::program::{Program, end};
+use crate::program::{Program, wait};
 use crate::ssh::Lab;
 
 /// Longer than any fault here takes to be overcome.
@@ -34,17 +36,32 @@ impl Watched {
         let program = Program::new();
         let ssh = lab.file("ssh_config").display().to_string();
         let args = format!("train --ssh-config {ssh} --run-dir run {args}");
-        let child = program.command(&args, "").spawn().unwrap();
-        Self {
+        let mut run = Self {
             program,
-            child: Some(child),
+            child: None,
             read: 0,
             seen: Vec::new(),
-        }
+        };
+        run.goes_on(&args);
+        run
+    }
+
+    /// Calls the program again in the same folder.
+    pub(crate) fn goes_on(&mut self, args: &str) {
+        let mut command = self.program.command(args, "");
+        // A pipe that nobody reads would hold the run up once it is full.
+        let file = |name| fs::File::create(self.program.path(name)).unwrap();
+        command.stdout(file("out")).stderr(file("err"));
+        self.child = Some(command.spawn().unwrap());
     }
 
     pub(crate) fn run(&self) -> PathBuf {
         self.program.path("run")
+    }
+
+    /// Events that were seen after that many others.
+    pub(crate) fn since(&self, from: usize) -> impl Iterator<Item = &Event> {
+        self.seen[from..].iter().map(|(_, record)| &record.event)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -108,19 +125,42 @@ impl Watched {
 
     /// Waits for the run's own end.
     pub(crate) fn end(&mut self) -> Output {
-        let output = end(self.child.take().unwrap());
+        let status = wait(self.child.as_mut().unwrap());
+        self.child = None;
         self.look();
-        output
+        self.output(status)
+    }
+
+    /// What it has said.
+    fn output(&self, status: ExitStatus) -> Output {
+        let said = |name| fs::read(self.program.path(name)).unwrap();
+        Output {
+            status,
+            stdout: said("out"),
+            stderr: said("err"),
+        }
+    }
+
+    /// Ctrl-C.
+    pub(crate) fn interrupt(&self) {
+        let pid = self.pid().to_string();
+        let _ = Command::new("kill").args(["-s", "INT", &pid]).status();
     }
 
     fn end_now(&mut self) -> Output {
+        self.interrupt();
         let mut child = self.child.take().unwrap();
-        let pid = child.id().to_string();
-        let _ = Command::new("kill").args(["-s", "INT", &pid]).status();
         std::thread::sleep(Duration::from_secs(2));
         let _ = child.kill();
-        child.wait_with_output().unwrap()
+        let status = child.wait().unwrap();
+        self.output(status)
     }
+}
+
+/// A line of the table in `docs/failures.md`; around the test harness, which would keep it to itself.
+pub(crate) fn measured(fault: &str, words: &str) {
+    let mut stderr = io::stderr();
+    writeln!(stderr, "MEASURED {fault}: {words}").unwrap();
 }
 
 impl Drop for Watched {
@@ -152,12 +192,17 @@ pub(crate) fn on(lab: &Lab, host: &str, script: &str) -> Output {
 
 /// Sends a signal to our workers on a host.
 pub(crate) fn signal(lab: &Lab, host: &str, name: &str) {
+    let output = try_signal(lab, host, name);
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// The same where the host may not answer, or its workers may not be there.
+pub(crate) fn try_signal(lab: &Lab, host: &str, name: &str) -> Output {
     let script = format!(
         "for p in /proc/[0-9]*; do case $(readlink $p/exe) in \
          */.cache/dsgd/objects/*) kill -s {name} ${{p#/proc/}};; esac; done"
     );
-    let output = on(lab, host, &script);
-    assert!(output.status.success(), "{output:?}");
+    on(lab, host, &script)
 }
 
 /// Whether nothing of ours is left on the hosts; waits a little for it.

@@ -79,6 +79,15 @@ impl Lab {
         assert!(output.status.success(), "{words}: {said}");
     }
 
+    /// Runs a command of this machine in a host's network.
+    pub(crate) fn in_network_of(&self, host: usize, words: &str) {
+        let network = format!("t{:04}x{host}", self.number);
+        let mut ip = Command::new("ip");
+        ip.args(["netns", "exec", &network]).args(words.split(' '));
+        let output = ip.output().unwrap();
+        assert!(output.status.success(), "{words}: {output:?}");
+    }
+
     /// A file of the set-up.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join("hosts").join(name)
