@@ -1,22 +1,34 @@
-//! `dsgd bench`: what this machine does in which time. A task may add measurements of its own under the
-//! same name (`dsgd bench step`).
+//! `dsgd bench`: what this machine can do, measured the way that runs use it. `observe` is what looking
+//! on costs. Tasks add their own.
 
 mod observe;
 
 use clap::{ArgMatches, Command};
 
-pub(super) fn command() -> Command {
-    Command::new("bench")
+use crate::task::TaskCommand;
+
+/// The subcommand, with what the tasks add to it.
+pub(super) fn command<'a>(tasks: impl Iterator<Item = &'a TaskCommand>) -> Command {
+    let own = Command::new("bench")
         .about("Measure the speed of this machine")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(observe::command())
+        .subcommand(observe::command());
+    let theirs = tasks.filter(|c| c.command.get_name() == "bench");
+    let theirs = theirs.flat_map(|c| c.command.get_subcommands());
+    theirs.fold(own, |bench, theirs| bench.subcommand(theirs.clone()))
 }
 
-/// Does what was called, if it is one of the library's own.
+/// Measures, if it is for the library to measure that.
 pub(super) fn run(matches: &ArgMatches) -> Option<anyhow::Result<()>> {
-    match matches.subcommand()? {
-        ("observe", matches) => Some(observe::run(matches)),
+    match matches.subcommand() {
+        Some(("observe", matches)) => Some(observe::run(matches)),
         _ => None,
     }
+}
+
+/// The middle one; of an even number the upper.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

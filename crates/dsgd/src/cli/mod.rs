@@ -32,7 +32,7 @@ use clap::{Arg, ArgMatches, Command};
 use clap_complete::Shell;
 
 use crate::error::Error;
-use crate::task::{Task, TaskCommand};
+use crate::task::{Task, TaskCommand, TaskResult};
 use crate::wire::invitation::Invitation;
 
 /// Exit status of a run that was stopped by Ctrl-C, as shells have it: 128 and the signal's number.
@@ -172,6 +172,12 @@ impl Tasks {
                 Some(("gcloud", matches)) => gcloud::run(matches),
                 _ => hosts::hosts(matches),
             },
+            "bench" => match bench::run(matches) {
+                Some(result) => result,
+                None => self
+                    .task_command(name, matches)
+                    .map_err(|e| anyhow::anyhow!(e)),
+            },
             "completions" => {
                 let shell = matches.get_one::<Shell>("shell").copied();
                 let mut command = command.clone();
@@ -180,19 +186,17 @@ impl Tasks {
                 clap_complete::generate(shell, &mut command, name, &mut std::io::stdout());
                 Ok(())
             }
-            "bench" => match bench::run(matches) {
-                Some(measured) => measured,
-                None => self.task_command(name, matches),
-            },
-            _ => self.task_command(name, matches),
+            _ => self
+                .task_command(name, matches)
+                .map_err(|e| anyhow::anyhow!(e)),
         }
     }
 
-    fn task_command(&self, name: &str, matches: &ArgMatches) -> anyhow::Result<()> {
+    fn task_command(&self, name: &str, matches: &ArgMatches) -> TaskResult<()> {
         let mut commands = self.entries.iter().flat_map(|entry| &entry.commands);
         match commands.find(|c| c.command.get_name() == name) {
-            Some(command) => (command.run)(matches).map_err(|error| anyhow::anyhow!(error)),
-            None => anyhow::bail!("no command {name}"),
+            Some(command) => (command.run)(matches),
+            None => Err(format!("no command {name}").into()),
         }
     }
 
@@ -279,31 +283,24 @@ impl Tasks {
             .subcommand(report::command())
             .subcommand(worker::command())
             .subcommand(keygen::command())
-            .subcommand(bench::command())
             .subcommand(hosts::command().subcommand(gcloud::command()))
             .subcommand(chaos::command());
-        let commands = self.entries.iter().flat_map(|entry| &entry.commands);
-        commands.fold(root, with_command).subcommand(
-            Command::new("completions")
-                .about("Print a script that completes commands in your shell")
-                .arg(
-                    Arg::new("shell")
-                        .required(true)
-                        .value_parser(clap::value_parser!(Shell))
-                        .help("Which shell"),
-                ),
-        )
+        let commands = || self.entries.iter().flat_map(|entry| &entry.commands);
+        let root = root.subcommand(bench::command(commands()));
+        commands()
+            .filter(|c| c.command.get_name() != "bench")
+            .fold(root, |root, c| root.subcommand(c.command.clone()))
+            .subcommand(
+                Command::new("completions")
+                    .about("Print a script that completes commands in your shell")
+                    .arg(
+                        Arg::new("shell")
+                            .required(true)
+                            .value_parser(clap::value_parser!(Shell))
+                            .help("Which shell"),
+                    ),
+            )
     }
-}
-
-/// A task's command; one of the library's own of the same name gets its subcommands.
-fn with_command(root: Command, new: &TaskCommand) -> Command {
-    let name = new.command.get_name();
-    if root.find_subcommand(name).is_none() {
-        return root.subcommand(new.command.clone());
-    }
-    let more: Vec<_> = new.command.get_subcommands().cloned().collect();
-    root.mut_subcommand(name, |own| own.subcommands(more))
 }
 
 /// The value of the first of these options that is there, as `--option value` or `--option=value`.

@@ -13,6 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, anyhow};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use super::median;
 use crate::cli::say;
 use crate::config::RunConfig;
 use crate::core::{Core, Progress, Rules};
@@ -56,11 +57,8 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         }
         pairs.push((alone, observed));
     }
-    let median = |mut all: Vec<f64>| {
-        all.sort_by(f64::total_cmp);
-        1e6 * all[all.len() / 2] / f64::from(args.steps)
-    };
-    let micros = |of: fn(&(Spent, Spent)) -> f64| median(pairs.iter().map(of).collect());
+    let a_step = |secs: Vec<f64>| 1e6 * median(secs) / f64::from(args.steps);
+    let micros = |of: fn(&(Spent, Spent)) -> f64| a_step(pairs.iter().map(of).collect());
     let alone = micros(|(alone, _)| alone.secs);
     let observed = micros(|(_, observed)| observed.secs);
     let more = micros(|(alone, observed)| observed.secs - alone.secs);
@@ -78,7 +76,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         args.step_ms
     ));
     for (looker, costs) in Looker::ALL.iter().zip(each) {
-        let micros = median(costs);
+        let micros = a_step(costs);
         say(format_args!(
             "  {:<12} alone {micros:5.1} µs",
             looker.name()
