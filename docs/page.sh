@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Makes docs/page.png: the page of a real run, number words with four workers, as it is after a minute
-# and a half. Needs chromium, node, npm and pngquant.
+# Makes docs/page.png: the page of a real run, number words with four workers, as it is after
+# three quarters of a minute. Needs chromium, node, npm and pngquant.
 #
 #     docs/page.sh [light|dark] [FILE] [WIDTH]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scheme=${1:-light} file=$(realpath -m "${2:-docs/page.png}") width=${3:-1280}
-secs=${SECS:-90}
+secs=${SECS:-45}
 
 cargo build --release
 dsgd=$PWD/target/release/dsgd

@@ -100,12 +100,12 @@ class Chart {
     if (shape !== this.made) {
       this.chart?.destroy();
       this.chart = new uPlot(this.options(lines, width), data, this.plot);
-      this.made = shape;
+      [this.made, this.zoomed] = [shape, false];
       this.labels(lines);
     } else {
       this.chart.setData(data, !this.zoomed);
     }
-    this.values(null);
+    this.values(this.chart.cursor.idx ?? null);
     const own = lines.findLast((line) => !line.points && !line.dash && !line.faint);
     const last = own.y.findLast((one) => one !== null && one !== undefined);
     this.plot.setAttribute("role", "img");
