@@ -1,6 +1,7 @@
 //! The front door: a program from a list of tasks.
 
 mod ancestor;
+mod bench;
 mod check;
 mod elsewhere;
 mod eval;
@@ -150,6 +151,12 @@ impl Tasks {
                 Some(("gcloud", matches)) => gcloud::run(matches),
                 _ => hosts::hosts(matches),
             },
+            "bench" => match bench::run(matches) {
+                Some(result) => result,
+                None => self
+                    .task_command(name, matches)
+                    .map_err(|e| anyhow::anyhow!(e)),
+            },
             "completions" => {
                 let shell = matches.get_one::<Shell>("shell").copied();
                 let mut command = command.clone();
@@ -244,8 +251,10 @@ impl Tasks {
             .subcommand(worker::command())
             .subcommand(keygen::command())
             .subcommand(hosts::command().subcommand(gcloud::command()));
-        let commands = self.entries.iter().flat_map(|entry| &entry.commands);
-        commands
+        let commands = || self.entries.iter().flat_map(|entry| &entry.commands);
+        let root = root.subcommand(bench::command(commands()));
+        commands()
+            .filter(|c| c.command.get_name() != "bench")
             .fold(root, |root, c| root.subcommand(c.command.clone()))
             .subcommand(
                 Command::new("completions")
