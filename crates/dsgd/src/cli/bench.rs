@@ -1,7 +1,14 @@
-//! `dsgd bench`: what this machine can do, measured the way that runs use it. `observe` is what looking
-//! on costs. Tasks add their own.
+//! `dsgd bench`: what this machine can do, measured the way that runs use it.
+//!
+//! `wire` moves a model's parameters and gradients through our gRPC, and the same bytes through
+//! what lies below it, for there is no more to be had than that. `server` is a server whose
+//! workers sleep instead of computing; `observe` is what looking on costs. Tasks add their own.
 
+mod load;
 mod observe;
+mod raw;
+mod server;
+mod wire;
 
 use clap::{ArgMatches, Command};
 
@@ -13,6 +20,8 @@ pub(super) fn command<'a>(tasks: impl Iterator<Item = &'a TaskCommand>) -> Comma
         .about("Measure the speed of this machine")
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .subcommand(wire::command())
+        .subcommand(server::command())
         .subcommand(observe::command());
     let theirs = tasks.filter(|c| c.command.get_name() == "bench");
     let theirs = theirs.flat_map(|c| c.command.get_subcommands());
@@ -23,6 +32,8 @@ pub(super) fn command<'a>(tasks: impl Iterator<Item = &'a TaskCommand>) -> Comma
 pub(super) fn run(matches: &ArgMatches) -> Option<anyhow::Result<()>> {
     match matches.subcommand() {
         Some(("observe", matches)) => Some(observe::run(matches)),
+        Some(("wire", matches)) => Some(wire::run(matches)),
+        Some(("server", matches)) => Some(server::run(matches)),
         _ => None,
     }
 }

@@ -217,7 +217,8 @@ fn next(program: &str, folder: &RunFolder) -> String {
     }
 }
 
-fn schedule_options(config: &RunConfig, rules: &Rules) -> ScheduleOptions {
+/// How the learning rate falls in a run under these rules.
+pub(super) fn schedule_options(config: &RunConfig, rules: &Rules) -> ScheduleOptions {
     let steps_per_epoch = rules.batches.div_ceil(rules.group()) as u64;
     ScheduleOptions {
         kind: config.lr_schedule,

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 
 /// The name in the server's certificate; addresses change, this does not.
-const SERVER_NAME: &str = "dsgd-server";
+pub(crate) const SERVER_NAME: &str = "dsgd-server";
 
 /// A secret that a run's server and workers share.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +144,21 @@ impl Papers {
             signed(ExtendedKeyUsagePurpose::ServerAuth)?,
             signed(ExtendedKeyUsagePurpose::ClientAuth)?,
         ))
+    }
+
+    /// The authority's certificate.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The side's own certificate.
+    pub(crate) fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
+    /// The side's own key.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
     }
 
     /// For a server: clients must show a certificate of the same authority.

@@ -25,7 +25,7 @@ use tonic::transport::server::Connected;
 use super::credentials::Papers;
 use super::proto::dsgd_server::DsgdServer;
 use super::service::Service;
-use super::{CHUNK, WINDOW};
+use super::{FRAME, WINDOW};
 
 /// A connection that has not proved anything for so long is closed.
 const ADMISSION: Duration = Duration::from_secs(10);
@@ -81,7 +81,7 @@ pub async fn serve(door: Door, service: Service) -> Result<(), tonic::transport:
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_concurrent_streams(MOST_CALLS)
-        .max_frame_size(CHUNK as u32)
+        .max_frame_size(FRAME)
         .http2_max_header_list_size(16 << 10)
         .tcp_nodelay(true);
     if let Door::Tcp(_, papers) = &door {

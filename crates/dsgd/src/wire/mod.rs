@@ -37,9 +37,17 @@ pub const PROGRAM: &str = concat!("dsgd ", env!("CARGO_PKG_VERSION"));
 /// Metadata entry with the session.
 pub const SESSION: &str = "dsgd-session";
 
-/// Bytes of tensor data in one message: large enough that a message costs nothing beside its
-/// contents, small enough that checksum, norm and copy find it in the cache.
+/// Bytes of tensor data that a peer may put into one message.
 pub const CHUNK: usize = 1 << 20;
+
+/// Bytes of tensor data that we put into one message: large enough that a message costs nothing
+/// beside its contents, small enough that checksum, norm and copy find it in the cache, and that
+/// its buffers are used again instead of being asked of the system (`dsgd bench wire`: 10 % of
+/// the processor time less than with 1 MiB).
+pub const PIECE: usize = 256 << 10;
+
+/// Bytes of an HTTP/2 frame: one of our messages.
+pub(crate) const FRAME: u32 = (PIECE + 1024) as u32;
 
 /// Bytes that may be under way on a connection without an answer: 1.3 Gbit/s at 100 ms.
 pub const WINDOW: u32 = 16 << 20;

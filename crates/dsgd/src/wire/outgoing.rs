@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crc32fast::Hasher;
 
-use super::CHUNK;
+use super::PIECE;
 use super::proto::{Chunk, Rows};
 use crate::params::{Gradient, Params, Part};
 
@@ -90,7 +90,7 @@ where
 /// A dense tensor's chunks, at least one, the last with the checksum.
 fn chunks(tensor: usize, bytes: Bytes) -> impl Iterator<Item = Chunk> + Send {
     let mut hasher = Hasher::new();
-    steps(bytes.len(), CHUNK).map(move |range| {
+    steps(bytes.len(), PIECE).map(move |range| {
         let values = bytes.slice(range.clone());
         hasher.update(&values);
         let last = range.end == bytes.len();
@@ -129,7 +129,7 @@ fn row_chunks(
 
 /// Rows of a table that go into one message: one at least.
 pub(super) fn rows_of_a_chunk(width: usize) -> usize {
-    (CHUNK / (size_of::<u32>() + width * size_of::<f32>())).max(1)
+    (PIECE / (size_of::<u32>() + width * size_of::<f32>())).max(1)
 }
 
 /// `0..len` in ranges of `size`; one empty range for nothing.

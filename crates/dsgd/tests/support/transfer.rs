@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use dsgd::wire::incoming::{IncomingGradient, IncomingParams};
 use dsgd::wire::proto::{Chunk, PullPart, PushPart, Rows, pull_part, push_part};
-use dsgd::{Gradient, Kind, Layout, Params, Part, TensorId};
+use dsgd::{Gradient, Layout, Params, Part, TensorId};
 
 /// A tensor as bytes: which rows (for a table) and values.
 type Said = Vec<(Vec<u8>, Vec<u8>)>;
@@ -80,6 +80,28 @@ pub(crate) fn layout() -> Arc<Layout> {
     Arc::new(layout)
 }
 
+/// Makes the checksums right again where it can: whoever means harm would.
+pub(crate) fn mend(parts: &mut [PushPart]) {
+    let mut hasher = crc32fast::Hasher::new();
+    for part in parts {
+        let crc = match &mut part.part {
+            Some(push_part::Part::Chunk(chunk)) => {
+                hasher.update(&chunk.values);
+                &mut chunk.crc32
+            }
+            Some(push_part::Part::Rows(rows)) => {
+                hasher.update(&rows.indices);
+                hasher.update(&rows.values);
+                &mut rows.crc32
+            }
+            _ => continue,
+        };
+        if crc.is_some() {
+            *crc = Some(std::mem::take(&mut hasher).finalize());
+        }
+    }
+}
+
 /// What a part contributes to which tensor.
 type Piece<'a> = (usize, &'a [u8], &'a [u8]);
 
@@ -125,9 +147,4 @@ fn le_bytes(values: &[f32]) -> Vec<u8> {
         .iter()
         .flat_map(|value| value.to_le_bytes())
         .collect()
-}
-
-/// Whether a tensor is a table, for whoever makes transfers.
-pub(crate) fn is_table(layout: &Layout, tensor: usize) -> bool {
-    layout.tensors()[tensor].kind == Kind::Rows
 }

@@ -24,7 +24,7 @@ use crate::wire::credentials::{Papers, Token};
 use crate::wire::proto::dsgd_client::DsgdClient;
 use crate::wire::proto::{self, Pulse};
 use crate::wire::words::tensors;
-use crate::wire::{CALL, CHUNK, MOST_LAYOUT, MOST_MESSAGE, PROGRAM, PROTOCOL, SESSION, WINDOW};
+use crate::wire::{CALL, FRAME, MOST_LAYOUT, MOST_MESSAGE, PROGRAM, PROTOCOL, SESSION, WINDOW};
 
 /// How a server can be reached.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -188,7 +188,7 @@ async fn connect(way: &Way) -> Result<Channel, LinkError> {
     let endpoint = endpoint
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
-        .max_frame_size(CHUNK as u32)
+        .max_frame_size(FRAME)
         .tcp_nodelay(true)
         .connect_timeout(CALL);
     match timeout(CALL, endpoint.connect()).await {

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dsgd::wire::CHUNK;
 use dsgd::wire::incoming::{IncomingGradient, IncomingParams, WireError};
 use dsgd::wire::outgoing::{self, Piece};
 use dsgd::wire::proto::{Chunk, Rows};
+use dsgd::wire::{CHUNK, PIECE};
 use dsgd::{Gradient, Layout, Params, TensorId};
 
 const TABLE: TensorId = TensorId(0);
 const WEIGHT: TensorId = TensorId(1);
 const BIAS: TensorId = TensorId(2);
 
-/// Elements of `weight`: one whole chunk and some more.
-const LEN: usize = CHUNK / 4 + 100;
+/// Elements of `weight`: one whole message and some more.
+const LEN: usize = PIECE / 4 + 100;
 
 /// Rows of the table: one more than go into a message.
 const ROWS: usize = CHUNK / 16 + 1;
@@ -146,7 +146,7 @@ fn tensors_and_chunks_come_in_order() {
             offset,
         })
     };
-    let at = CHUNK / 4;
+    let at = PIECE / 4;
     assert_eq!(params(|c| c.swap(1, 2)), wrong(1, 0, 1, at));
     assert_eq!(params(|c| c.swap(0, 1)), wrong(0, 0, 1, 0));
     assert_eq!(params(|c| c[2].offset += 1), wrong(1, at, 1, at + 1));
@@ -173,14 +173,13 @@ fn a_message_has_one_chunk_at_most() {
     let most = CHUNK;
     let bytes = CHUNK + 4;
     let too_large = Err(WireError::TooLarge { bytes, most });
-    let joined = |chunks: &mut Vec<Chunk>| {
-        let rest = chunks[2].values.split_off(4);
-        let first = chunks[1].values.clone();
-        chunks[1].values = [first, chunks[2].values.clone()].concat().into();
-        chunks[2].values = rest;
-        chunks[2].offset += 1;
-    };
-    assert_eq!(params(joined), too_large);
+    let layout: Layout = [("large", [CHUNK / 4 + 1])].into_iter().collect();
+    let mut params = Params::zeros(Arc::new(layout));
+    let mut large = zeros(0, 0, bytes);
+    large.crc32 = Some(crc32(&[&large.values]));
+    assert_eq!(IncomingParams::new(&mut params).chunk(&large), too_large);
+    let mut incoming = IncomingParams::new(&mut params);
+    incoming.chunk(&zeros(0, 0, CHUNK)).unwrap();
     let numbers: Vec<_> = (0..ROWS as u32).collect();
     assert_eq!(
         gradient(|p| p[0] = Piece::Rows(some_rows(&numbers, true))),
@@ -407,7 +406,7 @@ fn nothing_is_missing_and_nothing_is_left_over() {
         Err(WireError::Incomplete { name, at })
     };
     assert_eq!(params(|c| c.truncate(0)), missing("table", 0));
-    assert_eq!(params(|c| c.truncate(2)), missing("weight", CHUNK / 4));
+    assert_eq!(params(|c| c.truncate(2)), missing("weight", PIECE / 4));
     assert_eq!(gradient(|p| p.truncate(3)), missing("bias", 0));
     assert_eq!(gradient(|p| p.truncate(0)), missing("table", 0));
     assert_eq!(params(|c| c.push(zeros(2, 0, 4))), Err(WireError::LeftOver));

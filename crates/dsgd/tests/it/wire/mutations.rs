@@ -3,6 +3,7 @@
 //! to what was sent in its place. The fuzzing target in `fuzz/` holds the decoder to the same.
 
 use bytes::Bytes;
+use dsgd::Kind;
 use dsgd::wire::proto::{Chunk, PullPart, PushPart, Rows, pull_part, push_part};
 use prost::Message;
 use rand::{Rng, RngExt, SeedableRng};
@@ -78,7 +79,7 @@ fn valid_push(random: &mut ChaCha8Rng) -> Vec<PushPart> {
     let layout = transfer::layout();
     let mut parts = Vec::new();
     for (at, tensor) in layout.tensors().iter().enumerate() {
-        if transfer::is_table(&layout, at) {
+        if tensor.kind == Kind::Rows {
             let rows = rows(random, at, tensor.shape[0], tensor.width());
             parts.extend(rows.into_iter().map(push_part::Part::Rows));
         } else {
@@ -131,28 +132,6 @@ fn meddle(random: &mut ChaCha8Rng, messages: &mut Vec<Vec<u8>>) {
     }
 }
 
-/// Makes the checksums right again where it can: whoever means harm would.
-fn mend(parts: &mut [PushPart]) {
-    let mut hasher = crc32fast::Hasher::new();
-    for part in parts {
-        let crc = match &mut part.part {
-            Some(push_part::Part::Chunk(chunk)) => {
-                hasher.update(&chunk.values);
-                &mut chunk.crc32
-            }
-            Some(push_part::Part::Rows(rows)) => {
-                hasher.update(&rows.indices);
-                hasher.update(&rows.values);
-                &mut rows.crc32
-            }
-            _ => continue,
-        };
-        if crc.is_some() {
-            *crc = Some(std::mem::take(&mut hasher).finalize());
-        }
-    }
-}
-
 fn read<M: Message + Default>(messages: &[Vec<u8>]) -> Option<Vec<M>> {
     let read = |bytes: &Vec<u8>| M::decode(Bytes::from(bytes.clone())).ok();
     messages.iter().map(read).collect()
@@ -197,7 +176,7 @@ fn a_push_that_was_meddled_with_is_refused_or_means_what_it_says() {
             .and_then(|parts| transfer::push(&layout, parts));
         as_it_is.count(sent.as_ref(), decoded.as_ref());
         if let Some(mut parts) = parts {
-            mend(&mut parts);
+            transfer::mend(&mut parts);
             let decoded = transfer::push(&layout, &parts);
             mended.count(sent.as_ref(), decoded.as_ref());
         }
