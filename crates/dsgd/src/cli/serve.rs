@@ -15,7 +15,7 @@ use crate::core::{Core, Outcome, Progress, Rules};
 use crate::error::Error;
 use crate::event::Event;
 use crate::launch::local;
-use crate::observe::{self, Verbosity};
+use crate::observe::{self, Observer, Verbosity};
 use crate::optim::{Schedule, ScheduleOptions, Versions};
 use crate::run::{
     self, CONFIG, EVENTS, HOST_LOGS, Keeper, LOG, RunFolder, SaveRequest, TENSORBOARD,
@@ -123,16 +123,8 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         config.print_every,
         saver,
     );
-    let terminal = match form {
-        Form::Json => observe::json_terminal(verbosity, config.print_every),
-        _ => observe::terminal(verbosity, form == Form::Plain, config.print_every),
-    };
-    server.observe(observe::detached("terminal", terminal).context("no thread to be had")?);
-    server.observe(observe::json_lines(&folder.file(EVENTS)).context(EVENTS)?);
-    server.observe(observe::text_log(&folder.file(LOG), config.print_every).context(LOG)?);
-    server.observe(observe::host_logs(&folder.file(HOST_LOGS)));
-    if config.tensorboard {
-        server.observe(figures(&folder, &text)?);
+    for observer in onlookers(&config, &folder, &text, form, verbosity)? {
+        server.observe(observer);
     }
     let page = page.map(|page| page.serve(&folder)).transpose()?;
     server.tell(started);
@@ -168,10 +160,31 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     close(&*task, &folder, report, verbosity)
 }
 
-/// The observer that writes for `TensorBoard`, on a thread of its own.
-fn figures(folder: &RunFolder, text: &str) -> anyhow::Result<observe::Observer> {
-    let files = observe::tensorboard(&folder.file(TENSORBOARD), text).context(TENSORBOARD)?;
-    observe::detached(TENSORBOARD, files).context("no thread to be had")
+/// Whoever looks on. What is not the run's own record has a thread of its own.
+fn onlookers(
+    config: &RunConfig,
+    folder: &RunFolder,
+    text: &str,
+    form: Form,
+    verbosity: Verbosity,
+) -> anyhow::Result<Vec<Observer>> {
+    const NO_THREAD: &str = "no thread to be had";
+    let every = config.print_every;
+    let terminal = match form {
+        Form::Json => observe::json_terminal(verbosity, every),
+        _ => observe::terminal(verbosity, form == Form::Plain, every),
+    };
+    let mut all = vec![
+        observe::detached("terminal", terminal).context(NO_THREAD)?,
+        observe::json_lines(&folder.file(EVENTS)).context(EVENTS)?,
+        observe::text_log(&folder.file(LOG), every).context(LOG)?,
+        observe::host_logs(&folder.file(HOST_LOGS)),
+    ];
+    if config.tensorboard {
+        let files = observe::tensorboard(&folder.file(TENSORBOARD), text).context(TENSORBOARD)?;
+        all.push(observe::detached(TENSORBOARD, files).context(NO_THREAD)?);
+    }
+    Ok(all)
 }
 
 /// What is said and returned at the end.

@@ -51,27 +51,27 @@ pub(super) fn command() -> Command {
 pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let args = WatchArgs::from_arg_matches(matches)?;
     let plain = args.plain || !std::io::stdout().is_terminal();
-    let mut source = match args.run.starts_with("http://") {
-        true => Source::Page(Page::new(&args.run)?),
-        false => Source::Folder(Box::new(Folder::open(Path::new(&args.run), plain)?)),
+    let mut source = if args.run.starts_with("http://") {
+        Source::Page(Box::new(Page::new(&args.run)?))
+    } else {
+        Source::Folder(Box::new(Folder::open(Path::new(&args.run), plain)?))
     };
     // What is wrong with it is said before the screen is taken.
     source.look()?;
-    match plain {
-        true => lines(&mut source),
-        false => {
-            let mut screen = ratatui::try_init().context("this terminal has no screen")?;
-            let watched = watch(&mut source, &mut screen);
-            ratatui::restore();
-            watched
-        }
+    if plain {
+        lines(&mut source)
+    } else {
+        let mut screen = ratatui::try_init().context("this terminal has no screen")?;
+        let watched = watch(&mut source, &mut screen);
+        ratatui::restore();
+        watched
     }
 }
 
 /// Where a board comes from.
 enum Source {
     Folder(Box<Folder>),
-    Page(Page),
+    Page(Box<Page>),
 }
 
 impl Source {
@@ -79,7 +79,10 @@ impl Source {
     fn look(&mut self) -> anyhow::Result<()> {
         match self {
             Self::Folder(folder) => folder.look(),
-            Self::Page(page) => page.look(),
+            Self::Page(page) => {
+                page.look();
+                Ok(())
+            }
         }
     }
 
@@ -189,9 +192,9 @@ impl Page {
     }
 
     /// One that does not answer now may do so again.
-    fn look(&mut self) -> anyhow::Result<()> {
+    fn look(&mut self) {
         if self.asked.is_some_and(|at| at.elapsed() < ASK) {
-            return Ok(());
+            return;
         }
         match self.ask() {
             Ok(board) => {
@@ -200,7 +203,6 @@ impl Page {
             }
             Err(error) => self.trouble = Some(format!("{error:#}")),
         }
-        Ok(())
     }
 
     fn freshness(&self) -> String {
@@ -226,9 +228,8 @@ fn lines(source: &mut Source) -> anyhow::Result<()> {
         if source.board().outcome.is_some() {
             return Ok(());
         }
-        if let Source::Page(Page {
-            trouble: Some(why), ..
-        }) = source
+        if let Source::Page(page) = source
+            && let Some(why) = &page.trouble
         {
             bail!("{why}");
         }

@@ -28,7 +28,9 @@ pub fn detached(name: &str, mut observer: Observer) -> std::io::Result<Observer>
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            inbox.iter().for_each(|record| observer(&record));
+            for record in inbox {
+                observer(&record);
+            }
             drop(observer);
             drop(done);
         })?;

@@ -5,6 +5,7 @@
 //! are left as they are: the server of a supervised run is a background process there, and would
 //! be stopped for either.
 
+use std::fmt::Write as _;
 use std::io::{self, Stderr, Write};
 use std::time::{Duration, Instant};
 
@@ -135,7 +136,8 @@ fn style(cell: &Cell) -> String {
         style.push_str(";2");
     }
     if let Color::Indexed(number) = cell.fg {
-        style.push_str(&format!(";38;5;{number}"));
+        // Writing to a string cannot fail.
+        let _ = write!(style, ";38;5;{number}");
     }
     style + "m"
 }

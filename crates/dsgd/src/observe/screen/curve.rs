@@ -24,7 +24,9 @@ pub(super) fn draw(board: &Board, area: Rect, cells: &mut Buffer) {
     );
     let train = points.filter_map(|buckets| {
         let mut sum = Stats::default();
-        buckets.iter().for_each(|bucket| sum.add(&bucket.stats));
+        for bucket in buckets {
+            sum.add(&bucket.stats);
+        }
         Some((buckets.last()?.epochs, sum.mean_loss()))
     });
     let train: Vec<_> = train.filter(finite).collect();

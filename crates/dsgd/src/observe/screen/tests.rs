@@ -141,7 +141,7 @@ fn a_small_screen_shows_what_matters_most_and_none_is_too_small() {
 fn many_workers_are_cut_and_said_to_be() {
     let mut board = board(4);
     for worker in 4..300 {
-        let name = format!("h{}/0", worker);
+        let name = format!("h{worker}/0");
         see(&mut board, 5.0, Event::WorkerJoined { worker, name });
     }
     let text = super::lines(&board, 120, 20).join("\n");

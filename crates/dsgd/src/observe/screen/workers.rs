@@ -1,5 +1,7 @@
 //! The workers' table: who is at what, and what the time goes to.
 
+use std::fmt::Display;
+
 use indicatif::{DecimalBytes, HumanCount};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Rect};
@@ -33,7 +35,7 @@ pub(super) fn draw(board: &Board, first: usize, area: Rect, cells: &mut Buffer) 
         let hidden = shown.len() - (room - 1);
         shown = &shown[..room - 1];
         let words = format!("… and {hidden} more");
-        Line::styled(words, DIM).render(area.rows().last().unwrap_or(area), cells);
+        Line::styled(words, DIM).render(area.rows().next_back().unwrap_or(area), cells);
     }
     let shown = shown.iter().map(|(name, row)| cells_of(name, row));
     let unit = if board.totals.tokens > 0 {
@@ -97,7 +99,7 @@ fn cells_of<'a>(name: &'a str, row: &'a WorkerRow) -> Row<'a> {
     ])
 }
 
-fn right(text: impl ToString) -> Line<'static> {
+fn right(text: impl Display) -> Line<'static> {
     Line::from(text.to_string()).right_aligned()
 }
 
