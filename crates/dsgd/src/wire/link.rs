@@ -1,7 +1,7 @@
 //! The worker's side of the conversation.
 //!
-//! [`Gate`] is a process's way to the server: two connections, one for what is large and one
-//! for signs of life. [`Gate::join`] makes a worker of its caller, and the [`Remote`] that it
+//! [`Gate`] is a process's way to the server, and its connection for signs of life: what is
+//! large has a connection for each worker, and is never in their way. [`Gate::join`] makes a worker of its caller, and the [`Remote`] that it
 //! returns is the link that [`work`](crate::worker::work) speaks through. When anything breaks,
 //! the link is of no use any more; its owner joins anew, if that makes sense.
 
@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use tokio::runtime::Runtime;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tonic::transport::Channel;
@@ -32,6 +33,8 @@ use gate::{Session, with_session};
 pub struct Remote {
     worker: WorkerId,
     client: DsgdClient<Channel>,
+    /// Where the worker's connection lives; taken while it turns.
+    own: Option<Runtime>,
     session: Session,
     gate: Gate,
     /// Whether the server still takes our pulses.
@@ -207,6 +210,10 @@ impl Drop for Remote {
     fn drop(&mut self) {
         self.gate.forget(self.worker);
         self.life.abort();
+        // Its owner may be somebody who must not wait.
+        if let Some(own) = self.own.take() {
+            own.shutdown_background();
+        }
     }
 }
 
@@ -214,8 +221,9 @@ impl Link for Remote {
     type Error = LinkError;
 
     fn exchange(&mut self, outcome: Option<Outcome>) -> Result<Option<Assignment>, LinkError> {
-        let runtime = self.gate.runtime.clone();
-        runtime.block_on(async {
+        let own = self.own.take();
+        let own = own.ok_or_else(|| LinkError::unexpected("two things at once"))?;
+        let exchanged = own.block_on(async {
             let last = matches!(outcome, Some(Outcome::Panicked { .. }));
             let started = Instant::now();
             if let Some(outcome) = outcome {
@@ -230,7 +238,9 @@ impl Link for Remote {
                 assignment.travel.push_secs = push_secs;
             }
             Ok(assignment)
-        })
+        });
+        self.own = Some(own);
+        exchanged
     }
 
     fn buffer(&mut self) -> Box<Gradient> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc::channel;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -39,13 +39,12 @@ pub struct Way {
     pub host: String,
 }
 
-/// A process's connections to the server.
+/// A process's way to the server, and its connection for signs of life.
 #[derive(Clone)]
 pub struct Gate {
     way: Way,
-    bulk: Channel,
     life: Channel,
-    pub(super) runtime: Handle,
+    runtime: Handle,
     /// When the server was last heard of.
     heard: Arc<Mutex<Instant>>,
     /// Sessions of this process that have not ended.
@@ -58,7 +57,6 @@ impl Gate {
     /// Opens the connections.
     pub async fn open(way: &Way) -> Result<Self, LinkError> {
         Ok(Self {
-            bulk: connect(way).await?,
             life: connect(way).await?,
             way: way.clone(),
             runtime: Handle::current(),
@@ -122,13 +120,19 @@ impl Gate {
             reply.session.parse().map_err(|_| LinkError::Broken {
                 reason: "a session that is none".to_owned(),
             })?;
+        let own = own_runtime()?;
+        let bulk = {
+            let _context = own.enter();
+            endpoint(&self.way)?.connect_lazy()
+        };
         let pulse_every = Duration::from_millis(u64::from(reply.dead_after_ms.max(40)) / 4);
         let (lives, life) = self.live(client, &session, pulse_every).await?;
         lock(&self.sessions).insert(reply.worker, session.clone());
         Ok(Remote {
             worker: reply.worker,
             // What is pulled comes in chunks.
-            client: DsgdClient::new(self.bulk.clone()).max_decoding_message_size(MOST_MESSAGE),
+            client: DsgdClient::new(bulk).max_decoding_message_size(MOST_MESSAGE),
+            own: Some(own),
             session,
             gate: self.clone(),
             lives,
@@ -175,27 +179,42 @@ impl Gate {
 
 /// Connects within the time of a call.
 async fn connect(way: &Way) -> Result<Channel, LinkError> {
-    let unreachable = |reason: String| LinkError::Unreachable {
-        address: way.address.clone(),
-        reason,
-    };
+    match timeout(CALL, endpoint(way)?.connect()).await {
+        Ok(Ok(channel)) => Ok(channel),
+        Ok(Err(error)) => Err(unreachable(way, reasons(&error))),
+        Err(_) => Err(unreachable(way, "no answer".to_owned())),
+    }
+}
+
+fn endpoint(way: &Way) -> Result<Endpoint, LinkError> {
     let endpoint = Endpoint::from_shared(way.address.clone());
-    let mut endpoint = endpoint.map_err(|error| unreachable(reasons(&error)))?;
+    let mut endpoint = endpoint.map_err(|error| unreachable(way, reasons(&error)))?;
     if let Some(papers) = &way.papers {
         let tls = endpoint.tls_config(papers.client());
-        endpoint = tls.map_err(|error| unreachable(reasons(&error)))?;
+        endpoint = tls.map_err(|error| unreachable(way, reasons(&error)))?;
     }
-    let endpoint = endpoint
+    Ok(endpoint
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_frame_size(FRAME)
         .tcp_nodelay(true)
-        .connect_timeout(CALL);
-    match timeout(CALL, endpoint.connect()).await {
-        Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(error)) => Err(unreachable(reasons(&error))),
-        Err(_) => Err(unreachable("no answer".to_owned())),
+        .connect_timeout(CALL))
+}
+
+fn unreachable(way: &Way, reason: String) -> LinkError {
+    LinkError::Unreachable {
+        address: way.address.clone(),
+        reason,
     }
+}
+
+/// A worker's own event loop: it turns in the worker's thread, while the worker waits for it. What
+/// arrives is used where it was received, and no other thread has to be woken for it.
+fn own_runtime() -> Result<Runtime, LinkError> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| LinkError::Broken {
+        reason: format!("no event loop to be had: {error}"),
+    })
 }
 
 pub(super) fn with_session<T>(session: &Session, message: T) -> Request<T> {
