@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
@@ -148,8 +149,8 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     }
     drop(letters);
     let report = server.run(&inbox);
-    // Whoever joins now, finds that the run is over.
-    drop(inbox);
+    // Whoever joins now finds that the run is over: what goes with its letter is dropped.
+    thread::Builder::new().spawn(move || inbox.iter().for_each(drop))?;
     if let Some(watch) = watch {
         watch.dismiss();
     }

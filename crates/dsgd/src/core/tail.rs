@@ -27,9 +27,11 @@ impl Core {
     pub(super) fn note_pace(&mut self, report: &Report) {
         let cost = report.cost;
         let secs = cost.compute_secs + cost.pull_secs + cost.push_secs;
-        self.pace_secs = match self.pace_secs {
-            unknown if unknown == 0.0 => secs,
-            usual => usual + LAST * (secs - usual),
+        let usual = self.pace_secs;
+        self.pace_secs = if usual > 0.0 {
+            usual + LAST * (secs - usual)
+        } else {
+            secs
         };
     }
 
