@@ -1,7 +1,7 @@
 //! Workers on hosts: reached by ssh, started there, and started again.
 //!
 //! All hosts at once are logged into, looked at and given what they lack. Then each of them is
-//! tended by a task of its own, for as long as the run lasts ([`tender`](super::tender)).
+//! tended by a task of its own, for as long as the run lasts (`tender`).
 //! Nothing here knows of batches: a worker that is gone is the core's business.
 
 use std::sync::Arc;

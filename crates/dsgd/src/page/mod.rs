@@ -1,11 +1,11 @@
 //! The page: a run seen in a browser, by its board.
 //!
 //! It is served by the process that trains, or by `dsgd dashboard` for a run of any process, living
-//! or dead, for both follow the run's `events.jsonl` ([`library`]). So whoever looks cannot hold a run
+//! or dead, for both follow the run's `events.jsonl` (`library`). So whoever looks cannot hold a run
 //! up: the server writes its file and knows nothing of a page. A reader gets a picture of the whole
-//! and then what has changed ([`frame`]), at his own pace: who reads slowly misses intermediate
-//! states and costs no memory. How many come in at all is limited at the [`door`]; what they may ask
-//! for, and who may ask, is settled in [`routes`].
+//! and then what has changed (`frame`), at his own pace: who reads slowly misses intermediate
+//! states and costs no memory. How many come in at all is limited at the `door`; what they may ask
+//! for, and who may ask, is settled in `routes`.
 //!
 //! What it leaves out: nothing can be changed through it, and it has no TLS. Elsewhere than on this
 //! machine it wants a token; on a network that is not trusted, an ssh tunnel to the loopback address.
