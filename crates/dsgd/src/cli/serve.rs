@@ -157,6 +157,11 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     if let Some(page) = page {
         page.close();
     }
+    // Programs read lines of JSON, and nothing else.
+    let verbosity = match form {
+        Form::Json => Verbosity::Quiet,
+        Form::Live | Form::Plain => verbosity,
+    };
     super::report::at_the_end(&*task, &folder, verbosity == Verbosity::Quiet);
     close(&*task, &folder, report, verbosity)
 }

@@ -1,5 +1,6 @@
 //! What a person at a terminal sees of a run, and a program that reads its lines, or stops reading.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -122,6 +123,27 @@ fn a_run_that_is_over_can_be_watched_and_one_that_is_none_is_named() {
         said.contains("http://127.0.0.1:9/api/board?token=x cannot be read"),
         "{said}"
     );
+}
+
+/// A run elsewhere is seen through its page.
+#[test]
+fn a_page_can_be_watched_too() {
+    let program = Program::new();
+    program.says("train -n 2 --epochs 2 --run-dir run");
+    let mut page = program.command("dashboard run --listen 127.0.0.1:0", "");
+    let mut page = page.spawn().unwrap();
+    let mut url = String::new();
+    let mut said = BufReader::new(page.stdout.take().unwrap());
+    said.read_line(&mut url).unwrap();
+    let url = url.trim().trim_start_matches("Dashboard: ").to_owned();
+    let seen = program.says(&format!("watch {url}"));
+    page.kill().unwrap();
+    page.wait().unwrap();
+    assert!(
+        seen.contains("epoch 2/2") && seen.contains("20/20 · finished"),
+        "{seen}"
+    );
+    assert!(seen.contains("train ppl "), "{seen}");
 }
 
 /// One that is under way is followed to its end.

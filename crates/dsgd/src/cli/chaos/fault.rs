@@ -56,6 +56,8 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) kind: Kind,
+    /// None where it is the server's.
+    pub(super) host: Option<String>,
     /// What and where, in words.
     pub(super) words: String,
     pub(super) at: Instant,
@@ -145,13 +147,19 @@ impl Target {
     /// Does it; where, and for how long, follows from `choice`.
     pub(super) fn inject(&self, kind: Kind, choice: u64) -> anyhow::Result<Fault> {
         let host = || &self.hosts[choice as usize % self.hosts.len()];
+        let mut at = Instant::now();
         let words = match kind {
             Kind::Server => self.kill_server()?,
             Kind::Cut => self.cut(host())?,
-            Kind::Kill | Kind::Freeze => self.disturb(host(), kind, choice >> 32),
+            Kind::Kill | Kind::Freeze => self.disturb(host(), kind, choice >> 32, &mut at),
         };
-        let at = Instant::now();
-        Ok(Fault { kind, words, at })
+        let host = (kind != Kind::Server).then(|| host().name.clone());
+        Ok(Fault {
+            kind,
+            host,
+            words,
+            at,
+        })
     }
 
     fn kill_server(&self) -> anyhow::Result<String> {
@@ -175,13 +183,15 @@ impl Target {
         ))
     }
 
-    fn disturb(&self, host: &Host, kind: Kind, choice: u64) -> String {
+    /// `at` becomes the time when it was done: logging in takes a while.
+    fn disturb(&self, host: &Host, kind: Kind, choice: u64, at: &mut Instant) -> String {
         let most = self.config.elsewhere.dead_after as u64 + OVERSLEEP;
         let secs = 1 + choice % most;
         let done = self.runtime.block_on(async {
             let deadline = tokio::time::Instant::now() + LOGIN;
             let login = Remote::connect(host, &self.options, &self.control, deadline);
             let remote = login.await?;
+            *at = Instant::now();
             match kind {
                 Kind::Freeze => remote.freeze(&self.mark, secs).await,
                 _ => remote.kill(&self.mark).await,

@@ -38,8 +38,10 @@ struct Counted {
 /// What is said of a fault.
 enum News {
     Update,
-    Lost,
-    Joined,
+    /// A worker of that name.
+    Lost(String),
+    /// A worker of that name.
+    Joined(String),
     Freed,
     /// The server is back, and so many updates are lost.
     Restarted(u64),
@@ -98,8 +100,8 @@ impl Watch {
                 });
                 News::Update
             }
-            Event::WorkerLost { .. } => News::Lost,
-            Event::WorkerJoined { .. } => News::Joined,
+            Event::WorkerLost { name, .. } => News::Lost(name),
+            Event::WorkerJoined { name, .. } => News::Joined(name),
             Event::BatchFreed { .. } => News::Freed,
             Event::RunStarted { resumed_at, .. } => {
                 let from = resumed_at.unwrap_or(0);
@@ -159,20 +161,25 @@ impl Watch {
     /// What became of a fault until now, in words.
     pub(super) fn coped(&self, fault: &Fault) -> String {
         let since = self.since(fault);
-        let first = |is: fn(&News) -> bool| since.iter().find(|(_, n)| is(n)).map(|(at, _)| *at);
+        let first =
+            |is: &dyn Fn(&News) -> bool| since.iter().find(|(_, n)| is(n)).map(|(at, _)| *at);
+        let mine = |name: &str| {
+            let host = fault.host.as_deref();
+            host.is_some_and(|host| name.strip_prefix(host).is_some_and(|n| n.starts_with('/')))
+        };
         let count = |is: fn(&News) -> bool| since.iter().filter(|(_, n)| is(n)).count();
         let mut words = Vec::new();
         let restarted = since.iter().find_map(|(at, news)| match news {
             News::Restarted(lost) => Some((*at, *lost)),
             _ => None,
         });
-        let lost = first(|n| matches!(n, News::Lost));
+        let lost = first(&|n| matches!(n, News::Lost(name) if mine(name)));
         match (restarted, lost) {
             (Some((at, lost)), _) => words.push(format!(
                 "the server was back after {at:.1} s, {lost} updates were lost with it"
             )),
             (None, Some(at)) => words.push(format!("noticed after {at:.1} s")),
-            (None, None) => words.push("nobody was lost".to_owned()),
+            (None, None) => words.push("nobody was lost so far".to_owned()),
         }
         // Of a killed server, updates may be read that it made before.
         let next = match restarted {
@@ -180,17 +187,19 @@ impl Watch {
                 .iter()
                 .find(|(at, n)| *at >= back && matches!(n, News::Update))
                 .map(|(at, _)| *at),
-            None => first(|n| matches!(n, News::Update)),
+            None => first(&|n| matches!(n, News::Update)),
         };
         words.push(match next {
             Some(at) => format!("next update after {at:.1} s"),
             None => "NO UPDATE SINCE".to_owned(),
         });
         if restarted.is_none() && lost.is_some() {
-            words.push(match first(|n| matches!(n, News::Joined)) {
-                Some(at) => format!("workers back after {at:.1} s"),
-                None => "its workers are not back yet".to_owned(),
-            });
+            words.push(
+                match first(&|n| matches!(n, News::Joined(name) if mine(name))) {
+                    Some(at) => format!("workers back after {at:.1} s"),
+                    None => "its workers are not back yet".to_owned(),
+                },
+            );
         }
         let freed = count(|n| matches!(n, News::Freed));
         if freed > 0 {
