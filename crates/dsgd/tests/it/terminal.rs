@@ -84,9 +84,9 @@ fn a_reader_that_stops_reading_does_not_hold_up_the_run() {
     let run = program.path("run");
     let over = until(|| is_over(&run).then_some(()));
     over.expect("the run is over while its reader stands still");
-    let stdout = child.stdout.take().unwrap();
+    // Its last words wait for the reader: who goes does not want them.
+    drop(child.stdout.take());
     assert!(wait(&mut child).success());
-    drop(stdout);
     let said: usize = records(&run)
         .iter()
         .map(|record| match &record.event {
@@ -132,10 +132,11 @@ fn a_page_can_be_watched_too() {
     program.says("train -n 2 --epochs 2 --run-dir run");
     let mut page = program.command("dashboard run --listen 127.0.0.1:0", "");
     let mut page = page.spawn().unwrap();
-    let mut url = String::new();
-    let mut said = BufReader::new(page.stdout.take().unwrap());
-    said.read_line(&mut url).unwrap();
-    let url = url.trim().trim_start_matches("Dashboard: ").to_owned();
+    let said = BufReader::new(page.stdout.take().unwrap());
+    let mut words = said.lines().map(Result::unwrap);
+    let url = words.find_map(|line| Some(line[line.find("http://")?..].to_owned()));
+    let url = url.expect("the page's address is said");
+    let url = url.split_whitespace().next().unwrap();
     let seen = program.says(&format!("watch {url}"));
     page.kill().unwrap();
     page.wait().unwrap();

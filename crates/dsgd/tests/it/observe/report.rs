@@ -42,7 +42,7 @@ fn a_report_tells_of_a_lost_worker() {
     let half: Vec<_> = events.lines().take(30).collect();
     fs::write(
         program.path("r/events.jsonl"),
-        half.join("\n") + "\n{\"half",
+        half.join("\n") + "\n{\"half\n",
     )
     .unwrap();
     fs::remove_file(program.path("r/report.html")).unwrap();
