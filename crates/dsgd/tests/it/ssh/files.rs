@@ -10,6 +10,7 @@ use std::time::Duration;
 use dsgd::ssh::{Ended, Object, Presence, Remote, SshError, Stream, send_all};
 
 use super::Lab;
+use crate::program::until;
 
 /// A file with bytes that are not the same everywhere.
 fn data(lab: &Lab, name: &str, bytes: usize) -> Object {
