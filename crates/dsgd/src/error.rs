@@ -20,14 +20,14 @@ pub enum Error {
     #[error("{0}")]
     Options(String),
     /// A file or folder of the run could not be read or written.
-    #[error("{what} {path}: {source}; {hint}")]
+    #[error("{what} {path}: {cause}; {hint}")]
     File {
         /// What was tried, such as `cannot create`.
         what: &'static str,
         /// Where.
         path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
+        /// What the system said; it stands in the words above, so it is no `source` to be said again.
+        cause: std::io::Error,
         /// What to do next.
         hint: &'static str,
     },

@@ -75,7 +75,7 @@ fn write(folder: &Path, facts: &Facts<'_>) -> Result<[PathBuf; 2], Error> {
         fs::write(file, text).map_err(|source| Error::File {
             what: "cannot write",
             path: file.clone(),
-            source,
+            cause: source,
             hint: "free space, or write it later by dsgd report",
         })?;
     }

@@ -57,6 +57,16 @@ pub(super) enum Form {
     Json,
 }
 
+impl Form {
+    /// How much is said when the run is over: programs read lines of JSON, and nothing else.
+    fn last_words(self, verbosity: Verbosity) -> Verbosity {
+        match self {
+            Self::Json => Verbosity::Quiet,
+            Self::Live | Self::Plain => verbosity,
+        }
+    }
+}
+
 pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Result<()> {
     if job.progress.epoch > job.config.epochs {
         bail!(
@@ -85,12 +95,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         form,
         ..
     } = job;
-    let mut rules = Rules::new(&config, workers, task.batches(), task.validation_batches());
-    if elsewhere.is_some() {
-        let secs = Duration::from_secs_f64;
-        rules.dead_after = Some(secs(config.elsewhere.dead_after));
-        rules.give_up_after = Some(secs(config.elsewhere.give_up_after));
-    }
+    let rules = rules(&config, workers, &*task, elsewhere.is_some());
     let mut about = task.describe();
     about.extend(elsewhere.iter().flat_map(elsewhere::Elsewhere::describe));
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -157,13 +162,20 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     if let Some(page) = page {
         page.close();
     }
-    // Programs read lines of JSON, and nothing else.
-    let verbosity = match form {
-        Form::Json => Verbosity::Quiet,
-        Form::Live | Form::Plain => verbosity,
-    };
+    let verbosity = form.last_words(verbosity);
     super::report::at_the_end(&*task, &folder, verbosity == Verbosity::Quiet);
     close(&*task, &folder, report, verbosity)
+}
+
+/// What the core is to go by. Only workers elsewhere can be silent, or come later.
+fn rules<T: Task>(config: &RunConfig, workers: usize, task: &T, elsewhere: bool) -> Rules {
+    let mut rules = Rules::new(config, workers, task.batches(), task.validation_batches());
+    if elsewhere {
+        let secs = Duration::from_secs_f64;
+        rules.dead_after = Some(secs(config.elsewhere.dead_after));
+        rules.give_up_after = Some(secs(config.elsewhere.give_up_after));
+    }
+    rules
 }
 
 /// Whoever looks on. What is not the run's own record has a thread of its own.

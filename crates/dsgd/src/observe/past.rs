@@ -69,7 +69,7 @@ impl Past {
         let unread = replay(&file, |record| board.see(record)).map_err(|source| Error::File {
             what: "cannot read",
             path: file.clone(),
-            source,
+            cause: source,
             hint: "look at its rights, or copy the run to where you may read it",
         })?;
         if board.lives == 0 {

@@ -175,7 +175,7 @@ fn read_text(path: &Path) -> Result<String, Error> {
     let file = |source| Error::File {
         what: "cannot read",
         path: path.to_owned(),
-        source,
+        cause: source,
         hint: "give the folder of a run, or a log of lua-lua",
     };
     let size = fs::metadata(path).map_err(file)?.len();

@@ -103,7 +103,7 @@ impl RunFolder {
         let cannot = |source| Error::File {
             what: "cannot write in",
             path: path.to_owned(),
-            source,
+            cause: source,
             hint: "pass a --run-dir that you may write in",
         };
         let mut options = OpenOptions::new();
@@ -189,7 +189,7 @@ impl RunFolder {
             .map_err(|source| Error::File {
                 what: "cannot write",
                 path,
-                source,
+                cause: source,
                 hint: "free space, or pass a --run-dir that you may write in",
             })
     }
@@ -199,7 +199,7 @@ fn cannot_create(path: &Path, source: io::Error) -> Error {
     Error::File {
         what: "cannot create folder",
         path: path.to_owned(),
-        source,
+        cause: source,
         hint: "pass a --run-dir that you may write in",
     }
 }
