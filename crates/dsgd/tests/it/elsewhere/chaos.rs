@@ -71,9 +71,9 @@ fn inject(lab: &Lab, run: &mut Watched, fault: Fault, host: usize, length: Durat
             lab.does(&format!("heal {host}"));
         }
         Fault::Partition => {
-            lab.does(&format!("partition {host} {other}"));
+            lab.part(host, other);
             follow(run, until);
-            lab.does("unpartition");
+            lab.join();
         }
         Fault::Power => {
             lab.does(&format!("crash {host}"));

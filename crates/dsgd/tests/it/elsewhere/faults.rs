@@ -166,14 +166,14 @@ fn a_network_in_two_parts_is_overcome_when_it_is_one_again() {
     let mut run = Watched::start(&lab, args);
     run.wait_for_steps(20);
     // Hosts do not speak with each other: between two of them, nobody misses a network.
-    lab.does("partition 1 2");
+    lab.part(1, 2);
     let mut steps = 0;
     run.wait_from(run.seen.len(), "steps", |event| {
         steps += usize::from(matches!(event, Event::Step(_)));
         steps >= 40
     });
     nobody_is_lost(&run);
-    lab.does("unpartition");
+    lab.join();
     let (since, from) = (Instant::now(), run.seen.len());
     lab.does("cut 1");
     lab.does("cut 2");

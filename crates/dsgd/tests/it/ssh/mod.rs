@@ -88,6 +88,29 @@ impl Lab {
         assert!(output.status.success(), "{words}: {output:?}");
     }
 
+    /// Two hosts do not hear each other any more. In a table of this lab's own: the script has one for all
+    /// labs, which goes with whichever is taken down first.
+    pub(crate) fn part(&self, one: usize, other: usize) {
+        let (table, port) = (
+            format!("t{:04}", self.number),
+            format!("t{:04}xv", self.number),
+        );
+        nft(&format!("add table bridge {table}"));
+        nft(&format!(
+            "add chain bridge {table} f {{ type filter hook forward priority 0; }}"
+        ));
+        for (from, to) in [(one, other), (other, one)] {
+            nft(&format!(
+                "add rule bridge {table} f iifname {port}{from} oifname {port}{to} drop"
+            ));
+        }
+    }
+
+    /// They hear each other again.
+    pub(crate) fn join(&self) {
+        nft(&format!("delete table bridge t{:04}", self.number));
+    }
+
     /// A file of the set-up.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join("hosts").join(name)
@@ -138,7 +161,16 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         self.tool(&["down"]);
+        // Where a test has failed in between, its table is still there.
+        let table = format!("delete table bridge t{:04}", self.number);
+        let _ = Command::new("nft").arg(table).output();
     }
+}
+
+fn nft(line: &str) {
+    let output = Command::new("nft").arg(line).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "nft {line}: {said}");
 }
 
 /// A host by its name alone.
