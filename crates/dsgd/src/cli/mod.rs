@@ -272,7 +272,7 @@ impl Tasks {
         let root = Command::new("dsgd")
             .version(env!("CARGO_PKG_VERSION"))
             .about("Train your model on the machines you have")
-            .help_template("{about}\n{usage-heading} {usage}\n\n{all-args}")
+            .help_template("{about}\n{usage-heading} {usage}\n{all-args}")
             .subcommand_required(true)
             .arg_required_else_help(true)
             .subcommand(with_task(train))
@@ -293,7 +293,6 @@ impl Tasks {
             .fold(root, |root, c| root.subcommand(c.command.clone()))
             .subcommand(
                 Command::new("completions")
-                    .hide(true) // The list is to fit a screen.
                     .about("Print a script that completes commands in your shell")
                     .arg(
                         Arg::new("shell")
