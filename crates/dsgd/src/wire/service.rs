@@ -262,8 +262,8 @@ impl Dsgd for Service {
         };
         let stream = match timeout(wait.min(LONGEST_PULL), inbox.recv()).await {
             Err(_) => only(pull_part::Part::Wait(proto::Wait {})),
+            // Its session ends when it has heard that and goes: the server stays for so long.
             Ok(None) if self.0.terms.over.load(Ordering::Relaxed) => {
-                self.0.desk.close(session.worker);
                 only(pull_part::Part::Finished(proto::Finished {}))
             }
             Ok(None) => {
