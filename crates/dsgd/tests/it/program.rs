@@ -43,9 +43,12 @@ impl Program {
     pub(crate) fn command(&self, args: &str, trouble: &str) -> Command {
         let mut command = Command::new(&self.file);
         command.args(args.split_whitespace());
-        command
-            .current_dir(self.folder.path())
-            .env("TROUBLE", trouble);
+        command.current_dir(self.folder.path());
+        // Where there is none, that of --trouble holds.
+        match trouble {
+            "" => command.env_remove("TROUBLE"),
+            trouble => command.env("TROUBLE", trouble),
+        };
         command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
