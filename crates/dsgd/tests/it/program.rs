@@ -140,7 +140,8 @@ fn examples() -> &'static Path {
         let own = env::current_exe().unwrap();
         let profile = own.ancestors().nth(2).unwrap();
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", "dsgd"]);
+        // As `./check` builds everything, so that nothing is built twice.
+        cargo.args(["build", "--quiet", "--workspace"]);
         for example in ["linear", "candle", "trouble"] {
             cargo.args(["--example", example]);
         }
