@@ -5,6 +5,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let schema = protox::compile(["proto/dsgd.proto"], ["proto"])?;
     tonic_prost_build::configure()
         .bytes(".")
+        // The calls that carry tensors are framed by `wire::framing`.
+        .generate_default_stubs(true)
         .compile_fds(schema)?;
     Ok(())
 }

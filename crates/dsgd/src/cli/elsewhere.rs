@@ -133,9 +133,8 @@ impl Elsewhere {
             numbers: server.numbers(),
             over: server.over(),
         });
-        let serving = service.clone();
-        self.runtime
-            .spawn(async move { serve(door, serving).await });
+        let serving = serve(door, service.clone()).context("cannot serve workers elsewhere")?;
+        self.runtime.spawn(serving);
         if let Some(address) = port {
             server.tell(Event::Notice {
                 message: self.invite(address)?,

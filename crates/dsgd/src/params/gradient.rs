@@ -238,13 +238,13 @@ pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
 }
 
 /// Elements of a block of [`add_squares`].
-const BLOCK: usize = 4096;
+pub(crate) const SQUARES_BLOCK: usize = 4096;
 
 /// Adds block by block: a vector that comes in pieces of whole blocks gives the same sum, to the bit,
 /// as one that comes whole. Sixteen running sums, so that the compiler may use vectors.
 pub(crate) fn add_squares(total: &mut f64, values: &[f32]) {
     const LANES: usize = 16;
-    for block in values.chunks(BLOCK) {
+    for block in values.chunks(SQUARES_BLOCK) {
         let mut sums = [0.0f32; LANES];
         let lanes = block.chunks_exact(LANES);
         let rest = lanes.remainder();

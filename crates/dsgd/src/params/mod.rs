@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use gradient::{Gradient, Part, Rows};
-pub(crate) use gradient::{add_squares, sum_of_squares};
+pub(crate) use gradient::{SQUARES_BLOCK, add_squares, sum_of_squares};
 
 /// How the gradient of a tensor looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

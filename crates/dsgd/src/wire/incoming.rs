@@ -11,7 +11,9 @@ use crc32fast::Hasher;
 
 use super::CHUNK;
 use super::proto::{Chunk, Rows};
-use crate::params::{Gradient, Layout, Params, Part, Rows as Table, Tensor, add_squares};
+use crate::params::{
+    Gradient, Layout, Params, Part, Rows as Table, SQUARES_BLOCK, Tensor, add_squares,
+};
 
 /// How parameters or a gradient can be wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,13 +91,15 @@ impl Place {
         })
     }
 
-    /// Takes a dense tensor's next chunk into its place, and returns that place.
-    fn dense<'a>(
+    /// Takes a dense tensor's next chunk into its place, block by block, and shows each block while
+    /// it is in the cache.
+    fn dense(
         &mut self,
         entry: &Tensor,
         chunk: &Chunk,
-        into: &'a mut [f32],
-    ) -> Result<&'a [f32], WireError> {
+        into: &mut [f32],
+        mut show: impl FnMut(&[f32]),
+    ) -> Result<(), WireError> {
         self.expect(chunk.tensor, Some(chunk.offset))?;
         let bytes = chunk.values.len();
         if bytes > CHUNK {
@@ -115,11 +119,14 @@ impl Place {
             let name = entry.name.clone();
             return Err(WireError::TooLong { name, len });
         };
-        bytemuck::cast_slice_mut::<f32, u8>(into).copy_from_slice(&chunk.values);
-        self.hasher.update(&chunk.values);
+        let blocks = chunk.values.chunks(SQUARES_BLOCK * size_of::<f32>());
+        for (into, block) in into.chunks_mut(SQUARES_BLOCK).zip(blocks) {
+            self.hasher.update(block);
+            bytemuck::cast_slice_mut::<f32, u8>(into).copy_from_slice(block);
+            show(into);
+        }
         self.offset = end;
-        self.check(entry, chunk.crc32, end == len)?;
-        Ok(into)
+        self.check(entry, chunk.crc32, end == len)
     }
 
     /// The checksum comes with the end of a tensor and nowhere else.
@@ -174,8 +181,7 @@ impl<'a> IncomingParams<'a> {
         let layout = Arc::clone(self.params.layout());
         let entry = self.place.tensor(&layout)?;
         let into = &mut self.params.flat_mut()[entry.range.clone()];
-        self.place.dense(entry, chunk, into)?;
-        Ok(())
+        self.place.dense(entry, chunk, into, |_| {})
     }
 
     /// Nothing must be missing.
@@ -211,8 +217,9 @@ impl IncomingGradient {
         let Part::Dense(values) = &mut self.gradient.parts_mut()[before] else {
             return Err(wrong_kind(entry, "a table", "a dense tensor"));
         };
-        let values = self.place.dense(entry, chunk, values)?;
-        add_squares(&mut self.squares.1, values);
+        let squares = &mut self.squares.1;
+        self.place
+            .dense(entry, chunk, values, |block| add_squares(squares, block))?;
         self.close(before);
         Ok(())
     }

@@ -11,28 +11,32 @@ mod gate;
 pub use error::LinkError;
 pub use gate::{Gate, Way};
 
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use bytes::Bytes;
 use tokio::runtime::Runtime;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
+use tonic::body::Body;
 use tonic::transport::Channel;
 
+use super::framing::{self, Messages};
 use super::incoming::IncomingParams;
-use super::proto::dsgd_client::DsgdClient;
 use super::proto::{self, PullPart, PushPart, pull_part, push_part};
-use super::{CALL, LONGEST_PULL, STALL, outgoing, words};
+use super::{CALL, LONGEST_PULL, MOST_MESSAGE, STALL, outgoing, words};
 use crate::core::WorkerId;
 use crate::params::{Gradient, Params};
 use crate::worker::{Assignment, Link, Outcome, Travel};
-use gate::{Session, with_session};
+use gate::Session;
 
 /// A worker's link to a server elsewhere.
 pub struct Remote {
     worker: WorkerId,
-    client: DsgdClient<Channel>,
+    /// For what is large.
+    bulk: Channel,
     /// Where the worker's connection lives; taken while it turns.
     own: Option<Runtime>,
     session: Session,
@@ -58,75 +62,68 @@ impl Remote {
     }
 
     async fn push(&mut self, outcome: Outcome) -> Result<(), LinkError> {
-        let one = |part| Box::new(std::iter::once(PushPart { part: Some(part) })) as Parts;
-        let failed = |lease, reason, fatal| proto::Failed {
-            lease,
-            reason,
-            fatal,
+        let part = |part| framing::message(&PushPart { part: Some(part) });
+        let failed = |lease, reason, fatal| {
+            push_part::Part::Failed(proto::Failed {
+                lease,
+                reason,
+                fatal,
+            })
         };
-        match outcome {
+        let only = match outcome {
             Outcome::Gradient {
                 lease,
                 report,
                 gradient,
             } => {
-                let head = push_part::Part::Gradient(proto::Gradient {
+                let head = part(push_part::Part::Gradient(proto::Gradient {
                     lease,
                     stats: Some(words::stats(report.stats)),
                     compute_secs: report.cost.compute_secs,
                     wait_secs: report.cost.wait_secs,
                     pull_secs: report.cost.pull_secs,
                     push_secs: report.cost.push_secs,
-                });
+                }));
                 let gradient = Arc::new(*gradient);
-                let pieces = outgoing::gradient(&gradient).map(|piece| PushPart {
-                    part: Some(match piece {
-                        outgoing::Piece::Chunk(chunk) => push_part::Part::Chunk(chunk),
-                        outgoing::Piece::Rows(rows) => push_part::Part::Rows(rows),
-                    }),
+                let pieces = outgoing::gradient(&gradient).flat_map(|piece| match piece {
+                    outgoing::Piece::Chunk(chunk) => framing::chunk(chunk),
+                    outgoing::Piece::Rows(rows) => framing::rows(rows),
                 });
-                let sent = self.send(Box::new(one(head).chain(pieces))).await;
-                // The chunks were copied into the connection's buffer and are gone.
+                let sent = self.send(iter::once(head).chain(pieces)).await;
+                // All of it has gone out and nobody looks at it any more.
                 self.gradient = Arc::try_unwrap(gradient).ok().map(Box::new);
-                sent
+                return sent;
             }
-            Outcome::Evaluated {
-                lease,
-                stats: found,
-            } => {
-                let stats = Some(words::stats(found));
-                self.send(one(push_part::Part::Evaluated(proto::Evaluated {
-                    lease,
-                    stats,
-                })))
-                .await
+            Outcome::Evaluated { lease, stats } => {
+                let stats = Some(words::stats(stats));
+                push_part::Part::Evaluated(proto::Evaluated { lease, stats })
             }
-            Outcome::Failed { lease, reason } => {
-                self.send(one(push_part::Part::Failed(failed(lease, reason, false))))
-                    .await
-            }
-            Outcome::Panicked { lease, reason } => {
-                self.send(one(push_part::Part::Failed(failed(lease, reason, true))))
-                    .await
-            }
-        }
+            Outcome::Failed { lease, reason } => failed(lease, reason, false),
+            Outcome::Panicked { lease, reason } => failed(lease, reason, true),
+        };
+        self.send(iter::once(part(only))).await
     }
 
-    /// Sends parts, as long as they move on.
-    async fn send(&mut self, parts: Parts) -> Result<(), LinkError> {
+    /// Sends a push, as long as it moves on.
+    async fn send(
+        &mut self,
+        bytes: impl Iterator<Item = Bytes> + Send + 'static,
+    ) -> Result<(), LinkError> {
         let moved = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&moved);
-        let parts = parts.inspect(move |_| {
+        let bytes = bytes.inspect(move |_| {
             counter.fetch_add(1, Ordering::Relaxed);
         });
-        let request = with_session(&self.session, tokio_stream::iter(parts));
-        let pushed = self.client.push(request);
+        let pushed = async {
+            let mut reply = self.call(framing::PUSH, bytes).await?;
+            while reply.next::<proto::PushReply>().await?.is_some() {}
+            Ok(())
+        };
         tokio::pin!(pushed);
         let mut seen = 0;
         loop {
-            if let Ok(reply) = timeout(STALL, &mut pushed).await {
-                reply?;
-                return Ok(());
+            if let Ok(sent) = timeout(STALL, &mut pushed).await {
+                return sent;
             }
             let now = moved.load(Ordering::Relaxed);
             if now == seen {
@@ -134,6 +131,16 @@ impl Remote {
             }
             seen = now;
         }
+    }
+
+    async fn call(
+        &mut self,
+        path: &'static str,
+        bytes: impl Iterator<Item = Bytes> + Send + 'static,
+    ) -> Result<Messages<Body>, LinkError> {
+        let session = self.session.clone();
+        let request = framing::request(path, session, bytes);
+        Ok(framing::call(&mut self.bulk, request, MOST_MESSAGE).await?)
     }
 
     async fn pull(&mut self) -> Result<Option<Assignment>, LinkError> {
@@ -148,16 +155,11 @@ impl Remote {
                 let reason = "its signs of life do not arrive".to_owned();
                 return Err(LinkError::Broken { reason });
             }
-            let request = with_session(
-                &self.session,
-                proto::PullRequest {
-                    wait_ms: LONGEST_PULL.as_millis() as u32,
-                },
-            );
-            let parts = timeout(LONGEST_PULL + CALL, self.client.pull(request)).await;
-            let mut parts = parts
-                .map_err(|_| LinkError::stalled("a pull"))??
-                .into_inner();
+            let wait_ms = LONGEST_PULL.as_millis() as u32;
+            let asked = framing::message(&proto::PullRequest { wait_ms });
+            let parts = self.call(framing::PULL, iter::once(asked));
+            let parts = timeout(LONGEST_PULL + CALL, parts).await;
+            let mut parts = parts.map_err(|_| LinkError::stalled("a pull"))??;
             match next(&mut parts).await? {
                 Some(pull_part::Part::Wait(_)) => {}
                 Some(pull_part::Part::Finished(_)) => return Ok(None),
@@ -252,13 +254,9 @@ impl Link for Remote {
     }
 }
 
-type Parts = Box<dyn Iterator<Item = PushPart> + Send>;
-
 /// The next part of a pull, which must come in time.
-async fn next(
-    parts: &mut tonic::Streaming<PullPart>,
-) -> Result<Option<pull_part::Part>, LinkError> {
-    let part = timeout(STALL, parts.message()).await;
+async fn next(parts: &mut Messages<Body>) -> Result<Option<pull_part::Part>, LinkError> {
+    let part = timeout(STALL, parts.next()).await;
     match part.map_err(|_| LinkError::stalled("a pull"))?? {
         None => Ok(None),
         Some(PullPart { part: Some(part) }) => Ok(Some(part)),

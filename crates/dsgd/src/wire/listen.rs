@@ -8,24 +8,29 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::thread::{self, available_parallelism};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::runtime::Builder;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
 use super::credentials::Papers;
-use super::proto::dsgd_server::DsgdServer;
+use super::paced::{Connection, Paced};
 use super::service::Service;
-use super::{FRAME, WINDOW};
+use super::{FRAME, WINDOW, below_tls, keep_freed_memory};
 
 /// A connection that has not proved anything for so long is closed.
 const ADMISSION: Duration = Duration::from_secs(10);
@@ -71,12 +76,15 @@ impl Door {
     }
 }
 
-/// Serves whoever comes through the door until the task is dropped.
+/// Serves whoever comes through the door, as long as what is returned is polled.
+///
+/// There is an event loop for each core, in a thread of its own, and a connection stays in the one that
+/// it came to: what arrives is used by the core that received it.
 ///
 /// # Errors
-/// When the certificates are of no use.
-pub async fn serve(door: Door, service: Service) -> Result<(), tonic::transport::Error> {
-    let (sender, incoming) = tokio::sync::mpsc::channel(1);
+/// When the certificates are of no use, or no thread is to be had.
+pub fn serve(door: Door, service: Service) -> io::Result<impl Future<Output = ()> + Send> {
+    keep_freed_memory();
     let mut server = Server::builder()
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
@@ -85,55 +93,112 @@ pub async fn serve(door: Door, service: Service) -> Result<(), tonic::transport:
         .http2_max_header_list_size(16 << 10)
         .tcp_nodelay(true);
     if let Door::Tcp(_, papers) = &door {
-        server = server.tls_config(papers.server())?;
+        let tls = server.tls_config(papers.server());
+        server = tls.map_err(io::Error::other)?;
     }
-    let strangers = Arc::new(AtomicUsize::new(0));
-    let turned_away = service.clone();
-    tokio::spawn(async move {
-        loop {
-            let accepted: io::Result<(Pin<Box<dyn Stream>>, String)> = match &door {
-                Door::Unix(listener) => listener.accept().await.map(|(stream, _)| {
-                    (
-                        Box::pin(stream) as Pin<Box<dyn Stream>>,
-                        "a socket".to_owned(),
-                    )
-                }),
-                Door::Tcp(listener, _) | Door::Loopback(listener) => {
-                    listener.accept().await.map(|(stream, from)| {
-                        let _ = stream.set_nodelay(true);
-                        (
-                            Box::pin(stream) as Pin<Box<dyn Stream>>,
-                            from.ip().to_string(),
-                        )
-                    })
-                }
-            };
-            let Ok((stream, from)) = accepted else {
-                // Out of file descriptors, most likely: it may pass.
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            if strangers.load(Ordering::Relaxed) >= MOST_STRANGERS {
-                turned_away.refused("too many connections that have not joined", &from);
-                continue;
-            }
-            let guarded = Guarded::new(stream, from, &strangers, turned_away.clone());
-            if sender.send(Ok::<_, io::Error>(guarded)).await.is_err() {
+    let cores = available_parallelism().map_or(1, NonZero::get);
+    let loops = (0..cores).map(|_| event_loop(server.clone(), service.clone()));
+    let loops = loops.collect::<io::Result<Vec<_>>>()?;
+    Ok(async move {
+        let strangers = Arc::default();
+        for turn in loops.iter().cycle() {
+            let arrival = arrival(&door, &strangers, &service).await;
+            if turn.send(arrival).await.is_err() {
                 return;
             }
         }
-    });
-    let most = service.most_pushed();
-    let service = DsgdServer::new(service).max_decoding_message_size(most);
-    server
-        .add_service(service)
-        .serve_with_incoming(ReceiverStream::new(incoming))
-        .await
+    })
 }
 
-/// A connection's bytes, either way.
-trait Stream: AsyncRead + AsyncWrite + Send {}
-impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
+/// The next connection that may come in.
+async fn arrival(door: &Door, strangers: &Arc<AtomicUsize>, service: &Service) -> Arrival {
+    loop {
+        let accepted = match door {
+            Door::Unix(listener) => {
+                let accepted = listener.accept().await;
+                accepted.and_then(|(s, _)| Ok((Raw::Unix(s.into_std()?), "a socket".to_owned())))
+            }
+            Door::Tcp(listener, _) => {
+                let accepted = listener.accept().await;
+                accepted.and_then(|(s, from)| Ok((Raw::Tls(s.into_std()?), from.ip().to_string())))
+            }
+            Door::Loopback(listener) => {
+                let accepted = listener.accept().await;
+                accepted.and_then(|(s, from)| Ok((Raw::Tcp(s.into_std()?), from.ip().to_string())))
+            }
+        };
+        let Ok((stream, from)) = accepted else {
+            // Out of file descriptors, most likely: it may pass.
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        if strangers.load(Ordering::Relaxed) >= MOST_STRANGERS {
+            service.refused("too many connections that have not joined", &from);
+            continue;
+        }
+        let peer = Peer::new(from, strangers);
+        return Arrival { stream, peer };
+    }
+}
+
+/// A thread that serves the connections that it is sent, until nobody can send any more.
+fn event_loop(mut server: Server, service: Service) -> io::Result<mpsc::Sender<Arrival>> {
+    let (sender, arrivals) = mpsc::channel(16);
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new()
+        .name("dsgd-wire".to_owned())
+        .spawn(move || {
+            let routes = service.clone().routes();
+            let arrivals = ReceiverStream::new(arrivals);
+            let guarded = arrivals.map(|arrival: Arrival| arrival.guarded(service.clone()));
+            let served = server.add_routes(routes).serve_with_incoming(guarded);
+            // It fails when a single connection does at most, and goes on.
+            let _ = runtime.block_on(served);
+        })?;
+    Ok(sender)
+}
+
+/// A connection on its way to an event loop.
+struct Arrival {
+    stream: Raw,
+    peer: Peer,
+}
+
+/// A connection that belongs to no event loop.
+enum Raw {
+    Unix(std::os::unix::net::UnixStream),
+    Tcp(std::net::TcpStream),
+    Tls(std::net::TcpStream),
+}
+
+impl Arrival {
+    /// The connection in this event loop.
+    fn guarded(self, service: Service) -> io::Result<Guarded> {
+        let Self { stream, peer } = self;
+        let opened = stream.open().inspect_err(|_| peer.admit());
+        Ok(Guarded {
+            stream: Paced::new(opened?),
+            peer,
+            deadline: Box::pin(sleep_until(Instant::now() + ADMISSION)),
+            service,
+        })
+    }
+}
+
+impl Raw {
+    fn open(self) -> io::Result<Connection> {
+        let tcp = |stream| {
+            let stream = TcpStream::from_std(stream)?;
+            stream.set_nodelay(true)?;
+            Ok::<_, io::Error>(stream)
+        };
+        Ok(match self {
+            Self::Unix(stream) => Box::pin(UnixStream::from_std(stream)?),
+            Self::Tcp(stream) => Box::pin(tcp(stream)?),
+            Self::Tls(stream) => Box::pin(below_tls(tcp(stream)?)),
+        })
+    }
+}
 
 /// Who is at the other end.
 #[derive(Clone)]
@@ -147,6 +212,16 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    fn new(from: String, strangers: &Arc<AtomicUsize>) -> Self {
+        strangers.fetch_add(1, Ordering::Relaxed);
+        Self {
+            from,
+            admitted: Arc::default(),
+            strangers: Arc::clone(strangers),
+            why: Arc::default(),
+        }
+    }
+
     /// It has tried, and failed for this reason.
     pub(super) fn turn_down(&self, why: &'static str) {
         let _ = self.why.set(why);
@@ -162,34 +237,13 @@ impl Peer {
 
 /// A connection that ends unless it is admitted in time.
 struct Guarded {
-    stream: Pin<Box<dyn Stream>>,
+    stream: Paced<Connection>,
     peer: Peer,
     deadline: Pin<Box<Sleep>>,
     service: Service,
 }
 
 impl Guarded {
-    fn new(
-        stream: Pin<Box<dyn Stream>>,
-        from: String,
-        strangers: &Arc<AtomicUsize>,
-        service: Service,
-    ) -> Self {
-        strangers.fetch_add(1, Ordering::Relaxed);
-        let peer = Peer {
-            from,
-            admitted: Arc::default(),
-            strangers: Arc::clone(strangers),
-            why: Arc::default(),
-        };
-        Self {
-            stream,
-            peer,
-            deadline: Box::pin(sleep_until(Instant::now() + ADMISSION)),
-            service,
-        }
-    }
-
     fn is_admitted(&self) -> bool {
         self.peer.admitted.load(Ordering::Relaxed)
     }
@@ -222,7 +276,7 @@ impl AsyncRead for Guarded {
         if !self.is_admitted() && self.deadline.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        self.stream.as_mut().poll_read(context, buffer)
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
@@ -232,7 +286,7 @@ impl AsyncWrite for Guarded {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.stream.as_mut().poll_write(context, bytes)
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -240,7 +294,7 @@ impl AsyncWrite for Guarded {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream.as_mut().poll_write_vectored(context, bytes)
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -248,10 +302,10 @@ impl AsyncWrite for Guarded {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.as_mut().poll_flush(context)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.as_mut().poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -1,20 +1,24 @@
 //! The wire: how the server and workers elsewhere speak, by gRPC (`proto/dsgd.proto`).
 //!
 //! Parameters and gradients travel tensor by tensor in chunks, each tensor with a checksum:
-//! [`outgoing`] cuts them up, [`incoming`] puts them together and trusts nothing that it is
-//! told. [`service`] is the server's side of the conversation, [`link`] the worker's. Who may
-//! speak at all is settled by [`credentials`]; [`listen`] keeps strangers from costing anything.
-//! `words` turns what the schema calls things into what the house calls them, and back.
+//! [`outgoing`] cuts them up, [`framing`] makes gRPC messages of them without copying them,
+//! [`incoming`] puts them together and trusts nothing that it is told. [`service`] is the server's
+//! side of the conversation, [`link`] the worker's. Who may speak at all is settled by
+//! [`credentials`]; [`listen`] keeps strangers from costing anything, and has connections and their
+//! readers take turns. `words` turns what the schema calls things into what the house calls them,
+//! and back.
 //!
 //! What it leaves out: it decides nothing. A broken conversation ends the worker under its
 //! number; it joins anew and gets the current parameters, and the core knows what to do with the rest.
 
 pub mod credentials;
+pub mod framing;
 pub mod incoming;
 pub mod invitation;
 pub mod link;
 pub mod listen;
 pub mod outgoing;
+mod paced;
 pub mod service;
 mod words;
 
@@ -25,6 +29,8 @@ pub mod proto {
 }
 
 use std::time::Duration;
+
+use tokio::io::{AsyncRead, BufReader};
 
 use crate::params::{Kind, Layout};
 
@@ -41,10 +47,8 @@ pub const SESSION: &str = "dsgd-session";
 pub const CHUNK: usize = 1 << 20;
 
 /// Bytes of tensor data that we put into one message: large enough that a message costs nothing
-/// beside its contents, small enough that checksum, norm and copy find it in the cache, and that
-/// its buffers are used again instead of being asked of the system (`dsgd bench wire`: 10 % of
-/// the processor time less than with 1 MiB).
-pub const PIECE: usize = 256 << 10;
+/// beside its contents, small enough that whoever uses them finds them in the cache.
+pub const PIECE: usize = 512 << 10;
 
 /// Bytes of an HTTP/2 frame: one of our messages.
 pub(crate) const FRAME: u32 = (PIECE + 1024) as u32;
@@ -78,4 +82,18 @@ pub(crate) fn most_pushed(layout: &Layout) -> usize {
     let tables = layout.tensors().iter().filter(|t| t.kind == Kind::Rows);
     let widest = tables.map(|table| table.width() * size_of::<f32>()).max();
     MOST_MESSAGE.max(MOST_MESSAGE - CHUNK + widest.unwrap_or(0))
+}
+
+/// A connection that TLS is to be spoken on. rustls reads 4 KiB at a time; so the system is asked for more.
+pub(crate) fn below_tls<S: AsyncRead>(stream: S) -> BufReader<S> {
+    BufReader::with_capacity(64 << 10, stream)
+}
+
+/// Has the allocator keep what is freed. A transfer's buffers come and go by the thousand, and memory
+/// that is given back to the system must be zeroed by it before it can be had again. glibc gives
+/// back what lies above a threshold, which it raises to twice the largest block that it had of the
+/// system and that was freed, up to 32 MiB (mallopt(3), `M_MMAP_THRESHOLD`). Elsewhere this does nothing.
+pub(crate) fn keep_freed_memory() {
+    const LARGEST: usize = 31 << 20;
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGEST)));
 }

@@ -6,26 +6,32 @@
 mod desk;
 mod pushed;
 
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::routing::post;
 use tokio::sync::mpsc::channel;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_stream::{Stream, once};
+use tonic::codegen::BoxStream;
+use tonic::service::Routes;
 use tonic::transport::server::TlsConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::credentials::Token;
+use super::framing::{self, Messages};
 use super::listen::Peer;
-use super::proto::dsgd_server::Dsgd;
-use super::proto::{self, PullPart, Pulse, PushPart, pull_part};
+use super::proto::dsgd_server::{Dsgd, DsgdServer};
+use super::proto::{self, PullPart, Pulse, pull_part};
 use super::words::{self, cut, tensors};
 use super::{
-    LONGEST_PULL, MOST_NAME, MOST_REASON, PROGRAM, PROTOCOL, SESSION, most_pushed, outgoing,
+    CALL, LONGEST_PULL, MOST_MESSAGE, MOST_NAME, MOST_REASON, PROGRAM, PROTOCOL, SESSION,
+    most_pushed, outgoing,
 };
 use crate::core::WorkerId;
 use crate::event::Event;
@@ -153,21 +159,13 @@ impl Service {
         self.0.desk.close(worker);
         self.tell(Letter::Lost { worker, reason });
     }
-
-    /// Bytes of the largest message.
-    pub(super) fn most_pushed(&self) -> usize {
-        most_pushed(&self.0.terms.layout)
-    }
 }
 
 type Answers = tokio::sync::mpsc::Sender<Result<Pulse, Status>>;
-type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type Reply = http::Response<tonic::body::Body>;
 
 #[tonic::async_trait]
 impl Dsgd for Service {
-    type LiveStream = ReceiverStream<Result<Pulse, Status>>;
-    type PullStream = Parts<PullPart>;
-
     async fn hello(
         &self,
         request: Request<proto::HelloRequest>,
@@ -231,7 +229,7 @@ impl Dsgd for Service {
     async fn live(
         &self,
         request: Request<Streaming<Pulse>>,
-    ) -> Result<Response<Self::LiveStream>, Status> {
+    ) -> Result<Response<BoxStream<Pulse>>, Status> {
         let session = self.session(&request)?;
         let worker = session.worker;
         let Some(inbox) = lock(&session.outbox).take() else {
@@ -246,54 +244,87 @@ impl Dsgd for Service {
         let (answers, stream) = channel(4);
         let service = self.clone();
         tokio::spawn(async move { service.follow(request.into_inner(), worker, answers).await });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
-    async fn pull(
+    async fn leave(
         &self,
-        request: Request<proto::PullRequest>,
-    ) -> Result<Response<Self::PullStream>, Status> {
+        request: Request<proto::LeaveRequest>,
+    ) -> Result<Response<proto::LeaveReply>, Status> {
+        let worker = self.session(&request)?.worker;
+        self.lose(worker, cut(request.into_inner().reason, MOST_REASON));
+        Ok(Response::new(proto::LeaveReply {}))
+    }
+}
+
+/// The calls that carry tensors.
+impl Service {
+    /// All calls.
+    pub(super) fn routes(self) -> Routes {
+        let bulk = Router::new()
+            .route(framing::PULL, post(Self::pull))
+            .route(framing::PUSH, post(Self::push))
+            .with_state(self.clone());
+        let small = DsgdServer::new(self).max_decoding_message_size(MOST_MESSAGE);
+        let mut routes = Routes::new(small);
+        let router = std::mem::take(routes.axum_router_mut());
+        *routes.axum_router_mut() = router.merge(bulk);
+        routes
+    }
+
+    async fn pull(State(service): State<Self>, request: axum::extract::Request) -> Reply {
+        let given = service.give_work(Request::from_http(request)).await;
+        given.unwrap_or_else(Status::into_http)
+    }
+
+    async fn push(State(service): State<Self>, request: axum::extract::Request) -> Reply {
+        match service.take_outcome(Request::from_http(request)).await {
+            Ok(()) => framing::reply(std::iter::once(framing::message(&proto::PushReply {}))),
+            Err(status) => status.into_http(),
+        }
+    }
+
+    async fn give_work(&self, request: Request<Body>) -> Result<Reply, Status> {
         let session = self.session(&request)?;
-        let wait = Duration::from_millis(u64::from(request.into_inner().wait_ms));
-        let part = |part| PullPart { part: Some(part) };
-        let only = |only| -> Parts<PullPart> { Box::pin(once(Ok(part(only)))) };
+        let mut messages = Messages::of_a_request(request.into_inner(), MOST_MESSAGE);
+        let asked = timeout(CALL, messages.next::<proto::PullRequest>()).await;
+        let asked = asked.map_err(|_| Status::deadline_exceeded("no request came"))??;
+        let asked = asked.ok_or_else(|| Status::invalid_argument("a pull is one PullRequest"))?;
+        let wait = Duration::from_millis(u64::from(asked.wait_ms)).min(LONGEST_PULL);
+        let message = |part| framing::message(&PullPart { part: Some(part) });
+        let only = |part| framing::reply(std::iter::once(message(part)));
         let Ok(mut inbox) = session.inbox.try_lock() else {
             return Err(Status::aborted("this worker pulls already"));
         };
-        let stream = match timeout(wait.min(LONGEST_PULL), inbox.recv()).await {
-            Err(_) => only(pull_part::Part::Wait(proto::Wait {})),
+        match timeout(wait, inbox.recv()).await {
+            Err(_) => Ok(only(pull_part::Part::Wait(proto::Wait {}))),
             // Its session ends when it has heard that and goes: the server stays for so long.
             Ok(None) if self.0.terms.over.load(Ordering::Relaxed) => {
-                only(pull_part::Part::Finished(proto::Finished {}))
+                Ok(only(pull_part::Part::Finished(proto::Finished {})))
             }
             Ok(None) => {
                 self.0.desk.close(session.worker);
-                return Err(Status::not_found(
+                Err(Status::not_found(
                     "this worker was given up for lost; join anew",
-                ));
+                ))
             }
             Ok(Some(assignment)) => {
                 let Assignment {
                     lease, job, params, ..
                 } = assignment;
                 *lock(&session.current) = Some((lease, job));
-                let first = part(pull_part::Part::Assignment(words::assignment(lease, job)));
-                let chunks = outgoing::params(&params);
-                let chunks = chunks.map(move |chunk| part(pull_part::Part::Chunk(chunk)));
-                let parts = std::iter::once(first).chain(chunks).map(Ok);
-                Box::pin(tokio_stream::iter(parts))
+                let head = pull_part::Part::Assignment(words::assignment(lease, job));
+                let chunks = outgoing::params(&params).flat_map(framing::chunk);
+                Ok(framing::reply(std::iter::once(message(head)).chain(chunks)))
             }
-        };
-        Ok(Response::new(stream))
+        }
     }
 
-    async fn push(
-        &self,
-        request: Request<Streaming<PushPart>>,
-    ) -> Result<Response<proto::PushReply>, Status> {
+    async fn take_outcome(&self, request: Request<Body>) -> Result<(), Status> {
         let session = self.session(&request)?;
         let worker = session.worker;
-        let mut parts = request.into_inner();
+        let most = most_pushed(&self.0.terms.layout);
+        let mut parts = Messages::of_a_request(request.into_inner(), most);
         let head = pushed::head(&session, &mut parts).await?;
         let outcome = pushed::outcome(self, worker, head, &mut parts).await;
         let outcome = outcome.inspect_err(|status| {
@@ -304,16 +335,7 @@ impl Dsgd for Service {
             self.0.desk.close(worker);
         }
         self.tell(Letter::Done { worker, outcome });
-        Ok(Response::new(proto::PushReply {}))
-    }
-
-    async fn leave(
-        &self,
-        request: Request<proto::LeaveRequest>,
-    ) -> Result<Response<proto::LeaveReply>, Status> {
-        let worker = self.session(&request)?.worker;
-        self.lose(worker, cut(request.into_inner().reason, MOST_REASON));
-        Ok(Response::new(proto::LeaveReply {}))
+        Ok(())
     }
 }
 

@@ -136,7 +136,7 @@ fn measure(workers: usize, args: &ServerArgs) -> anyhow::Result<()> {
         over: server.over(),
     });
     let context = runtime.enter();
-    runtime.spawn(serve(Door::unix(&socket)?, service));
+    runtime.spawn(serve(Door::unix(&socket)?, service)?);
     drop(context);
     let (here, steps) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
     let counts = (Arc::clone(&here), Arc::clone(&steps));

@@ -199,7 +199,7 @@ impl Wire {
             token,
             host: "bench".to_owned(),
         };
-        runtime.spawn(serve(door, service));
+        runtime.spawn(serve(door, service)?);
         let (go, goes) = channel();
         let (told, moments) = channel();
         let layout = Arc::clone(layout);

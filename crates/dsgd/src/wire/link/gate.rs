@@ -2,29 +2,37 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc::channel;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Extensions, Request, Status};
+use tower::service_fn;
 
 use super::error::reasons;
 use super::{LinkError, Remote};
 use crate::core::WorkerId;
 use crate::params::{Layout, Params};
 use crate::wire::credentials::{Papers, Token};
+use crate::wire::paced::{Connection, Paced};
 use crate::wire::proto::dsgd_client::DsgdClient;
 use crate::wire::proto::{self, Pulse};
 use crate::wire::words::tensors;
-use crate::wire::{CALL, FRAME, MOST_LAYOUT, MOST_MESSAGE, PROGRAM, PROTOCOL, SESSION, WINDOW};
+use crate::wire::{
+    CALL, FRAME, MOST_LAYOUT, PROGRAM, PROTOCOL, SESSION, WINDOW, below_tls, keep_freed_memory,
+};
 
 /// How a server can be reached.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,11 +59,13 @@ pub struct Gate {
     sessions: Arc<Mutex<BTreeMap<WorkerId, Session>>>,
 }
 
-pub(super) type Session = MetadataValue<Ascii>;
+/// What calls show.
+pub(super) type Session = HeaderValue;
 
 impl Gate {
     /// Opens the connections.
     pub async fn open(way: &Way) -> Result<Self, LinkError> {
+        keep_freed_memory();
         Ok(Self {
             life: connect(way).await?,
             way: way.clone(),
@@ -116,22 +126,21 @@ impl Gate {
         let name = name.to_owned();
         let reply = call(client.join(proto::JoinRequest { nonce, proof, name })).await?;
         check_layout(&tensors(layout), &reply.layout)?;
-        let session: MetadataValue<Ascii> =
-            reply.session.parse().map_err(|_| LinkError::Broken {
-                reason: "a session that is none".to_owned(),
-            })?;
+        let session: Session = reply.session.parse().map_err(|_| LinkError::Broken {
+            reason: "a session that is none".to_owned(),
+        })?;
         let own = own_runtime()?;
         let bulk = {
             let _context = own.enter();
-            endpoint(&self.way)?.connect_lazy()
+            let (way, endpoint) = (self.way.clone(), endpoint(&self.way)?);
+            endpoint.connect_with_connector_lazy(service_fn(move |at| reach(way.clone(), at)))
         };
         let pulse_every = Duration::from_millis(u64::from(reply.dead_after_ms.max(40)) / 4);
         let (lives, life) = self.live(client, &session, pulse_every).await?;
         lock(&self.sessions).insert(reply.worker, session.clone());
         Ok(Remote {
             worker: reply.worker,
-            // What is pulled comes in chunks.
-            client: DsgdClient::new(bulk).max_decoding_message_size(MOST_MESSAGE),
+            bulk,
             own: Some(own),
             session,
             gate: self.clone(),
@@ -186,6 +195,24 @@ async fn connect(way: &Way) -> Result<Channel, LinkError> {
     }
 }
 
+/// A connection for what is large; `at` has the host and the port, if there are any.
+async fn reach(way: Way, at: Uri) -> io::Result<TokioIo<Paced<Connection>>> {
+    let connection: Connection = if let Some(path) = way.address.strip_prefix("unix:") {
+        Box::pin(UnixStream::connect(path).await?)
+    } else {
+        let host = at.host().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = at.port_u16().unwrap_or_default();
+        let stream = TcpStream::connect((host, port)).await?;
+        stream.set_nodelay(true)?;
+        match way.papers {
+            Some(_) => Box::pin(below_tls(stream)),
+            None => Box::pin(stream),
+        }
+    };
+    Ok(TokioIo::new(Paced::new(connection)))
+}
+
 fn endpoint(way: &Way) -> Result<Endpoint, LinkError> {
     let endpoint = Endpoint::from_shared(way.address.clone());
     let mut endpoint = endpoint.map_err(|error| unreachable(way, reasons(&error)))?;
@@ -217,10 +244,13 @@ fn own_runtime() -> Result<Runtime, LinkError> {
     })
 }
 
-pub(super) fn with_session<T>(session: &Session, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert(SESSION, session.clone());
-    request
+fn with_session<T>(session: &Session, message: T) -> Request<T> {
+    let shown = HeaderMap::from_iter([(HeaderName::from_static(SESSION), session.clone())]);
+    Request::from_parts(
+        MetadataMap::from_headers(shown),
+        Extensions::default(),
+        message,
+    )
 }
 
 /// A small call and its deadline.

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use axum::body::Body;
 use tokio::time::timeout;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use super::desk::Session;
 use super::{SIGN_OF_LIFE, Service};
@@ -11,6 +12,7 @@ use crate::core::{Report, WorkerId};
 use crate::event::Cost;
 use crate::params::{Gradient, Layout, Part};
 use crate::server::Letter;
+use crate::wire::framing::Messages;
 use crate::wire::incoming::{IncomingGradient, WireError};
 use crate::wire::proto::{self, PushPart, push_part};
 use crate::wire::words::{cut, secs, told_stats};
@@ -26,10 +28,7 @@ pub(super) enum Head {
 
 /// Reads how a push begins. It must be of the work that the worker has, and the worker has it no
 /// more afterwards.
-pub(super) async fn head(
-    session: &Session,
-    parts: &mut Streaming<PushPart>,
-) -> Result<Head, Status> {
+pub(super) async fn head(session: &Session, parts: &mut Messages<Body>) -> Result<Head, Status> {
     match next(parts).await? {
         Some(push_part::Part::Gradient(head)) => {
             session.finish(head.lease, true)?;
@@ -55,7 +54,7 @@ pub(super) async fn outcome(
     service: &Service,
     worker: WorkerId,
     head: Head,
-    parts: &mut Streaming<PushPart>,
+    parts: &mut Messages<Body>,
 ) -> Result<Outcome, Status> {
     match head {
         Head::Gradient(head) => gradient(service, worker, &head, parts).await,
@@ -78,7 +77,7 @@ async fn gradient(
     service: &Service,
     worker: WorkerId,
     head: &proto::Gradient,
-    parts: &mut Streaming<PushPart>,
+    parts: &mut Messages<Body>,
 ) -> Result<Outcome, Status> {
     let stats = told_stats(head.stats).map_err(Status::invalid_argument)?;
     let terms = service.terms();
@@ -114,7 +113,7 @@ async fn receive(
     service: &Service,
     worker: WorkerId,
     incoming: &mut IncomingGradient,
-    parts: &mut Streaming<PushPart>,
+    parts: &mut Messages<Body>,
 ) -> Result<(), Status> {
     let mut last_sign = Instant::now();
     while let Some(part) = next(parts).await? {
@@ -147,8 +146,8 @@ fn gradient_bytes(gradient: &Gradient) -> u64 {
 }
 
 /// The next part of a push, which must come in time.
-async fn next(parts: &mut Streaming<PushPart>) -> Result<Option<push_part::Part>, Status> {
-    let part = timeout(STALL, parts.message()).await;
+async fn next(parts: &mut Messages<Body>) -> Result<Option<push_part::Part>, Status> {
+    let part = timeout(STALL, parts.next()).await;
     let part = part.map_err(|_| Status::deadline_exceeded("nothing came for 30 s"))??;
     match part {
         None => Ok(None),

@@ -5,6 +5,7 @@
 
 mod conversation;
 mod decoder;
+mod framing;
 mod listening;
 mod mutations;
 mod patience;
@@ -74,8 +75,7 @@ impl Served {
             let _context = runtime.enter();
             Door::unix(&socket).unwrap()
         };
-        let serving = service.clone();
-        runtime.spawn(async move { serve(door, serving).await.unwrap() });
+        runtime.spawn(serve(door, service.clone()).unwrap());
         Self {
             letters,
             service,

@@ -82,6 +82,14 @@ fn contents(gradient: &Gradient) -> Vec<(Vec<u32>, Vec<u32>)> {
     gradient.parts().iter().map(part).collect()
 }
 
+/// Where a gradient's last tensor lies.
+fn place_of(gradient: &Gradient) -> *const f32 {
+    match gradient.parts().last() {
+        Some(Part::Dense(values)) => values.as_ptr(),
+        _ => panic!("the last tensor is dense"),
+    }
+}
+
 /// The same chunks, cut again into pieces of so many elements.
 fn cut(chunks: Vec<Chunk>, elements: usize) -> Vec<Chunk> {
     let mut pieces = Vec::new();
@@ -156,12 +164,16 @@ fn a_round_through_a_service_changes_nothing() {
     let worker = thread::spawn(move || {
         let mut link = gate.join_blocking("h1/0", &layout).unwrap();
         let mut assignment = link.exchange(None).unwrap().unwrap();
-        let mut lives = Vec::new();
+        let (mut lives, mut place) = (Vec::new(), None);
         for round in 0..3 {
             assert_eq!(assignment.lease, 5 + round);
             lives.push((assignment.job, bits_of(&assignment.params)));
             let mut buffer = link.buffer();
+            if let Some(place) = place {
+                assert_eq!(place_of(&buffer), place, "the buffer is used again");
+            }
             buffer.clone_from(&Box::new(gradient(&layout, round, bits)));
+            place = Some(place_of(&buffer));
             let report = dsgd::core::Report {
                 stats: Stats::of_examples(3.5, 10),
                 grad_norm: 0.0,

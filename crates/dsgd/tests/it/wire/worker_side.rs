@@ -1,9 +1,11 @@
 //! A worker whose server makes mistakes: each is told in words, and none is believed.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::thread;
 
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::post;
 use dsgd::Layout;
 use dsgd::wire::credentials::Token;
 use dsgd::wire::link::{Gate, LinkError, Way};
@@ -13,8 +15,9 @@ use dsgd::wire::{CHUNK, MOST_LAYOUT};
 use dsgd::worker::Link;
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
-use tokio_stream::Stream;
 use tokio_stream::wrappers::UnixListenerStream;
+use tonic::codegen::BoxStream;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -27,13 +30,8 @@ struct Mistaken {
     pull: Vec<PullPart>,
 }
 
-type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
 #[tonic::async_trait]
 impl Dsgd for Mistaken {
-    type LiveStream = Parts<Pulse>;
-    type PullStream = Parts<PullPart>;
-
     async fn hello(
         &self,
         _: Request<proto::HelloRequest>,
@@ -59,14 +57,14 @@ impl Dsgd for Mistaken {
     async fn live(
         &self,
         _: Request<Streaming<Pulse>>,
-    ) -> Result<Response<Self::LiveStream>, Status> {
+    ) -> Result<Response<BoxStream<Pulse>>, Status> {
         Ok(Response::new(Box::pin(tokio_stream::pending())))
     }
 
     async fn pull(
         &self,
         _: Request<proto::PullRequest>,
-    ) -> Result<Response<Self::PullStream>, Status> {
+    ) -> Result<Response<BoxStream<PullPart>>, Status> {
         let parts = self.pull.clone().into_iter().map(Ok);
         Ok(Response::new(Box::pin(tokio_stream::iter(parts))))
     }
@@ -107,6 +105,10 @@ fn tensors() -> Vec<proto::Tensor> {
 
 /// What becomes of a worker that joins such a server and pulls once.
 fn meets(mistaken: Mistaken) -> Result<(), LinkError> {
+    meets_at(Routes::new(DsgdServer::new(mistaken)))
+}
+
+fn meets_at(routes: Routes) -> Result<(), LinkError> {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("door");
     let runtime = Runtime::new().unwrap();
@@ -115,7 +117,7 @@ fn meets(mistaken: Mistaken) -> Result<(), LinkError> {
         UnixListener::bind(&socket).unwrap()
     };
     runtime.spawn(async move {
-        let server = Server::builder().add_service(DsgdServer::new(mistaken));
+        let server = Server::builder().add_routes(routes);
         server
             .serve_with_incoming(UnixListenerStream::new(listener))
             .await
@@ -267,6 +269,24 @@ fn a_pull_is_one_thing_from_beginning_to_end() {
         ..Mistaken::default()
     };
     assert_broken(meets(empty), "an empty part");
+}
+
+/// Answers that no gRPC server gives, but a proxy might.
+#[test]
+fn an_answer_says_how_it_ended() {
+    let pulls = |answer: (StatusCode, &'static str)| {
+        let mut routes = Routes::new(DsgdServer::new(Mistaken {
+            session: "s".to_owned(),
+            layout: tensors(),
+            ..Mistaken::default()
+        }));
+        let pull = Router::new().route("/dsgd.v1.Dsgd/Pull", post(move || async move { answer }));
+        let router = std::mem::take(routes.axum_router_mut());
+        *routes.axum_router_mut() = router.merge(pull);
+        meets_at(routes)
+    };
+    assert_broken(pulls((StatusCode::OK, "")), "ended without a status");
+    assert_broken(pulls((StatusCode::BAD_GATEWAY, "busy")), "502 Bad Gateway");
 }
 
 #[test]
