@@ -1,8 +1,9 @@
 //! The part of `dsgd train` that has workers elsewhere: from options to hosts with workers, and
 //! a door for those who join by hand.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -16,12 +17,12 @@ use super::serve::Job;
 use crate::event::Event;
 use crate::launch::fleet::{Crew, Fleet, Orders};
 use crate::observe::Verbosity;
-use crate::run::{INVITATION, RunFolder, SECRETS};
+use crate::run::{INVITATION, RunFolder, SECRETS, SOCKET};
 use crate::server::{Letter, Server};
 use crate::ssh::Object;
 use crate::task::Task;
 use crate::wire::credentials::{Papers, Token};
-use crate::wire::invitation::{Cargo, Invitation};
+use crate::wire::invitation::{Cargo, Invitation, Near};
 use crate::wire::link::Way;
 use crate::wire::listen::{Door, serve};
 use crate::wire::service::{Service, Terms};
@@ -46,6 +47,8 @@ pub(super) struct Elsewhere {
     dead_after: Duration,
     again: bool,
     invitation_file: PathBuf,
+    /// Where workers of this machine may knock, when others come through a port.
+    socket: PathBuf,
 }
 
 /// Reaches the hosts and sends what they lack; none when all workers are threads of this process.
@@ -90,6 +93,7 @@ pub(super) fn prepare<T: Task>(
             task: job.name.to_owned(),
             config: job.text.clone(),
             files: objects.iter().map(cargo_of).collect(),
+            near: None,
             slots: None,
         },
         secrets,
@@ -97,6 +101,7 @@ pub(super) fn prepare<T: Task>(
         dead_after: Duration::from_secs_f64(wishes.dead_after),
         again: job.resumed || job.restarted,
         invitation_file: job.folder.file(INVITATION),
+        socket: job.folder.file(SOCKET),
         runtime,
     };
     if let Some(fleet) = &mut this.fleet {
@@ -135,9 +140,11 @@ impl Elsewhere {
         });
         let serving = serve(door, service.clone()).context("cannot serve workers elsewhere")?;
         self.runtime.spawn(serving);
+        let mut near = None;
         if let Some(address) = port {
+            near = self.near(&service);
             server.tell(Event::Notice {
-                message: self.invite(address)?,
+                message: self.invite(address, near.as_ref())?,
             });
         }
         let crew = self.fleet.take().map(|mut fleet| {
@@ -158,6 +165,7 @@ impl Elsewhere {
             runtime: self.runtime,
             service,
             crew,
+            _near: near,
         })
     }
 
@@ -174,13 +182,32 @@ impl Elsewhere {
         }
     }
 
+    /// Opens a socket for workers of this machine; without one, they come through the port.
+    fn near(&self, service: &Service) -> Option<Socket> {
+        let path = self
+            .socket
+            .parent()
+            .and_then(|folder| fs::canonicalize(folder).ok());
+        let socket = Socket(path?.join(SOCKET));
+        let _ = fs::remove_file(&socket.0);
+        let _context = self.runtime.enter();
+        let door = Door::unix(&socket.0).ok()?;
+        fs::set_permissions(&socket.0, Permissions::from_mode(0o600)).ok()?;
+        self.runtime.spawn(serve(door, service.clone()).ok()?);
+        Some(socket)
+    }
+
     /// Writes the invitation for whoever joins by hand; returns the line to paste.
-    fn invite(&mut self, address: SocketAddr) -> anyhow::Result<String> {
+    fn invite(&mut self, address: SocketAddr, near: Option<&Socket>) -> anyhow::Result<String> {
         if !address.ip().is_unspecified() {
             self.invitation.way.address = format!("https://{address}");
         }
+        let invitation = Invitation {
+            near: near.and_then(|socket| Near::here(socket.0.clone())),
+            ..self.invitation.clone()
+        };
         let file = &self.invitation_file;
-        let write = self.invitation.write(file);
+        let write = invitation.write(file);
         write.with_context(|| format!("cannot write {}", file.display()))?;
         let file = fs::canonicalize(file)?;
         Ok(format!(
@@ -192,11 +219,21 @@ impl Elsewhere {
     }
 }
 
+/// A socket in the file system, which goes when this does.
+struct Socket(PathBuf);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 /// Workers elsewhere, while the run lasts.
 pub(super) struct Watch {
     runtime: Runtime,
     service: Service,
     crew: Option<Crew>,
+    _near: Option<Socket>,
 }
 
 impl Watch {

@@ -18,7 +18,7 @@ use crate::config::RunConfig;
 use crate::error::Error;
 use crate::launch::outpost::{self, Outpost};
 use crate::task::Task;
-use crate::wire::invitation::{Cargo, Invitation};
+use crate::wire::invitation::{Cargo, Invitation, Near};
 
 /// Bytes of an invitation: its largest part is a list of files.
 const MOST_INVITATION: u64 = 4 << 20;
@@ -102,8 +102,12 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
     let slots = args.workers.or(invitation.slots).unwrap_or_else(cores);
     let threads = args.threads.or(config.threads);
     let mut way = invitation.way.clone();
+    let near = invitation.near.as_ref().and_then(Near::address);
     if let Some(url) = args.join {
         way.address = url;
+    } else if let Some(address) = near {
+        way.address = address;
+        way.papers = None;
     }
     if way.host.is_empty() {
         way.host = host_name();

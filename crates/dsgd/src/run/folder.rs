@@ -25,6 +25,8 @@ pub const HOST_LOGS: &str = "hosts";
 pub const TENSORBOARD: &str = "tensorboard";
 /// File in a run's folder that lets another machine join.
 pub const INVITATION: &str = "invitation";
+/// Socket in a run's folder for workers of the server's own machine, while there is a port for others.
+pub const SOCKET: &str = "socket";
 /// File in a run's folder with what its page was served with.
 pub const DASHBOARD: &str = "dashboard.json";
 /// File in a run's folder with what its server and workers know each other by.

@@ -5,5 +5,6 @@ mod folder;
 
 pub use checkpoints::{Keeper, Resumed, SaveRequest, Saver, best, find, resume};
 pub use folder::{
-    CONFIG, DASHBOARD, EVENTS, HOST_LOGS, INVITATION, LOG, RunFolder, SECRETS, TENSORBOARD, holder,
+    CONFIG, DASHBOARD, EVENTS, HOST_LOGS, INVITATION, LOG, RunFolder, SECRETS, SOCKET, TENSORBOARD,
+    holder,
 };

@@ -19,6 +19,8 @@ pub struct Invitation {
     pub run: String,
     /// Where the server is, and how to be let in.
     pub way: Way,
+    /// A shorter way for processes on the server's own machine.
+    pub near: Option<Near>,
     /// Registered name of the task.
     pub task: String,
     /// The text of the run's `config.toml`.
@@ -27,6 +29,34 @@ pub struct Invitation {
     pub files: Vec<Cargo>,
     /// Workers of the process; none for the machine's cores.
     pub slots: Option<usize>,
+}
+
+/// The server's socket in the file system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Near {
+    /// What tells the server's machine, as it runs now, from all others.
+    machine: String,
+    socket: PathBuf,
+}
+
+impl Near {
+    /// This machine's socket at this path; none where machines cannot be told apart.
+    pub fn here(socket: PathBuf) -> Option<Self> {
+        let machine = machine()?;
+        Some(Self { machine, socket })
+    }
+
+    /// The address, on the server's machine and nowhere else.
+    pub fn address(&self) -> Option<String> {
+        let near = machine().as_ref() == Some(&self.machine) && self.socket.exists();
+        near.then(|| format!("unix:{}", self.socket.display()))
+    }
+}
+
+/// The kernel's mark, which it makes anew whenever it starts.
+fn machine() -> Option<String> {
+    let mark = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(mark.trim().to_owned())
 }
 
 /// A file that a worker needs.

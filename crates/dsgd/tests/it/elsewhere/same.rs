@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::elsewhere::{Watched, assert_nobody_is_left};
-use crate::program::{Program, finished};
+use crate::program::{Program, end, finished};
 use crate::runs::{assert_each_batch_once, checkpoint_bytes};
 use crate::ssh::{Lab, Plain};
 
@@ -92,14 +93,28 @@ fn workers_may_come_through_a_port_and_by_hand() {
     );
     run.wait_for_steps(1);
     let program = Program::new();
-    let mut joins = program.command("worker -n 2", "");
-    let invitation = fs::File::open(run.run().join("invitation")).unwrap();
-    joins.stdin(invitation);
-    let joined = joins.output().unwrap();
-    finished(&joined);
+    let text = fs::read_to_string(run.run().join("invitation")).unwrap();
+    let invitation: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let address = invitation["way"]["address"].as_str().unwrap();
+    let file = program.path("invitation");
+    let join = |args: &str, invitation: String| {
+        fs::write(&file, invitation).unwrap();
+        let mut joins = program.command(&format!("worker -n 1 {args}"), "");
+        joins.stdin(fs::File::open(&file).unwrap());
+        joins.spawn().unwrap()
+    };
+    // Through the port; and through the socket, as there is nothing at port 1.
+    let far = join(&format!("--join {address}"), text.clone());
+    let socket = run.run().join("socket");
+    let mode = fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let near = join("", text.replace(address, "https://127.0.0.1:1"));
+    finished(&end(far));
+    finished(&end(near));
     finished(&run.end());
     assert_each_batch_once(&run.run(), 4, 20);
     let steps = crate::runs::steps(&crate::runs::records(&run.run()));
     let workers: BTreeSet<_> = steps.iter().flat_map(crate::runs::workers_of).collect();
     assert_eq!(workers.len(), 3, "the one here and the two that joined");
+    assert!(!socket.exists());
 }

@@ -1,11 +1,12 @@
 //! A run that listens, as a process of its own, and a client that has its papers.
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output};
 
 use dsgd::event::{Event, Record};
-use dsgd::wire::invitation::Invitation;
+use dsgd::wire::invitation::{Invitation, Near};
 use dsgd::wire::link::Way;
 use dsgd::wire::proto::dsgd_client::DsgdClient;
 use serde_json::Value;
@@ -109,4 +110,21 @@ pub(crate) async fn client(way: &Way) -> DsgdClient<Channel> {
     let endpoint = Endpoint::from_shared(way.address.clone()).unwrap();
     let endpoint = endpoint.tls_config(tls).unwrap();
     DsgdClient::new(endpoint.connect().await.unwrap())
+}
+
+/// A worker of the server's own machine comes through its socket; on another machine, a file of that
+/// name would be something else.
+#[test]
+fn a_socket_is_known_on_its_own_machine_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket");
+    let near = Near::here(socket.clone()).unwrap();
+    assert_eq!(near.address(), None, "it is not there");
+    let _door = UnixListener::bind(&socket).unwrap();
+    let address = format!("unix:{}", socket.display());
+    assert_eq!(near.address(), Some(address));
+    let mut elsewhere = serde_json::to_value(&near).unwrap();
+    elsewhere["machine"] = "another".into();
+    let near: Near = serde_json::from_value(elsewhere).unwrap();
+    assert_eq!(near.address(), None);
 }
