@@ -20,6 +20,8 @@ use dsgd::ssh::{Control, Options, Remote, SshError};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use crate::program::PATIENCE;
+
 /// Several hosts on this machine, which go when it is dropped.
 pub(crate) struct Lab {
     number: u32,
@@ -152,9 +154,17 @@ impl Lab {
         Remote::connect(&host(name), options, &self.control, deadline).await
     }
 
-    /// Logs in.
+    /// Logs in. A network that was mended a moment ago may still say that there is no way.
     pub(crate) async fn login(&self, name: &str) -> Remote {
-        self.try_connecting(name, &self.options()).await.unwrap()
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.try_connecting(name, &self.options()).await {
+                Err(SshError::Unreachable { .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                tried => return tried.unwrap(),
+            }
+        }
     }
 }
 
