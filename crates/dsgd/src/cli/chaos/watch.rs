@@ -1,22 +1,17 @@
 //! What a run's events say of how it copes.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use super::fault::Fault;
-use crate::event::{Event, Record};
+use crate::event::Event;
+use crate::observe::follow::Follow;
 use crate::run::EVENTS;
 
 /// A run, followed through its `events.jsonl`.
 pub(super) struct Watch {
-    file: PathBuf,
-    /// Bytes that were read.
-    read: u64,
-    /// The beginning of a line whose end is not written yet.
-    rest: Vec<u8>,
+    events: Follow,
     started: Instant,
     /// Version when this began.
     first_version: Option<u64>,
@@ -52,9 +47,7 @@ impl Watch {
     /// From the run's beginning: accounts need all of it.
     pub(super) fn new(folder: &Path) -> Self {
         let mut watch = Self {
-            file: folder.join(EVENTS),
-            read: 0,
-            rest: Vec::new(),
+            events: Follow::new(&folder.join(EVENTS)),
             started: Instant::now(),
             first_version: None,
             seen: Vec::new(),
@@ -69,23 +62,14 @@ impl Watch {
 
     /// Reads what is new.
     pub(super) fn look(&mut self) {
-        let new = || {
-            let mut file = File::open(&self.file)?;
-            file.seek(SeekFrom::Start(self.read))?;
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
-            std::io::Result::Ok(bytes)
-        };
-        let new = new().unwrap_or_default();
-        self.read += new.len() as u64;
-        self.rest.extend(new);
-        let now = Instant::now();
-        while let Some(end) = self.rest.iter().position(|&byte| byte == b'\n') {
-            let line: Vec<_> = self.rest.drain(..=end).collect();
-            // A killed server may leave half a line.
-            if let Ok(record) = serde_json::from_slice::<Record>(&line) {
-                self.note(now, record.event);
-            }
+        let (now, mut new) = (Instant::now(), Vec::new());
+        while self
+            .events
+            .next(|record| new.push(record.event))
+            .unwrap_or(false)
+        {}
+        for event in new {
+            self.note(now, event);
         }
     }
 
