@@ -18,9 +18,15 @@ const DEAD_AFTER: Duration = Duration::from_secs(12);
 
 /// A run on two hosts with two workers each: of 10 s, or 20 s where only one host is left.
 fn run_on(lab: &Lab, more: &str) -> Watched {
+    run_of_batches(lab, Duration::from_millis(100), more)
+}
+
+/// The same with batches that take so long.
+fn run_of_batches(lab: &Lab, batch: Duration, more: &str) -> Watched {
     let args = format!(
-        "-H h1:2,h2:2 --epochs {EPOCHS} --examples {} --trouble slow:100 {more}",
-        10 * BATCHES
+        "-H h1:2,h2:2 --epochs {EPOCHS} --examples {} --trouble slow:{} {more}",
+        10 * BATCHES,
+        batch.as_millis()
     );
     let mut run = Watched::start(lab, &args);
     run.wait_for_steps(20);
@@ -285,10 +291,15 @@ fn a_slow_host_does_not_hold_up_the_others() {
 fn a_host_that_sleeps_is_lost_and_comes_back_when_it_wakes() {
     let test = "a_host_that_sleeps_is_lost_and_comes_back_when_it_wakes";
     let Some(lab) = Lab::up(test, 2) else { return };
-    let mut run = run_on(&lab, "");
+    // Until it is lost, or longer (CONTRIBUTING.md).
+    let asleep = std::env::var("DSGD_ASLEEP_SECS").ok();
+    let asleep = asleep.map(|secs| Duration::from_secs(secs.parse().unwrap()));
+    let batch = asleep.map_or(Duration::from_millis(100), |asleep| asleep / 150);
+    let mut run = run_of_batches(&lab, batch, "");
     let (since, from) = (Instant::now(), run.seen.len());
     signal(&lab, "h1", "STOP");
     overcome(&mut run, "workers asleep (SIGSTOP)", "h1", since, from);
+    std::thread::sleep(asleep.unwrap_or_default().saturating_sub(since.elapsed()));
     let (since, from) = (Instant::now(), run.seen.len());
     signal(&lab, "h1", "CONT");
     is_back(&mut run, "workers awake again", "h1", since, from);
