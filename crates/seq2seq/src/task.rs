@@ -184,9 +184,10 @@ impl Task for Seq2Seq {
         let (spec, train) = (self.model.spec(), self.corpus.train.counts());
         let layer_type = format!("{:?}", spec.layer_type).to_lowercase();
         let model_type = format!("{:?}", spec.model_type).to_lowercase();
+        let layers = if spec.layers == 1 { "layer" } else { "layers" };
         let mut lines = vec![
             format!(
-                "{model_type} of {} {layer_type} layers of {} units, word vectors of {}, dropout {}",
+                "{model_type} of {} {layer_type} {layers} of {} units, word vectors of {}, dropout {}",
                 spec.layers, spec.hidden_size, spec.word_vec_size, spec.dropout
             ),
             format!("vocabularies of {}", self.corpus.sizes),

@@ -113,7 +113,7 @@ fn best(past: &Past) -> String {
 
 fn workers(past: &Past) -> String {
     let mode = format!("{:?}", past.board.mode).to_lowercase();
-    format!("{} {mode}", past.board.workers_wanted)
+    format!("{} {mode}", past.board.workers_had())
 }
 
 /// Runs beside each other, as many as fit.

@@ -39,8 +39,10 @@ pub struct Board {
     pub about: Vec<String>,
     /// Number of parameters.
     pub parameters: usize,
-    /// Workers asked for.
+    /// Workers asked for; none where those work who join.
     pub workers_wanted: usize,
+    /// The most workers that there were at a step.
+    pub most_live: usize,
     /// How gradients become steps.
     pub mode: Mode,
     /// Seconds since 1970 at which the run first started.
@@ -257,6 +259,14 @@ impl Board {
         self.workers.values().filter(live).count()
     }
 
+    /// Workers that the run was made with: those asked for, or the most who joined.
+    pub fn workers_had(&self) -> usize {
+        match self.workers_wanted {
+            0 => self.most_live,
+            wanted => wanted,
+        }
+    }
+
     /// Seconds until the last batch of the last epoch, at the speed of this epoch so far.
     pub fn remaining_secs(&self) -> Option<f64> {
         let (from_secs, from) = self.epoch_from;
@@ -315,6 +325,7 @@ impl Board {
         self.epoch = step.epoch;
         self.batches = step.batches;
         self.counted = step.counted;
+        self.most_live = self.most_live.max(step.live);
         self.stepping_secs += self.secs - self.stepped_at;
         self.stepped_at = self.secs;
         self.series.add(self.secs, step);

@@ -155,7 +155,7 @@ impl Source {
             workers: workers.collect(),
             unit,
             rate: Some(rate).filter(|rate| rate.is_finite() && *rate > 0.0),
-            worker_count: Some(board.workers_wanted),
+            worker_count: Some(board.workers_had()),
         }
     }
 }

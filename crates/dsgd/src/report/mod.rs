@@ -56,8 +56,8 @@ impl Facts<'_> {
             secs(board.secs),
             speed(board).map_or(String::new(), |speed| format!(", {speed} while training"))
         );
-        if let Some(times) = speed_up(board).filter(|_| board.workers_wanted > 1) {
-            let workers = count(board.workers_wanted as u64, "worker");
+        if let Some(times) = speed_up(board).filter(|_| board.workers_had() > 1) {
+            let workers = count(board.workers_had() as u64, "worker");
             let times = rate(times);
             speed = format!("{speed}; {workers} did about {times} times the work of one");
         }
@@ -110,7 +110,7 @@ impl Facts<'_> {
     fn what(&self) -> Vec<(String, String)> {
         let board = &self.past.board;
         let mode = format!("{:?}", board.mode).to_lowercase();
-        let workers = count(board.workers_wanted as u64, "worker");
+        let workers = count(board.workers_had() as u64, "worker");
         let mut rows = vec![
             ("Task", board.task.clone()),
             ("Parameters", whole(board.parameters)),
