@@ -135,7 +135,10 @@ impl Schedule {
             LrSchedule::Constant => 1.0,
             LrSchedule::Decay => f64::from(options.lr_decay).powf(f64::from(self.state.decays)),
             LrSchedule::Cosine => {
-                let done = version.saturating_sub(options.warmup_steps);
+                // A run that ends before its warm-up never falls.
+                let Some(done) = version.checked_sub(options.warmup_steps) else {
+                    return 1.0;
+                };
                 let all = options.total_steps.saturating_sub(options.warmup_steps);
                 if done >= all {
                     return 0.0;
@@ -258,6 +261,13 @@ mod tests {
 
     /// cos 0 = 1, cos π/3 = ½, cos π/2 = 0, cos π = -1, after 10 steps of warm-up.
     #[test]
+    fn a_run_that_is_shorter_than_its_warm_up_rises_all_the_time() {
+        let short = schedule(LrSchedule::Cosine, 200);
+        assert!((short.learning_rate(0) - 1.0 / 200.0).abs() < 1e-6);
+        assert!((short.learning_rate(109) - 110.0 / 200.0).abs() < 1e-6);
+    }
+
+    #[test]
     fn cosine_falls_to_zero_at_the_last_step() {
         let mut cosine = schedule(LrSchedule::Cosine, 10);
         assert_eq!(cosine.learning_rate(10), 1.0);
@@ -266,6 +276,5 @@ mod tests {
         assert_eq!(cosine.learning_rate(110), 0.0);
         assert_eq!(cosine.learning_rate(u64::MAX), 0.0);
         assert_eq!(cosine.end_epoch(9, Some(1.0)), None);
-        assert!(schedule(LrSchedule::Cosine, 200).learning_rate(5) < f32::EPSILON);
     }
 }
