@@ -13,11 +13,10 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::thread::{self, available_parallelism};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
@@ -28,12 +27,12 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
 use super::credentials::Papers;
-use super::paced::{Connection, Paced};
+use super::paced::{Connection, Guard, Paced};
 use super::service::Service;
 use super::{FRAME, WINDOW, below_tls, keep_freed_memory};
 
 /// A connection that has not proved anything for so long is closed.
-const ADMISSION: Duration = Duration::from_secs(10);
+const ADMITTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Strangers at one time: room for every worker of a large run to come at once.
 const MOST_STRANGERS: usize = 512;
@@ -150,9 +149,9 @@ fn event_loop(mut server: Server, service: Service) -> io::Result<mpsc::Sender<A
         .spawn(move || {
             let routes = service.clone().routes();
             let arrivals = ReceiverStream::new(arrivals);
-            let guarded = arrivals.map(|arrival: Arrival| arrival.guarded(service.clone()));
-            let served = server.add_routes(routes).serve_with_incoming(guarded);
-            // It fails when a single connection does at most, and goes on.
+            let opened = arrivals.map(|arrival: Arrival| arrival.open(service.clone()));
+            let served = server.add_routes(routes).serve_with_incoming(opened);
+            // What is wrong with a connection ends that connection alone.
             let _ = runtime.block_on(served);
         })?;
     Ok(sender)
@@ -173,15 +172,13 @@ enum Raw {
 
 impl Arrival {
     /// The connection in this event loop.
-    fn guarded(self, service: Service) -> io::Result<Guarded> {
-        let Self { stream, peer } = self;
-        let opened = stream.open().inspect_err(|_| peer.admit());
-        Ok(Guarded {
-            stream: Paced::new(opened?),
-            peer,
-            deadline: Box::pin(sleep_until(Instant::now() + ADMISSION)),
+    fn open(self, service: Service) -> io::Result<Paced<Admission>> {
+        let admission = Admission {
+            peer: self.peer,
+            deadline: Box::pin(sleep_until(Instant::now() + ADMITTED_WITHIN)),
             service,
-        })
+        };
+        Ok(Paced::new(self.stream.open()?, admission))
     }
 }
 
@@ -235,23 +232,28 @@ impl Peer {
     }
 }
 
-/// A connection that ends unless it is admitted in time.
-struct Guarded {
-    stream: Paced<Connection>,
+/// Has a connection end unless it is admitted in time.
+struct Admission {
     peer: Peer,
     deadline: Pin<Box<Sleep>>,
     service: Service,
 }
 
-impl Guarded {
-    fn is_admitted(&self) -> bool {
+impl Admission {
+    fn is_given(&self) -> bool {
         self.peer.admitted.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Guarded {
+impl Guard for Admission {
+    fn ends(&mut self, context: &mut Context<'_>) -> bool {
+        !self.is_given() && self.deadline.as_mut().poll(context).is_ready()
+    }
+}
+
+impl Drop for Admission {
     fn drop(&mut self) {
-        if !self.is_admitted() {
+        if !self.is_given() {
             let why = self.peer.why.get().unwrap_or(&"it did not join");
             self.service.refused(why, &self.peer.from);
             self.peer.admit();
@@ -259,53 +261,10 @@ impl Drop for Guarded {
     }
 }
 
-impl Connected for Guarded {
+impl Connected for Paced<Admission> {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        self.peer.clone()
-    }
-}
-
-impl AsyncRead for Guarded {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.is_admitted() && self.deadline.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Guarded {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        self.guard.peer.clone()
     }
 }

@@ -21,36 +21,54 @@ pub(super) type Connection = Pin<Box<dyn Stream>>;
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send {}
 impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
 
+/// Who says whether a connection may go on; it is dropped with it.
+pub(super) trait Guard: Unpin {
+    /// Whether its time is over.
+    fn ends(&mut self, context: &mut Context<'_>) -> bool;
+}
+
+/// Nobody.
+impl Guard for () {
+    fn ends(&mut self, _: &mut Context<'_>) -> bool {
+        false
+    }
+}
+
 /// A connection that pauses after [`PIECE`] bytes.
-pub(super) struct Paced<S> {
-    stream: S,
+pub(super) struct Paced<G> {
+    connection: Connection,
+    pub(super) guard: G,
     /// Bytes read since the last pause.
     read: usize,
     pause: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl<S> Paced<S> {
-    pub(super) fn new(stream: S) -> Self {
+impl<G> Paced<G> {
+    pub(super) fn new(connection: Connection, guard: G) -> Self {
         Self {
-            stream,
+            connection,
+            guard,
             read: 0,
             pause: None,
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+impl<G: Guard> AsyncRead for Paced<G> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.guard.ends(context) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         if let Some(pause) = &mut self.pause {
             ready!(pause.as_mut().poll(context));
             self.pause = None;
         }
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let polled = self.connection.as_mut().poll_read(context, buffer);
         self.read += buffer.filled().len() - before;
         if self.read >= PIECE {
             self.read = 0;
@@ -60,13 +78,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+impl<G: Guard> AsyncWrite for Paced<G> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        self.connection.as_mut().poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -74,18 +92,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        self.connection.as_mut().poll_write_vectored(context, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.connection.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        self.connection.as_mut().poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        self.connection.as_mut().poll_shutdown(context)
     }
 }

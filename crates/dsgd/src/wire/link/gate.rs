@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Extensions, Request, Status};
+use tonic::{Request, Status};
 use tower::service_fn;
 
 use super::error::reasons;
@@ -196,7 +196,7 @@ async fn connect(way: &Way) -> Result<Channel, LinkError> {
 }
 
 /// A connection for what is large; `at` has the host and the port, if there are any.
-async fn reach(way: Way, at: Uri) -> io::Result<TokioIo<Paced<Connection>>> {
+async fn reach(way: Way, at: Uri) -> io::Result<TokioIo<Paced<()>>> {
     let connection: Connection = if let Some(path) = way.address.strip_prefix("unix:") {
         Box::pin(UnixStream::connect(path).await?)
     } else {
@@ -210,7 +210,7 @@ async fn reach(way: Way, at: Uri) -> io::Result<TokioIo<Paced<Connection>>> {
             None => Box::pin(stream),
         }
     };
-    Ok(TokioIo::new(Paced::new(connection)))
+    Ok(TokioIo::new(Paced::new(connection, ())))
 }
 
 fn endpoint(way: &Way) -> Result<Endpoint, LinkError> {
@@ -246,11 +246,9 @@ fn own_runtime() -> Result<Runtime, LinkError> {
 
 fn with_session<T>(session: &Session, message: T) -> Request<T> {
     let shown = HeaderMap::from_iter([(HeaderName::from_static(SESSION), session.clone())]);
-    Request::from_parts(
-        MetadataMap::from_headers(shown),
-        Extensions::default(),
-        message,
-    )
+    let mut request = Request::new(message);
+    *request.metadata_mut() = MetadataMap::from_headers(shown);
+    request
 }
 
 /// A small call and its deadline.
