@@ -40,7 +40,8 @@ struct Secrets {
 pub(super) struct Elsewhere {
     runtime: Runtime,
     fleet: Option<Fleet>,
-    listen: Option<SocketAddr>,
+    /// Where workers come in from the network.
+    port: Option<Door>,
     secrets: Secrets,
     invitation: Invitation,
     objects: Vec<Object>,
@@ -66,6 +67,12 @@ pub(super) fn prepare<T: Task>(
         .build()
         .context("no event loop to be had")?;
     let secrets = secrets(&job.folder)?;
+    // Before anything is sent anywhere: it may be taken.
+    let port = listen.map(|address| {
+        let door = runtime.block_on(Door::tcp(address, secrets.server.clone()));
+        door.with_context(|| format!("--listen {address}"))
+    });
+    let port = port.transpose()?;
     let objects = cargo::<T>(&job.options)?;
     let fleet = if wishes.uses_ssh() {
         Some(Fleet::reach(
@@ -81,7 +88,7 @@ pub(super) fn prepare<T: Task>(
     };
     let mut this = Elsewhere {
         fleet,
-        listen,
+        port,
         invitation: Invitation {
             run: secrets.run.clone(),
             way: Way {
@@ -169,16 +176,12 @@ impl Elsewhere {
         })
     }
 
-    fn door(&self) -> anyhow::Result<Door> {
+    fn door(&mut self) -> anyhow::Result<Door> {
         let _context = self.runtime.enter();
-        if let Some(address) = self.listen {
-            let papers = self.secrets.server.clone();
-            let door = self.runtime.block_on(Door::tcp(address, papers));
-            return door.with_context(|| format!("--listen {address}"));
-        }
-        match &self.fleet {
-            Some(fleet) => Ok(Door::unix(&fleet.socket())?),
-            None => bail!("there is no door to open"),
+        match (self.port.take(), &self.fleet) {
+            (Some(port), _) => Ok(port),
+            (None, Some(fleet)) => Ok(Door::unix(&fleet.socket())?),
+            (None, None) => bail!("there is no door to open"),
         }
     }
 

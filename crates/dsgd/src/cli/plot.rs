@@ -47,11 +47,21 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let args = PlotArgs::from_arg_matches(matches)?;
-    let mut sources = Vec::new();
+    let (mut sources, mut runs) = (Vec::new(), Vec::new());
     for run in &args.runs {
-        sources.push(Source::read(run)?);
+        match Source::read(run) {
+            // Of `runs/*`, what can be drawn is drawn.
+            Err(error) if args.runs.len() > 1 => complain(format_args!("Left out: {error}")),
+            read => {
+                sources.push(read?);
+                runs.push(run);
+            }
+        }
     }
-    tell_apart(&mut sources, &args.runs);
+    if sources.is_empty() {
+        bail!("there is nothing to draw");
+    }
+    tell_apart(&mut sources, &runs);
     if let Some(file) = &args.out
         && let Some(format) = format_of(file)
     {
@@ -118,7 +128,7 @@ fn beside(runs: &[PathBuf]) -> PathBuf {
 }
 
 /// Runs of the same name are called by their paths.
-fn tell_apart(sources: &mut [Source], runs: &[PathBuf]) {
+fn tell_apart(sources: &mut [Source], runs: &[&PathBuf]) {
     let mut count: BTreeMap<String, usize> = BTreeMap::new();
     for source in &*sources {
         *count.entry(source.label.clone()).or_default() += 1;

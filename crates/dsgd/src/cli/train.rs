@@ -121,7 +121,8 @@ pub(super) fn train<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
     if let Some(note) = &args.supervised {
         supervise::tell_folder(note, job.folder.path())?;
     }
-    serve(job, verbosity)
+    let folder = job.folder.clone();
+    serve(job, verbosity).inspect_err(|_| folder.abandon())
 }
 
 /// The run's and the task's options, each from the first layer that says something.

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::{Args, Command, FromArgMatches};
 
 use super::train::cores;
-use super::{Call, layers, signals};
+use super::{Call, layers, say, signals};
 use crate::config::RunConfig;
 use crate::error::Error;
 use crate::launch::outpost::{self, Outpost};
@@ -120,7 +120,22 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
         orphan_after: Duration::from_secs_f64(config.elsewhere.orphan_after),
         leaving,
     };
-    Ok(outpost::run(&task, &outpost)?)
+    if args.tethered {
+        return Ok(outpost::run(&task, &outpost)?);
+    }
+    let workers = if slots == 1 { "worker" } else { "workers" };
+    let address = &outpost.way.address;
+    say(format_args!(
+        "{slots} {workers} for the run at {address}; Ctrl-C leaves it"
+    ));
+    outpost::run(&task, &outpost)?;
+    let told_to = outpost.leaving.load(Ordering::Relaxed);
+    say(if told_to {
+        "Left the run"
+    } else {
+        "The run is over"
+    });
+    Ok(())
 }
 
 /// The launcher holds the other end: whatever becomes of it, nobody waits for us then.

@@ -41,10 +41,19 @@ const CLEARING_UP: Duration = Duration::from_secs(2);
 /// More runs of one task than this in one folder are somebody's mistake.
 const MOST_RUNS: u32 = 100_000;
 
+/// What there was before.
+#[derive(Clone, Copy, Debug)]
+enum Before {
+    Nothing,
+    Folder,
+    Run,
+}
+
 /// The folder of a run, which no other process trains as long as this is there.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    before: Before,
     /// None where the file system knows no locks.
     _held: Option<Arc<File>>,
 }
@@ -84,8 +93,13 @@ impl RunFolder {
                 path.display()
             )));
         }
+        let before = if path.exists() {
+            Before::Folder
+        } else {
+            Before::Nothing
+        };
         fs::create_dir_all(path).map_err(|e| cannot_create(path, e))?;
-        Self::hold(path)
+        Self::hold(path, before)
     }
 
     /// The folder of a run that was started before.
@@ -96,12 +110,12 @@ impl RunFolder {
                 path.display()
             )));
         }
-        Self::hold(path)
+        Self::hold(path, Before::Run)
     }
 
     /// A folder that cannot be written, or that another process writes in, is found now, not when
     /// the first checkpoint is due.
-    fn hold(path: &Path) -> Result<Self, Error> {
+    fn hold(path: &Path, before: Before) -> Result<Self, Error> {
         let cannot = |source| Error::File {
             what: "cannot write in",
             path: path.to_owned(),
@@ -135,6 +149,7 @@ impl RunFolder {
         write.map_err(cannot)?;
         Ok(Self {
             path: path.to_owned(),
+            before,
             _held: locked.is_ok().then(|| Arc::new(file)),
         })
     }
@@ -144,7 +159,7 @@ impl RunFolder {
         for number in 1..MOST_RUNS {
             let path = parent.join(format!("{task}-{number}"));
             match fs::create_dir(&path) {
-                Ok(()) => return Self::hold(&path),
+                Ok(()) => return Self::hold(&path, Before::Nothing),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(cannot_create(&path, e)),
             }
@@ -153,6 +168,20 @@ impl RunFolder {
             "{} holds {MOST_RUNS} runs: remove some, or pass --run-dir",
             parent.display()
         )))
+    }
+
+    /// Removes what was made for a run that never began.
+    pub fn abandon(self) {
+        let began = fs::metadata(self.file(EVENTS)).is_ok_and(|events| events.len() > 0);
+        match self.before {
+            Before::Nothing if !began => drop(fs::remove_dir_all(&self.path)),
+            Before::Folder if !began => {
+                for name in [CONFIG, SECRETS, EVENTS, LOG, HOLDER] {
+                    let _ = fs::remove_file(self.file(name));
+                }
+            }
+            _ => {}
+        }
     }
 
     /// The folder.

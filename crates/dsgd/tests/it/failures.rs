@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -32,6 +33,32 @@ fn a_folder_that_cannot_be_written_is_found_at_once() {
             "{error}"
         );
     }
+}
+
+/// A mistake on the command line is no run: nothing lies about that looks like one.
+#[test]
+fn a_run_that_cannot_begin_leaves_no_folder() {
+    let program = Program::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("--listen {}", taken.local_addr().unwrap());
+    fs::create_dir(program.path("mine")).unwrap();
+    fs::write(program.path("mine/notes"), "mine").unwrap();
+    for (words, why) in [
+        ("--listen nonsense", "must be an address and a port"),
+        ("--remote", "there is no client_list.txt"),
+        (&taken, "--listen 127.0.0.1"),
+    ] {
+        for folder in ["", "--run-dir new", "--run-dir mine"] {
+            let error = program.fails(&format!("train {words} {folder}"), "");
+            assert!(error.contains(why), "{error}");
+        }
+    }
+    assert!(!program.path("new").exists());
+    let runs = fs::read_dir(program.path("runs")).unwrap();
+    assert_eq!(runs.count(), 0);
+    let mine = fs::read_to_string(program.path("mine/notes")).unwrap();
+    assert_eq!(mine, "mine", "it was there before");
+    program.says("train -q --epochs 1 --run-dir mine");
 }
 
 #[test]

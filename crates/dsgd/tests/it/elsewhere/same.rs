@@ -109,8 +109,10 @@ fn workers_may_come_through_a_port_and_by_hand() {
     let mode = fs::metadata(&socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let near = join("", text.replace(address, "https://127.0.0.1:1"));
-    finished(&end(far));
-    finished(&end(near));
+    for joined in [far, near] {
+        let said = finished(&end(joined));
+        assert!(said.ends_with("The run is over\n"), "{said}");
+    }
     finished(&run.end());
     assert_each_batch_once(&run.run(), 4, 20);
     let steps = crate::runs::steps(&crate::runs::records(&run.run()));

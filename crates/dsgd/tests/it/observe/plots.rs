@@ -5,7 +5,7 @@ use std::fs;
 use dsgd::plot::{Point, Source};
 
 use super::text;
-use crate::program::Program;
+use crate::program::{self, Program};
 
 /// Texts of an SVG, in the order of drawing.
 fn words(svg: &str) -> Vec<String> {
@@ -147,6 +147,13 @@ fn what_cannot_be_drawn_is_said() {
     }
     let said = program.says("plot one --out x.png --picture epochs");
     assert_eq!(said, "x.png\n");
+    // What the shell makes of `*` holds other things, too.
+    let output = program.start("plot nowhere one empty/events.jsonl --out x.png", "");
+    let (out, err) = program::words(&output);
+    assert_eq!(out, "x.png\n");
+    assert!(err.contains("Left out: cannot read nowhere"), "{err}");
+    let said = program.fails("plot nowhere neither", "");
+    assert!(said.contains("there is nothing to draw"), "{said}");
 }
 
 /// The ancestor's line as it was published, and others around it.
