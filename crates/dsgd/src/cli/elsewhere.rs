@@ -69,7 +69,7 @@ pub(super) fn prepare<T: Task>(
     let secrets = secrets(&job.folder)?;
     // Before anything is sent anywhere: it may be taken.
     let port = listen.map(|address| {
-        let door = runtime.block_on(Door::tcp(address, secrets.server.clone()));
+        let door = runtime.block_on(Door::tcp(address, &secrets.server));
         door.with_context(|| format!("--listen {address}"))
     });
     let port = port.transpose()?;

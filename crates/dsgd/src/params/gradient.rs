@@ -233,27 +233,28 @@ fn add_scaled(into: &mut [f32], from: &[f32], factor: f32) {
 
 pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
     let mut total = 0.0;
-    add_squares(&mut total, values);
+    add_squares(&mut total, bytemuck::cast_slice(values));
     total
 }
 
 /// Elements of a block of [`add_squares`].
 pub(crate) const SQUARES_BLOCK: usize = 4096;
 
-/// Adds block by block: a vector that comes in pieces of whole blocks gives the same sum, to the bit,
+/// Adds the squares of `f32` values, which may lie anywhere, block by block: a vector that comes in pieces of whole blocks gives the same sum, to the bit,
 /// as one that comes whole. Sixteen running sums, so that the compiler may use vectors.
-pub(crate) fn add_squares(total: &mut f64, values: &[f32]) {
+pub(crate) fn add_squares(total: &mut f64, values: &[[u8; 4]]) {
     const LANES: usize = 16;
+    let square = |value: &[u8; 4]| f32::from_ne_bytes(*value).powi(2);
     for block in values.chunks(SQUARES_BLOCK) {
         let mut sums = [0.0f32; LANES];
         let lanes = block.chunks_exact(LANES);
         let rest = lanes.remainder();
         for lane in lanes {
             for (sum, g) in sums.iter_mut().zip(lane) {
-                *sum += g * g;
+                *sum += square(g);
             }
         }
-        let rest: f32 = rest.iter().map(|g| g * g).sum();
+        let rest: f32 = rest.iter().map(square).sum();
         *total += sums.iter().map(|&s| f64::from(s)).sum::<f64>() + f64::from(rest);
     }
 }

@@ -4,14 +4,21 @@
 //! is good once. Certificates are for `--listen`, where others may listen too; both sides show
 //! one, signed by an authority whose own key is thrown away as soon as it has signed two.
 
+use std::io;
+use std::sync::Arc;
+
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use serde::{Deserialize, Serialize};
-use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 
 /// The name in the server's certificate; addresses change, this does not.
 pub(crate) const SERVER_NAME: &str = "dsgd-server";
@@ -146,35 +153,64 @@ impl Papers {
         ))
     }
 
-    /// The authority's certificate.
-    pub(crate) fn authority(&self) -> &str {
-        &self.authority
-    }
-
-    /// The side's own certificate.
-    pub(crate) fn certificate(&self) -> &str {
-        &self.certificate
-    }
-
-    /// The side's own key.
-    pub(crate) fn key(&self) -> &str {
-        &self.key
-    }
-
     /// For a server: clients must show a certificate of the same authority.
-    pub(super) fn server(&self) -> ServerTlsConfig {
-        ServerTlsConfig::new()
-            .identity(Identity::from_pem(&self.certificate, &self.key))
-            .client_ca_root(Certificate::from_pem(&self.authority))
+    pub(crate) fn server(&self) -> io::Result<Arc<ServerConfig>> {
+        self.server_config().map(Arc::new).map_err(io::Error::other)
     }
 
     /// For a worker: the server must show one.
-    pub(super) fn client(&self) -> ClientTlsConfig {
-        ClientTlsConfig::new()
-            .identity(Identity::from_pem(&self.certificate, &self.key))
-            .ca_certificate(Certificate::from_pem(&self.authority))
-            .domain_name(SERVER_NAME)
+    pub(crate) fn client(&self) -> io::Result<Arc<ClientConfig>> {
+        self.client_config().map(Arc::new).map_err(io::Error::other)
     }
+
+    fn server_config(&self) -> Result<ServerConfig, Unusable> {
+        let provider = Arc::new(default_provider());
+        let roots = Arc::new(self.roots()?);
+        let clients = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
+        let (certificate, key) = self.identity()?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(clients.build()?)
+            .with_single_cert(certificate, key)?;
+        config.alpn_protocols = vec![HTTP_2.to_vec()];
+        Ok(config)
+    }
+
+    fn client_config(&self) -> Result<ClientConfig, Unusable> {
+        let (certificate, key) = self.identity()?;
+        let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(self.roots()?)
+            .with_client_auth_cert(certificate, key)?;
+        config.alpn_protocols = vec![HTTP_2.to_vec()];
+        Ok(config)
+    }
+
+    fn roots(&self) -> Result<RootCertStore, Unusable> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.authority.as_bytes())?)?;
+        Ok(roots)
+    }
+
+    fn identity(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Unusable> {
+        let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes())?;
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes())?;
+        Ok((vec![certificate], key))
+    }
+}
+
+/// What TLS is told that it will carry.
+const HTTP_2: &[u8] = b"h2";
+
+/// Why papers are of no use.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("a certificate or key that cannot be read: {0}")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+    #[error("a certificate that cannot be used: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("an authority that cannot be used: {0}")]
+    Authority(#[from] rustls::server::VerifierBuilderError),
 }
 
 /// A certificate whose subject is its issuer's, too, would be self-signed in OpenSSL's eyes.

@@ -7,10 +7,10 @@
 
 use std::sync::Arc;
 
-use crc32fast::Hasher;
-
 use super::CHUNK;
+use super::integrity::{Checksum, Integrity};
 use super::proto::{Chunk, Rows};
+use super::streaming;
 use crate::params::{
     Gradient, Layout, Params, Part, Rows as Table, SQUARES_BLOCK, Tensor, add_squares,
 };
@@ -64,15 +64,23 @@ pub enum WireError {
 }
 
 /// How far a transfer has come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Place {
     tensor: usize,
     /// Elements of the tensor that are here; for a table the rows.
     offset: usize,
-    hasher: Hasher,
+    checksum: Checksum,
 }
 
 impl Place {
+    fn new(integrity: Integrity) -> Self {
+        Self {
+            tensor: 0,
+            offset: 0,
+            checksum: Checksum::new(integrity),
+        }
+    }
+
     /// The tensor that is due.
     fn tensor<'a>(&self, layout: &'a Layout) -> Result<&'a Tensor, WireError> {
         layout.tensors().get(self.tensor).ok_or(WireError::LeftOver)
@@ -98,7 +106,7 @@ impl Place {
         entry: &Tensor,
         chunk: &Chunk,
         into: &mut [f32],
-        mut show: impl FnMut(&[f32]),
+        mut show: impl FnMut(&[[u8; 4]]),
     ) -> Result<(), WireError> {
         self.expect(chunk.tensor, Some(chunk.offset))?;
         let bytes = chunk.values.len();
@@ -121,9 +129,9 @@ impl Place {
         };
         let blocks = chunk.values.chunks(SQUARES_BLOCK * size_of::<f32>());
         for (into, block) in into.chunks_mut(SQUARES_BLOCK).zip(blocks) {
-            self.hasher.update(block);
-            bytemuck::cast_slice_mut::<f32, u8>(into).copy_from_slice(block);
-            show(into);
+            self.checksum.update(block);
+            show(block.as_chunks().0);
+            streaming::copy(bytemuck::cast_slice_mut(into), block);
         }
         self.offset = end;
         self.check(entry, chunk.crc32, end == len)
@@ -137,11 +145,12 @@ impl Place {
             (None, true) => Err(WireError::NoChecksum { name: name() }),
             (Some(_), false) => Err(WireError::EarlyChecksum { name: name() }),
             (Some(wanted), true) => {
-                let got = std::mem::take(&mut self.hasher).finalize();
-                if got != wanted {
-                    let name = name();
-                    return Err(WireError::Checksum { name, got, wanted });
-                }
+                let checked = self.checksum.check(wanted);
+                checked.map_err(|got| WireError::Checksum {
+                    name: name(),
+                    got,
+                    wanted,
+                })?;
                 self.tensor += 1;
                 self.offset = 0;
                 Ok(())
@@ -169,10 +178,10 @@ pub struct IncomingParams<'a> {
 
 impl<'a> IncomingParams<'a> {
     /// All of the buffer will be written.
-    pub fn new(params: &'a mut Params) -> Self {
+    pub fn new(params: &'a mut Params, integrity: Integrity) -> Self {
         Self {
             params,
-            place: Place::default(),
+            place: Place::new(integrity),
         }
     }
 
@@ -201,10 +210,10 @@ pub struct IncomingGradient {
 
 impl IncomingGradient {
     /// All of the buffer will be written.
-    pub fn new(gradient: Box<Gradient>) -> Self {
+    pub fn new(gradient: Box<Gradient>, integrity: Integrity) -> Self {
         Self {
             gradient,
-            place: Place::default(),
+            place: Place::new(integrity),
             squares: (0.0, 0.0),
         }
     }
@@ -238,10 +247,10 @@ impl IncomingGradient {
         }
         let count = take_rows(entry, rows, table, self.place.offset == 0)?;
         self.place.offset += count;
-        self.place.hasher.update(&rows.indices);
-        self.place.hasher.update(&rows.values);
+        self.place.checksum.update(&rows.indices);
+        self.place.checksum.update(&rows.values);
         if rows.crc32.is_some() {
-            add_squares(&mut self.squares.1, table.values());
+            add_squares(&mut self.squares.1, bytemuck::cast_slice(table.values()));
             self.place.check(entry, rows.crc32, true)?;
         }
         self.close(before);

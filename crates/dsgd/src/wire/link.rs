@@ -25,6 +25,7 @@ use tonic::transport::Channel;
 
 use super::framing::{self, Messages};
 use super::incoming::IncomingParams;
+use super::integrity::Integrity;
 use super::proto::{self, PullPart, PushPart, pull_part, push_part};
 use super::{CALL, LONGEST_PULL, MOST_MESSAGE, STALL, outgoing, words};
 use crate::core::WorkerId;
@@ -40,6 +41,7 @@ pub struct Remote {
     /// Where the worker's connection lives; taken while it turns.
     own: Option<Runtime>,
     session: Session,
+    integrity: Integrity,
     gate: Gate,
     /// Whether the server still takes our pulses.
     lives: Arc<AtomicBool>,
@@ -85,10 +87,11 @@ impl Remote {
                     push_secs: report.cost.push_secs,
                 }));
                 let gradient = Arc::new(*gradient);
-                let pieces = outgoing::gradient(&gradient).flat_map(|piece| match piece {
-                    outgoing::Piece::Chunk(chunk) => framing::chunk(chunk),
-                    outgoing::Piece::Rows(rows) => framing::rows(rows),
-                });
+                let pieces =
+                    outgoing::gradient(&gradient, self.integrity).flat_map(|piece| match piece {
+                        outgoing::Piece::Chunk(chunk) => framing::chunk(chunk),
+                        outgoing::Piece::Rows(rows) => framing::rows(rows),
+                    });
                 let sent = self.send(iter::once(head).chain(pieces)).await;
                 // All of it has gone out and nobody looks at it any more.
                 self.gradient = Arc::try_unwrap(gradient).ok().map(Box::new);
@@ -182,7 +185,7 @@ impl Remote {
             .params
             .take()
             .ok_or_else(|| LinkError::unexpected("two pulls at once"))?;
-        let mut incoming = IncomingParams::new(Arc::make_mut(&mut params));
+        let mut incoming = IncomingParams::new(Arc::make_mut(&mut params), self.integrity);
         while let Some(part) = next(&mut parts).await? {
             match part {
                 pull_part::Part::Chunk(chunk) => incoming.chunk(&chunk)?,

@@ -1,11 +1,10 @@
 //! Where the server listens, and how strangers are kept from costing anything.
 //!
 //! A connection is a stranger's until one of its calls has proved otherwise. It has ten
-//! seconds for that, whatever it sends or does not send; TLS and HTTP/2 lie above the guard,
-//! so that a handshake that never ends is ended, too. More strangers at once than anybody
+//! seconds for that, whatever it sends or does not send, the handshake of TLS included. More strangers at once than anybody
 //! needs are turned away at the door.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -17,11 +16,12 @@ use std::task::Context;
 use std::thread::{self, available_parallelism};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
-use tokio_stream::StreamExt;
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
+use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
@@ -29,7 +29,7 @@ use tonic::transport::server::Connected;
 use super::credentials::Papers;
 use super::paced::{Connection, Guard, Paced};
 use super::service::Service;
-use super::{FRAME, WINDOW, below_tls, keep_freed_memory};
+use super::{FRAME, WINDOW, keep_freed_memory, tls};
 
 /// A connection that has not proved anything for so long is closed.
 const ADMITTED_WITHIN: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ pub enum Door {
     /// A socket in the file system, for workers that come through an ssh login.
     Unix(UnixListener),
     /// A port, behind TLS.
-    Tcp(TcpListener, Papers),
+    Tcp(TcpListener, TlsAcceptor),
     /// A port of this machine's own, without TLS.
     Loopback(TcpListener),
 }
@@ -57,8 +57,9 @@ impl Door {
     }
 
     /// A port with TLS.
-    pub async fn tcp(address: SocketAddr, papers: Papers) -> io::Result<Self> {
-        Ok(Self::Tcp(TcpListener::bind(address).await?, papers))
+    pub async fn tcp(address: SocketAddr, papers: &Papers) -> io::Result<Self> {
+        let acceptor = papers.server()?.into();
+        Ok(Self::Tcp(TcpListener::bind(address).await?, acceptor))
     }
 
     /// A free port of this machine's own.
@@ -81,20 +82,16 @@ impl Door {
 /// it came to: what arrives is used by the core that received it.
 ///
 /// # Errors
-/// When the certificates are of no use, or no thread is to be had.
+/// When no thread is to be had.
 pub fn serve(door: Door, service: Service) -> io::Result<impl Future<Output = ()> + Send> {
     keep_freed_memory();
-    let mut server = Server::builder()
+    let server = Server::builder()
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_concurrent_streams(MOST_CALLS)
         .max_frame_size(FRAME)
         .http2_max_header_list_size(16 << 10)
         .tcp_nodelay(true);
-    if let Door::Tcp(_, papers) = &door {
-        let tls = server.tls_config(papers.server());
-        server = tls.map_err(io::Error::other)?;
-    }
     let cores = available_parallelism().map_or(1, NonZero::get);
     let loops = (0..cores).map(|_| event_loop(server.clone(), service.clone()));
     let loops = loops.collect::<io::Result<Vec<_>>>()?;
@@ -117,9 +114,11 @@ async fn arrival(door: &Door, strangers: &Arc<AtomicUsize>, service: &Service) -
                 let accepted = listener.accept().await;
                 accepted.and_then(|(s, _)| Ok((Raw::Unix(s.into_std()?), "a socket".to_owned())))
             }
-            Door::Tcp(listener, _) => {
+            Door::Tcp(listener, tls) => {
                 let accepted = listener.accept().await;
-                accepted.and_then(|(s, from)| Ok((Raw::Tls(s.into_std()?), from.ip().to_string())))
+                let behind_tls = |stream| Raw::Tls(stream, tls.clone());
+                accepted
+                    .and_then(|(s, from)| Ok((behind_tls(s.into_std()?), from.ip().to_string())))
             }
             Door::Loopback(listener) => {
                 let accepted = listener.accept().await;
@@ -135,7 +134,8 @@ async fn arrival(door: &Door, strangers: &Arc<AtomicUsize>, service: &Service) -
             service.refused("too many connections that have not joined", &from);
             continue;
         }
-        let peer = Peer::new(from, strangers);
+        let tls = matches!(stream, Raw::Tls(..));
+        let peer = Peer::new(from, tls, strangers);
         return Arrival { stream, peer };
     }
 }
@@ -149,7 +149,10 @@ fn event_loop(mut server: Server, service: Service) -> io::Result<mpsc::Sender<A
         .spawn(move || {
             let routes = service.clone().routes();
             let arrivals = ReceiverStream::new(arrivals);
-            let opened = arrivals.map(|arrival: Arrival| arrival.open(service.clone()));
+            let opened = arrivals
+                .map(|arrival: Arrival| arrival.open(service.clone()))
+                .buffer_unordered(MOST_STRANGERS)
+                .filter(|opened| ready(opened.is_ok()));
             let served = server.add_routes(routes).serve_with_incoming(opened);
             // What is wrong with a connection ends that connection alone.
             let _ = runtime.block_on(served);
@@ -167,23 +170,27 @@ struct Arrival {
 enum Raw {
     Unix(std::os::unix::net::UnixStream),
     Tcp(std::net::TcpStream),
-    Tls(std::net::TcpStream),
+    Tls(std::net::TcpStream, TlsAcceptor),
 }
 
 impl Arrival {
-    /// The connection in this event loop.
-    fn open(self, service: Service) -> io::Result<Paced<Admission>> {
+    /// The connection in this event loop, after the handshake if there is one.
+    async fn open(self, service: Service) -> io::Result<Paced<Admission>> {
+        let deadline = Instant::now() + ADMITTED_WITHIN;
         let admission = Admission {
             peer: self.peer,
-            deadline: Box::pin(sleep_until(Instant::now() + ADMITTED_WITHIN)),
+            deadline: Box::pin(sleep_until(deadline)),
             service,
         };
-        Ok(Paced::new(self.stream.open()?, admission))
+        let opened = timeout_at(deadline, self.stream.open()).await;
+        let opened = opened.unwrap_or_else(|late| Err(late.into()));
+        let connection = opened.inspect_err(|_| admission.peer.turn_down("no TLS handshake"))?;
+        Ok(Paced::new(connection, admission))
     }
 }
 
 impl Raw {
-    fn open(self) -> io::Result<Connection> {
+    async fn open(self) -> io::Result<Connection> {
         let tcp = |stream| {
             let stream = TcpStream::from_std(stream)?;
             stream.set_nodelay(true)?;
@@ -192,7 +199,7 @@ impl Raw {
         Ok(match self {
             Self::Unix(stream) => Box::pin(UnixStream::from_std(stream)?),
             Self::Tcp(stream) => Box::pin(tcp(stream)?),
-            Self::Tls(stream) => Box::pin(below_tls(tcp(stream)?)),
+            Self::Tls(stream, acceptor) => tls::accept(&acceptor, tcp(stream)?).await?,
         })
     }
 }
@@ -202,6 +209,8 @@ impl Raw {
 pub(super) struct Peer {
     /// Where it comes from, for people.
     pub(super) from: String,
+    /// Whether TLS lies between.
+    pub(super) tls: bool,
     admitted: Arc<AtomicBool>,
     strangers: Arc<AtomicUsize>,
     /// Why it was not admitted, where it tried.
@@ -209,10 +218,11 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    fn new(from: String, strangers: &Arc<AtomicUsize>) -> Self {
+    fn new(from: String, tls: bool, strangers: &Arc<AtomicUsize>) -> Self {
         strangers.fetch_add(1, Ordering::Relaxed);
         Self {
             from,
+            tls,
             admitted: Arc::default(),
             strangers: Arc::clone(strangers),
             why: Arc::default(),

@@ -1,8 +1,9 @@
 //! The wire: how the server and workers elsewhere speak, by gRPC (`proto/dsgd.proto`).
 //!
-//! Parameters and gradients travel tensor by tensor in chunks, each tensor with a checksum:
-//! [`outgoing`] cuts them up, [`framing`] makes gRPC messages of them without copying them,
-//! [`incoming`] puts them together and trusts nothing that it is told. [`service`] is the server's
+//! Parameters and gradients travel tensor by tensor in chunks, each tensor with a checksum unless
+//! TLS takes care of that ([`integrity`]): [`outgoing`] cuts them up, [`framing`] makes gRPC messages
+//! of them without copying them, [`incoming`] puts them together, past the cache, and trusts
+//! nothing that it is told. [`service`] is the server's
 //! side of the conversation, [`link`] the worker's. Who may speak at all is settled by
 //! [`credentials`]; [`listen`] keeps strangers from costing anything, and has connections and their
 //! readers take turns. `words` turns what the schema calls things into what the house calls them,
@@ -14,12 +15,15 @@
 pub mod credentials;
 pub mod framing;
 pub mod incoming;
+pub mod integrity;
 pub mod invitation;
 pub mod link;
 pub mod listen;
 pub mod outgoing;
 mod paced;
 pub mod service;
+mod streaming;
+mod tls;
 mod words;
 
 /// What travels, as the schema has it.
@@ -29,8 +33,6 @@ pub mod proto {
 }
 
 use std::time::Duration;
-
-use tokio::io::{AsyncRead, BufReader};
 
 use crate::params::{Kind, Layout};
 
@@ -82,11 +84,6 @@ pub(crate) fn most_pushed(layout: &Layout) -> usize {
     let tables = layout.tensors().iter().filter(|t| t.kind == Kind::Rows);
     let widest = tables.map(|table| table.width() * size_of::<f32>()).max();
     MOST_MESSAGE.max(MOST_MESSAGE - CHUNK + widest.unwrap_or(0))
-}
-
-/// A connection that TLS is to be spoken on. rustls reads 4 KiB at a time; so the system is asked for more.
-pub(crate) fn below_tls<S: AsyncRead>(stream: S) -> BufReader<S> {
-    BufReader::with_capacity(64 << 10, stream)
 }
 
 /// Has the allocator keep what is freed. A transfer's buffers come and go by the thousand, and memory

@@ -7,9 +7,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crc32fast::Hasher;
 
 use super::PIECE;
+use super::integrity::{Checksum, Integrity};
 use super::proto::{Chunk, Rows};
 use crate::params::{Gradient, Params, Part};
 
@@ -26,7 +26,10 @@ pub enum Piece {
 }
 
 /// The chunks of all parameters.
-pub fn params(params: &Arc<Params>) -> impl Iterator<Item = Chunk> + Send + 'static {
+pub fn params(
+    params: &Arc<Params>,
+    integrity: Integrity,
+) -> impl Iterator<Item = Chunk> + Send + 'static {
     let params = Arc::clone(params);
     let tensors = params.layout().tensors().len();
     (0..tensors).flat_map(move |tensor| {
@@ -34,12 +37,15 @@ pub fn params(params: &Arc<Params>) -> impl Iterator<Item = Chunk> + Send + 'sta
         let bytes = view(&params, move |params| {
             bytemuck::cast_slice(&params.flat()[range.clone()])
         });
-        chunks(tensor, bytes)
+        chunks(tensor, bytes, integrity)
     })
 }
 
 /// The pieces of a gradient.
-pub fn gradient(gradient: &Arc<Gradient>) -> impl Iterator<Item = Piece> + Send + 'static {
+pub fn gradient(
+    gradient: &Arc<Gradient>,
+    integrity: Integrity,
+) -> impl Iterator<Item = Piece> + Send + 'static {
     let gradient = Arc::clone(gradient);
     let tensors = gradient.parts().len();
     (0..tensors).flat_map(move |tensor| match &gradient.parts()[tensor] {
@@ -48,7 +54,7 @@ pub fn gradient(gradient: &Arc<Gradient>) -> impl Iterator<Item = Piece> + Send 
                 Part::Dense(values) => bytemuck::cast_slice(values),
                 Part::Rows(_) => &[],
             });
-            Box::new(chunks(tensor, bytes).map(Piece::Chunk)) as Pieces
+            Box::new(chunks(tensor, bytes, integrity).map(Piece::Chunk)) as Pieces
         }
         Part::Rows(rows) => {
             let indices = view(&gradient, move |gradient| match &gradient.parts()[tensor] {
@@ -59,7 +65,8 @@ pub fn gradient(gradient: &Arc<Gradient>) -> impl Iterator<Item = Piece> + Send 
                 Part::Rows(rows) => bytemuck::cast_slice(rows.values()),
                 Part::Dense(_) => &[],
             });
-            Box::new(row_chunks(tensor, rows.width(), indices, values).map(Piece::Rows)) as Pieces
+            let rows = row_chunks(tensor, rows.width(), indices, values, integrity);
+            Box::new(rows.map(Piece::Rows)) as Pieces
         }
     })
 }
@@ -88,17 +95,17 @@ where
 }
 
 /// A dense tensor's chunks, at least one, the last with the checksum.
-fn chunks(tensor: usize, bytes: Bytes) -> impl Iterator<Item = Chunk> + Send {
-    let mut hasher = Hasher::new();
+fn chunks(tensor: usize, bytes: Bytes, integrity: Integrity) -> impl Iterator<Item = Chunk> + Send {
+    let mut checksum = Checksum::new(integrity);
     steps(bytes.len(), PIECE).map(move |range| {
         let values = bytes.slice(range.clone());
-        hasher.update(&values);
+        checksum.update(&values);
         let last = range.end == bytes.len();
         Chunk {
             tensor: tensor as u32,
             offset: (range.start / size_of::<f32>()) as u64,
             values,
-            crc32: last.then(|| hasher.clone().finalize()),
+            crc32: last.then(|| checksum.end()),
         }
     })
 }
@@ -109,20 +116,21 @@ fn row_chunks(
     width: usize,
     indices: Bytes,
     values: Bytes,
+    integrity: Integrity,
 ) -> impl Iterator<Item = Rows> + Send {
     let row = width * size_of::<f32>();
     let count = indices.len() / size_of::<u32>();
-    let mut hasher = Hasher::new();
+    let mut checksum = Checksum::new(integrity);
     steps(count, rows_of_a_chunk(width)).map(move |rows| {
         let at = |bytes: &Bytes, size| bytes.slice(rows.start * size..rows.end * size);
         let (indices, values) = (at(&indices, size_of::<u32>()), at(&values, row));
-        hasher.update(&indices);
-        hasher.update(&values);
+        checksum.update(&indices);
+        checksum.update(&values);
         Rows {
             tensor: tensor as u32,
             indices,
             values,
-            crc32: (rows.end == count).then(|| hasher.clone().finalize()),
+            crc32: (rows.end == count).then(|| checksum.end()),
         }
     })
 }

@@ -20,11 +20,11 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::BoxStream;
 use tonic::service::Routes;
-use tonic::transport::server::TlsConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::credentials::Token;
 use super::framing::{self, Messages};
+use super::integrity::Integrity;
 use super::listen::Peer;
 use super::proto::dsgd_server::{Dsgd, DsgdServer};
 use super::proto::{self, PullPart, Pulse, pull_part};
@@ -286,6 +286,7 @@ impl Service {
 
     async fn give_work(&self, request: Request<Body>) -> Result<Reply, Status> {
         let session = self.session(&request)?;
+        let integrity = integrity(&request);
         let mut messages = Messages::of_a_request(request.into_inner(), MOST_MESSAGE);
         let asked = timeout(CALL, messages.next::<proto::PullRequest>()).await;
         let asked = asked.map_err(|_| Status::deadline_exceeded("no request came"))??;
@@ -314,7 +315,7 @@ impl Service {
                 } = assignment;
                 *lock(&session.current) = Some((lease, job));
                 let head = pull_part::Part::Assignment(words::assignment(lease, job));
-                let chunks = outgoing::params(&params).flat_map(framing::chunk);
+                let chunks = outgoing::params(&params, integrity).flat_map(framing::chunk);
                 Ok(framing::reply(std::iter::once(message(head)).chain(chunks)))
             }
         }
@@ -323,10 +324,11 @@ impl Service {
     async fn take_outcome(&self, request: Request<Body>) -> Result<(), Status> {
         let session = self.session(&request)?;
         let worker = session.worker;
+        let integrity = integrity(&request);
         let most = most_pushed(&self.0.terms.layout);
         let mut parts = Messages::of_a_request(request.into_inner(), most);
         let head = pushed::head(&session, &mut parts).await?;
-        let outcome = pushed::outcome(self, worker, head, &mut parts).await;
+        let outcome = pushed::outcome(self, worker, integrity, head, &mut parts).await;
         let outcome = outcome.inspect_err(|status| {
             // Its work is not done and it has it no more: what it had goes to another.
             self.lose(worker, format!("its push broke: {}", status.message()));
@@ -340,13 +342,12 @@ impl Service {
 }
 
 fn peer<T>(request: &Request<T>) -> Option<Peer> {
-    let extensions = request.extensions();
-    let behind_tls = || {
-        extensions
-            .get::<TlsConnectInfo<Peer>>()
-            .map(|tls| tls.get_ref().clone())
-    };
-    extensions.get::<Peer>().cloned().or_else(behind_tls)
+    request.extensions().get::<Peer>().cloned()
+}
+
+/// Who sees to it that what this caller sends and gets is whole.
+fn integrity<T>(request: &Request<T>) -> Integrity {
+    Integrity::of(peer(request).is_some_and(|peer| peer.tls))
 }
 
 fn turn_down(peer: Option<&Peer>, why: &'static str) {

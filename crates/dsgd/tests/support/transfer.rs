@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dsgd::wire::incoming::{IncomingGradient, IncomingParams};
+use dsgd::wire::integrity::Integrity;
 use dsgd::wire::proto::{Chunk, PullPart, PushPart, Rows, pull_part, push_part};
 use dsgd::{Gradient, Layout, Params, Part, TensorId};
 
@@ -19,7 +20,8 @@ type Said = Vec<(Vec<u8>, Vec<u8>)>;
 /// # Panics
 /// When it accepts what was not said.
 pub(crate) fn push(layout: &Arc<Layout>, parts: &[PushPart]) -> Option<Said> {
-    let mut incoming = IncomingGradient::new(Box::new(Gradient::new(Arc::clone(layout))));
+    let buffer = Box::new(Gradient::new(Arc::clone(layout)));
+    let mut incoming = IncomingGradient::new(buffer, Integrity::Checksums);
     for part in parts {
         match &part.part {
             Some(push_part::Part::Chunk(chunk)) => incoming.chunk(chunk).ok()?,
@@ -54,7 +56,7 @@ pub(crate) fn push(layout: &Arc<Layout>, parts: &[PushPart]) -> Option<Said> {
 /// When it accepts what was not said.
 pub(crate) fn pull(layout: &Arc<Layout>, parts: &[PullPart]) -> Option<Said> {
     let mut params = Params::zeros(Arc::clone(layout));
-    let mut incoming = IncomingParams::new(&mut params);
+    let mut incoming = IncomingParams::new(&mut params, Integrity::Checksums);
     for part in parts {
         match &part.part {
             Some(pull_part::Part::Chunk(chunk)) => incoming.chunk(chunk).ok()?,

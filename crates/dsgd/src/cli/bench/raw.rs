@@ -7,9 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use anyhow::Context;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, ServerConnection};
 
 use super::wire::{Moment, Round, Way};
 use crate::params::Params;
@@ -42,10 +41,10 @@ pub(super) fn tcp(params: &Arc<Params>) -> anyhow::Result<Bare> {
 
 /// TLS by rustls, as it comes: with the provider and the certificates that the wire has.
 pub(super) fn rustls(params: &Arc<Params>) -> anyhow::Result<Bare> {
-    let (server, _) = Papers::for_a_run()?;
+    let (server, worker) = Papers::for_a_run()?;
     let (here, there) = connection()?;
-    let client = ClientConnection::new(client(&server)?, ServerName::try_from(SERVER_NAME)?)?;
-    let server = ServerConnection::new(server_config(&server)?)?;
+    let client = ClientConnection::new(worker.client()?, ServerName::try_from(SERVER_NAME)?)?;
+    let server = ServerConnection::new(server.server()?)?;
     Ok(Bare::new(
         Box::new(rustls::StreamOwned::new(client, here)),
         Box::new(rustls::StreamOwned::new(server, there)),
@@ -133,28 +132,4 @@ fn connection() -> io::Result<(TcpStream, TcpStream)> {
     here.set_nodelay(true)?;
     there.set_nodelay(true)?;
     Ok((here, there))
-}
-
-fn server_config(papers: &Papers) -> anyhow::Result<Arc<ServerConfig>> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let certificate = CertificateDer::from_pem_slice(papers.certificate().as_bytes())?;
-    let key = PrivateKeyDer::from_pem_slice(papers.key().as_bytes())?;
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)?;
-    Ok(Arc::new(config))
-}
-
-fn client(papers: &Papers) -> anyhow::Result<Arc<ClientConfig>> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(
-        papers.authority().as_bytes(),
-    )?)?;
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
 }

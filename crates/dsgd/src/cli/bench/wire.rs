@@ -187,7 +187,7 @@ impl Wire {
         let door = match server {
             Some(papers) => {
                 let any_port = ([127, 0, 0, 1], 0).into();
-                runtime.block_on(Door::tcp(any_port, papers))?
+                runtime.block_on(Door::tcp(any_port, &papers))?
             }
             None => runtime.block_on(Door::loopback())?,
         };

@@ -26,12 +26,13 @@ use super::{LinkError, Remote};
 use crate::core::WorkerId;
 use crate::params::{Layout, Params};
 use crate::wire::credentials::{Papers, Token};
+use crate::wire::integrity::Integrity;
 use crate::wire::paced::{Connection, Paced};
 use crate::wire::proto::dsgd_client::DsgdClient;
 use crate::wire::proto::{self, Pulse};
 use crate::wire::words::tensors;
 use crate::wire::{
-    CALL, FRAME, MOST_LAYOUT, PROGRAM, PROTOCOL, SESSION, WINDOW, below_tls, keep_freed_memory,
+    CALL, FRAME, MOST_LAYOUT, PROGRAM, PROTOCOL, SESSION, WINDOW, keep_freed_memory, tls,
 };
 
 /// How a server can be reached.
@@ -67,7 +68,7 @@ impl Gate {
     pub async fn open(way: &Way) -> Result<Self, LinkError> {
         keep_freed_memory();
         Ok(Self {
-            life: connect(way).await?,
+            life: way.connect().await?,
             way: way.clone(),
             runtime: Handle::current(),
             heard: Arc::new(Mutex::new(Instant::now())),
@@ -132,7 +133,7 @@ impl Gate {
         let own = own_runtime()?;
         let bulk = {
             let _context = own.enter();
-            let (way, endpoint) = (self.way.clone(), endpoint(&self.way)?);
+            let (way, endpoint) = (self.way.clone(), self.way.endpoint()?);
             endpoint.connect_with_connector_lazy(service_fn(move |at| reach(way.clone(), at)))
         };
         let pulse_every = Duration::from_millis(u64::from(reply.dead_after_ms.max(40)) / 4);
@@ -143,6 +144,7 @@ impl Gate {
             bulk,
             own: Some(own),
             session,
+            integrity: Integrity::of(self.way.papers.is_some()),
             gate: self.clone(),
             lives,
             life,
@@ -186,16 +188,41 @@ impl Gate {
     }
 }
 
-/// Connects within the time of a call.
-async fn connect(way: &Way) -> Result<Channel, LinkError> {
-    match timeout(CALL, endpoint(way)?.connect()).await {
-        Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(error)) => Err(unreachable(way, reasons(&error))),
-        Err(_) => Err(unreachable(way, "no answer".to_owned())),
+impl Way {
+    /// A connection, to be spoken on by hand.
+    ///
+    /// # Errors
+    /// Why there is none within the time of a call.
+    pub async fn connect(&self) -> Result<Channel, LinkError> {
+        let way = self.clone();
+        let connector = service_fn(move |at| reach(way.clone(), at));
+        let endpoint = self.endpoint()?;
+        match timeout(CALL, endpoint.connect_with_connector(connector)).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(error)) => Err(self.unreachable(reasons(&error))),
+            Err(_) => Err(self.unreachable("no answer".to_owned())),
+        }
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, LinkError> {
+        let endpoint = Endpoint::from_shared(self.address.clone());
+        let endpoint = endpoint.map_err(|error| self.unreachable(reasons(&error)))?;
+        Ok(endpoint
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .max_frame_size(FRAME)
+            .connect_timeout(CALL))
+    }
+
+    fn unreachable(&self, reason: String) -> LinkError {
+        LinkError::Unreachable {
+            address: self.address.clone(),
+            reason,
+        }
     }
 }
 
-/// A connection for what is large; `at` has the host and the port, if there are any.
+/// Connects; `at` has the host and the port, if there are any.
 async fn reach(way: Way, at: Uri) -> io::Result<TokioIo<Paced<()>>> {
     let connection: Connection = if let Some(path) = way.address.strip_prefix("unix:") {
         Box::pin(UnixStream::connect(path).await?)
@@ -206,33 +233,11 @@ async fn reach(way: Way, at: Uri) -> io::Result<TokioIo<Paced<()>>> {
         let stream = TcpStream::connect((host, port)).await?;
         stream.set_nodelay(true)?;
         match way.papers {
-            Some(_) => Box::pin(below_tls(stream)),
+            Some(papers) => tls::connect(papers.client()?, stream).await?,
             None => Box::pin(stream),
         }
     };
     Ok(TokioIo::new(Paced::new(connection, ())))
-}
-
-fn endpoint(way: &Way) -> Result<Endpoint, LinkError> {
-    let endpoint = Endpoint::from_shared(way.address.clone());
-    let mut endpoint = endpoint.map_err(|error| unreachable(way, reasons(&error)))?;
-    if let Some(papers) = &way.papers {
-        let tls = endpoint.tls_config(papers.client());
-        endpoint = tls.map_err(|error| unreachable(way, reasons(&error)))?;
-    }
-    Ok(endpoint
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .max_frame_size(FRAME)
-        .tcp_nodelay(true)
-        .connect_timeout(CALL))
-}
-
-fn unreachable(way: &Way, reason: String) -> LinkError {
-    LinkError::Unreachable {
-        address: way.address.clone(),
-        reason,
-    }
 }
 
 /// A worker's own event loop: it turns in the worker's thread, while the worker waits for it. What

@@ -14,6 +14,7 @@ use crate::params::{Gradient, Layout, Part};
 use crate::server::Letter;
 use crate::wire::framing::Messages;
 use crate::wire::incoming::{IncomingGradient, WireError};
+use crate::wire::integrity::Integrity;
 use crate::wire::proto::{self, PushPart, push_part};
 use crate::wire::words::{cut, secs, told_stats};
 use crate::wire::{MOST_REASON, STALL};
@@ -53,11 +54,12 @@ pub(super) async fn head(session: &Session, parts: &mut Messages<Body>) -> Resul
 pub(super) async fn outcome(
     service: &Service,
     worker: WorkerId,
+    integrity: Integrity,
     head: Head,
     parts: &mut Messages<Body>,
 ) -> Result<Outcome, Status> {
     match head {
-        Head::Gradient(head) => gradient(service, worker, &head, parts).await,
+        Head::Gradient(head) => gradient(service, worker, integrity, &head, parts).await,
         Head::Evaluated(evaluated) => Ok(Outcome::Evaluated {
             lease: evaluated.lease,
             stats: told_stats(evaluated.stats).map_err(Status::invalid_argument)?,
@@ -76,12 +78,13 @@ pub(super) async fn outcome(
 async fn gradient(
     service: &Service,
     worker: WorkerId,
+    integrity: Integrity,
     head: &proto::Gradient,
     parts: &mut Messages<Body>,
 ) -> Result<Outcome, Status> {
     let stats = told_stats(head.stats).map_err(Status::invalid_argument)?;
     let terms = service.terms();
-    let mut incoming = IncomingGradient::new(terms.buffers.take());
+    let mut incoming = IncomingGradient::new(terms.buffers.take(), integrity);
     let received = receive(service, worker, &mut incoming, parts).await;
     if let Err(status) = received {
         terms.buffers.give(incoming.into_buffer());

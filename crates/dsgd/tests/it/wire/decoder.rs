@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dsgd::wire::incoming::{IncomingGradient, IncomingParams, WireError};
+use dsgd::wire::integrity::Integrity;
 use dsgd::wire::outgoing::{self, Piece};
 use dsgd::wire::proto::{Chunk, Rows};
 use dsgd::wire::{CHUNK, PIECE};
@@ -36,15 +37,27 @@ fn valid_gradient() -> Vec<Piece> {
         *value = k as f32;
     }
     gradient.dense(BIAS).copy_from_slice(&[1.0, 2.0]);
-    outgoing::gradient(&Arc::new(gradient)).collect()
+    outgoing::gradient(&Arc::new(gradient), Integrity::Checksums).collect()
+}
+
+/// A gradient's way in, into a new buffer.
+fn arriving(layout: Arc<Layout>, integrity: Integrity) -> IncomingGradient {
+    IncomingGradient::new(Box::new(Gradient::new(layout)), integrity)
 }
 
 /// What is found wrong with a gradient that was changed so.
 fn gradient(change: impl FnOnce(&mut Vec<Piece>)) -> Result<(), WireError> {
+    gradient_with(Integrity::Checksums, change)
+}
+
+fn gradient_with(
+    integrity: Integrity,
+    change: impl FnOnce(&mut Vec<Piece>),
+) -> Result<(), WireError> {
     let mut pieces = valid_gradient();
     assert_eq!(pieces.len(), 4, "rows, two chunks, one chunk");
     change(&mut pieces);
-    let mut incoming = IncomingGradient::new(Box::new(Gradient::new(layout())));
+    let mut incoming = arriving(layout(), integrity);
     for piece in pieces {
         match piece {
             Piece::Chunk(chunk) => incoming.chunk(&chunk)?,
@@ -61,11 +74,11 @@ fn params(change: impl FnOnce(&mut Vec<Chunk>)) -> Result<(), WireError> {
     layout.dense("weight", &[LEN]);
     let layout = Arc::new(layout);
     let sent = Arc::new(Params::zeros(Arc::clone(&layout)));
-    let mut chunks: Vec<_> = outgoing::params(&sent).collect();
+    let mut chunks: Vec<_> = outgoing::params(&sent, Integrity::Checksums).collect();
     assert_eq!(chunks.len(), 3, "one chunk and two");
     change(&mut chunks);
     let mut params = Params::zeros(layout);
-    let mut incoming = IncomingParams::new(&mut params);
+    let mut incoming = IncomingParams::new(&mut params, Integrity::Checksums);
     for chunk in &chunks {
         incoming.chunk(chunk)?;
     }
@@ -177,8 +190,11 @@ fn a_message_has_one_chunk_at_most() {
     let mut params = Params::zeros(Arc::new(layout));
     let mut large = zeros(0, 0, bytes);
     large.crc32 = Some(crc32(&[&large.values]));
-    assert_eq!(IncomingParams::new(&mut params).chunk(&large), too_large);
-    let mut incoming = IncomingParams::new(&mut params);
+    assert_eq!(
+        IncomingParams::new(&mut params, Integrity::Checksums).chunk(&large),
+        too_large
+    );
+    let mut incoming = IncomingParams::new(&mut params, Integrity::Checksums);
     incoming.chunk(&zeros(0, 0, CHUNK)).unwrap();
     let numbers: Vec<_> = (0..ROWS as u32).collect();
     assert_eq!(
@@ -205,9 +221,9 @@ fn a_row_that_is_wider_than_a_chunk_comes_alone() {
     gradient.row(TensorId(0), 2).fill(2.0);
     gradient.row(TensorId(0), 0).fill(1.0);
     let sum = gradient.sum_of_squares();
-    let pieces: Vec<_> = outgoing::gradient(&Arc::new(gradient)).collect();
+    let pieces: Vec<_> = outgoing::gradient(&Arc::new(gradient), Integrity::Checksums).collect();
     assert_eq!(pieces.len(), 2);
-    let mut incoming = IncomingGradient::new(Box::new(Gradient::new(Arc::clone(&layout))));
+    let mut incoming = arriving(Arc::clone(&layout), Integrity::Checksums);
     let mut all = (Vec::new(), Vec::new());
     for mut piece in pieces {
         incoming.rows(rows(&mut piece)).unwrap();
@@ -216,7 +232,7 @@ fn a_row_that_is_wider_than_a_chunk_comes_alone() {
     }
     let norm = incoming.finish().unwrap().1;
     assert_eq!(norm.to_bits(), sum.sqrt().to_bits());
-    let mut incoming = IncomingGradient::new(Box::new(Gradient::new(layout)));
+    let mut incoming = arriving(layout, Integrity::Checksums);
     let (indices, values) = (Bytes::from(all.0), Bytes::from(all.1));
     let both = Rows {
         tensor: 0,
@@ -399,6 +415,29 @@ fn a_checksum_comes_with_the_end_and_is_right() {
     damaged(gradient(|p| flip(&mut rows(&mut p[0]).indices, 4)), "table");
 }
 
+/// What TLS brings is whole. What a checksum ends is ended by it all the same.
+#[test]
+fn over_tls_a_checksum_is_an_end_and_no_more() {
+    let tls = |change: fn(&mut Vec<Piece>)| gradient_with(Integrity::Tls, change);
+    let early = |tensor| Err(WireError::EarlyChecksum { name: name(tensor) });
+    let missing = |tensor| Err(WireError::NoChecksum { name: name(tensor) });
+    assert_eq!(tls(|_| {}), Ok(()));
+    assert_eq!(tls(|p| chunk(&mut p[3]).crc32 = Some(0)), Ok(()));
+    assert_eq!(tls(|p| rows(&mut p[0]).crc32 = Some(7)), Ok(()));
+    assert_eq!(tls(|p| chunk(&mut p[1]).crc32 = Some(0)), early("weight"));
+    assert_eq!(tls(|p| chunk(&mut p[3]).crc32 = None), missing("bias"));
+    let unended = tls(|p| rows(&mut p[0]).crc32 = None);
+    assert!(matches!(unended, Err(WireError::Kind { .. })));
+    // Who takes no checksums sends none.
+    let sent = Arc::new(Params::zeros(layout()));
+    let told = |integrity| -> Vec<_> {
+        let chunks = outgoing::params(&sent, integrity);
+        chunks.filter_map(|chunk| chunk.crc32).collect()
+    };
+    assert_eq!(told(Integrity::Tls), [0; 3]);
+    assert!(told(Integrity::Checksums).iter().all(|&crc| crc != 0));
+}
+
 #[test]
 fn nothing_is_missing_and_nothing_is_left_over() {
     let missing = |tensor, at| {
@@ -423,11 +462,11 @@ fn nothing_is_missing_and_nothing_is_left_over() {
 /// A buffer that was in use when its transfer broke serves the next one as if nothing had been.
 #[test]
 fn a_broken_transfer_leaves_a_buffer_that_is_as_good_as_new() {
-    let mut incoming = IncomingGradient::new(Box::new(Gradient::new(layout())));
+    let mut incoming = arriving(layout(), Integrity::Checksums);
     incoming.rows(&some_rows(&[9, 3], false)).unwrap();
     let error = incoming.rows(&some_rows(&[9], true));
     assert!(error.is_err());
-    let mut incoming = IncomingGradient::new(incoming.into_buffer());
+    let mut incoming = IncomingGradient::new(incoming.into_buffer(), Integrity::Checksums);
     for mut piece in valid_gradient() {
         match &mut piece {
             Piece::Chunk(chunk) => incoming.chunk(chunk).unwrap(),

@@ -10,7 +10,7 @@ use dsgd::wire::invitation::{Invitation, Near};
 use dsgd::wire::link::Way;
 use dsgd::wire::proto::dsgd_client::DsgdClient;
 use serde_json::Value;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::Channel;
 
 use crate::elsewhere::server_of;
 use crate::program::{Program, end, until};
@@ -99,17 +99,9 @@ pub(crate) fn words_of(secret: &impl serde::Serialize) -> Value {
     serde_json::to_value(secret).unwrap()
 }
 
-/// A client that says anything, over TLS with these papers.
+/// A client that says anything, over TLS with the way's papers.
 pub(crate) async fn client(way: &Way) -> DsgdClient<Channel> {
-    let papers = words_of(&way.papers);
-    let part = |name: &str| papers[name].as_str().unwrap().to_owned();
-    let tls = ClientTlsConfig::new()
-        .identity(Identity::from_pem(part("certificate"), part("key")))
-        .ca_certificate(Certificate::from_pem(part("authority")))
-        .domain_name("dsgd-server");
-    let endpoint = Endpoint::from_shared(way.address.clone()).unwrap();
-    let endpoint = endpoint.tls_config(tls).unwrap();
-    DsgdClient::new(endpoint.connect().await.unwrap())
+    DsgdClient::new(way.connect().await.unwrap())
 }
 
 /// A worker of the server's own machine comes through its socket; on another machine, a file of that

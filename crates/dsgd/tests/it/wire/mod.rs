@@ -22,7 +22,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use dsgd::server::Letter;
-use dsgd::wire::credentials::Token;
+use dsgd::wire::credentials::{Papers, Token};
 use dsgd::wire::link::Way;
 use dsgd::wire::listen::{Door, serve};
 use dsgd::wire::proto::dsgd_client::DsgdClient;
@@ -54,9 +54,34 @@ struct Served {
 }
 
 impl Served {
+    /// On a socket.
     fn new(layout: Layout) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("door");
+        let address = format!("unix:{}", socket.display());
+        Self::at(layout, folder, None, async || {
+            (Door::unix(&socket).unwrap(), address)
+        })
+    }
+
+    /// On a port, behind TLS.
+    fn behind_tls(layout: Layout) -> Self {
+        let (server, worker) = Papers::for_a_run().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        Self::at(layout, folder, Some(worker), async || {
+            let any_port = ([127, 0, 0, 1], 0).into();
+            let door = Door::tcp(any_port, &server).await.unwrap();
+            let address = format!("https://{}", door.address().unwrap());
+            (door, address)
+        })
+    }
+
+    fn at(
+        layout: Layout,
+        folder: TempDir,
+        papers: Option<Papers>,
+        open: impl AsyncFnOnce() -> (Door, String),
+    ) -> Self {
         let runtime = Runtime::new().unwrap();
         let (sender, letters) = channel();
         let (layout, over) = (Arc::new(layout), Arc::new(AtomicBool::new(false)));
@@ -71,17 +96,14 @@ impl Served {
             numbers: Arc::default(),
             over: Arc::clone(&over),
         });
-        let door = {
-            let _context = runtime.enter();
-            Door::unix(&socket).unwrap()
-        };
+        let (door, address) = runtime.block_on(open());
         runtime.spawn(serve(door, service.clone()).unwrap());
         Self {
             letters,
             service,
             way: Way {
-                address: format!("unix:{}", socket.display()),
-                papers: None,
+                address,
+                papers,
                 token,
                 host: "h1".to_owned(),
             },

@@ -310,10 +310,13 @@ fn papers_and_token_must_be_the_runs_own() {
         let again = second.join(request).await;
         assert_refused(again, Code::Unauthenticated, "nonce");
     });
-    run.wait_for("a word of it", |event| match event {
-        Event::Warning { message } if message.contains("refused a connection") => Some(()),
+    let refused = run.wait_for("a word of it", |event| match event {
+        Event::Warning { message } if message.contains("refused a connection") => {
+            Some(message.clone())
+        }
         _ => None,
     });
+    assert!(refused.contains("no TLS handshake"), "{refused}");
     let joined =
         |event: &Event| matches!(event, Event::WorkerJoined { name, .. } if name.starts_with("h9"));
     assert!(!run.events().iter().any(joined), "a stranger is a worker");

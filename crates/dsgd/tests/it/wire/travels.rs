@@ -7,6 +7,7 @@ use dsgd::event::Cost;
 use dsgd::server::Letter;
 use dsgd::wire::CHUNK;
 use dsgd::wire::incoming::{IncomingGradient, IncomingParams};
+use dsgd::wire::integrity::Integrity;
 use dsgd::wire::link::Gate;
 use dsgd::wire::outgoing::{self, Piece};
 use dsgd::wire::proto::Chunk;
@@ -119,13 +120,15 @@ fn parameters_arrive_bit_for_bit_however_they_are_cut() {
     let layout = Arc::new(layout());
     let sent = Arc::new(params(&layout, 1));
     for elements in [CHUNK / 4, 4096, 1000, 77_777] {
-        let mut arrived = params(&layout, 2);
-        let mut incoming = IncomingParams::new(&mut arrived);
-        for chunk in cut(outgoing::params(&sent).collect(), elements) {
-            incoming.chunk(&chunk).unwrap();
+        for integrity in [Integrity::Checksums, Integrity::Tls] {
+            let mut arrived = params(&layout, 2);
+            let mut incoming = IncomingParams::new(&mut arrived, integrity);
+            for chunk in cut(outgoing::params(&sent, integrity).collect(), elements) {
+                incoming.chunk(&chunk).unwrap();
+            }
+            incoming.finish().unwrap();
+            assert!(bits_of(&arrived) == bits_of(&sent), "{elements}");
         }
-        incoming.finish().unwrap();
-        assert!(bits_of(&arrived) == bits_of(&sent), "{elements}");
     }
 }
 
@@ -133,11 +136,17 @@ fn parameters_arrive_bit_for_bit_however_they_are_cut() {
 fn gradients_arrive_bit_for_bit_with_their_norm() {
     let layout = Arc::new(layout());
     let small: fn(&mut ChaCha8Rng) -> f32 = |random| random.random_range(-1.0..1.0);
-    for (seed, value) in [(1, small), (2, bits)] {
+    let checked = Integrity::Checksums;
+    for (seed, value, integrity) in [
+        (1, small, checked),
+        (2, bits, checked),
+        (3, small, Integrity::Tls),
+    ] {
         let sent = Arc::new(gradient(&layout, seed, value));
         // Into a buffer that has been used.
-        let mut incoming = IncomingGradient::new(Box::new(gradient(&layout, seed + 9, small)));
-        for piece in outgoing::gradient(&sent) {
+        let used = Box::new(gradient(&layout, seed + 9, small));
+        let mut incoming = IncomingGradient::new(used, integrity);
+        for piece in outgoing::gradient(&sent, integrity) {
             match piece {
                 Piece::Chunk(chunk) => incoming.chunk(&chunk).unwrap(),
                 Piece::Rows(rows) => incoming.rows(&rows).unwrap(),
@@ -158,7 +167,15 @@ fn gradients_arrive_bit_for_bit_with_their_norm() {
 /// server gets is what the worker computed.
 #[test]
 fn a_round_through_a_service_changes_nothing() {
-    let served = Served::new(layout());
+    a_round_through(&Served::new(layout()));
+}
+
+#[test]
+fn a_round_through_tls_changes_nothing() {
+    a_round_through(&Served::behind_tls(layout()));
+}
+
+fn a_round_through(served: &Served) {
     let gate = served.run(Gate::open(&served.way)).unwrap();
     let layout = Arc::clone(&served.layout);
     let worker = thread::spawn(move || {

@@ -3,10 +3,13 @@
 The invitation, one line of JSON, comes on standard input. What `grpc_tools.protoc` makes of
 proto/dsgd.proto must be found by Python (PYTHONPATH), and grpcio.
 """
-import hashlib, hmac, json, struct, sys, threading, zlib
+import hashlib, hmac, json, struct, sys, threading
 
 import grpc
 import dsgd_pb2 as pb, dsgd_pb2_grpc as rpc
+
+
+NOT_LOOKED_AT = 0  # TLS takes care of it.
 
 
 def connect(way):
@@ -53,7 +56,7 @@ def pushed(lease, slopes, loss):
     stats = pb.Stats(loss=loss, count=10, examples=10)
     yield pb.PushPart(gradient=pb.Gradient(lease=lease, stats=stats))
     values = struct.pack("<2f", *slopes)
-    yield pb.PushPart(chunk=pb.Chunk(tensor=0, offset=0, values=values, crc32=zlib.crc32(values)))
+    yield pb.PushPart(chunk=pb.Chunk(tensor=0, offset=0, values=values, crc32=NOT_LOOKED_AT))
 
 
 def work(server, session):
@@ -67,8 +70,6 @@ def work(server, session):
                 assignment = pull.assignment
             if part == "chunk":
                 values += pull.chunk.values
-                if pull.chunk.HasField("crc32"):
-                    assert pull.chunk.crc32 == zlib.crc32(values), "damaged on the way"
         if assignment:
             slopes, loss = gradient(struct.unpack("<2f", values), assignment.train.batch)
             server.Push(pushed(assignment.lease, slopes, loss), metadata=session)
