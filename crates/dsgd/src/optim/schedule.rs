@@ -259,7 +259,6 @@ mod tests {
         assert_eq!(constant.learning_rate(1_000_000), 1.0);
     }
 
-    /// cos 0 = 1, cos π/3 = ½, cos π/2 = 0, cos π = -1, after 10 steps of warm-up.
     #[test]
     fn a_run_that_is_shorter_than_its_warm_up_rises_all_the_time() {
         let short = schedule(LrSchedule::Cosine, 200);
@@ -267,6 +266,7 @@ mod tests {
         assert!((short.learning_rate(109) - 110.0 / 200.0).abs() < 1e-6);
     }
 
+    /// cos 0 = 1, cos π/3 = ½, cos π/2 = 0, cos π = -1, after 10 steps of warm-up.
     #[test]
     fn cosine_falls_to_zero_at_the_last_step() {
         let mut cosine = schedule(LrSchedule::Cosine, 10);

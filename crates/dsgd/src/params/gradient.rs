@@ -240,8 +240,9 @@ pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
 /// Elements of a block of [`add_squares`].
 pub(crate) const SQUARES_BLOCK: usize = 4096;
 
-/// Adds the squares of `f32` values, which may lie anywhere, block by block: a vector that comes in pieces of whole blocks gives the same sum, to the bit,
-/// as one that comes whole. Sixteen running sums, so that the compiler may use vectors.
+/// Adds the squares of `f32` values, which may lie anywhere, block by block: a vector that comes in
+/// pieces of whole blocks gives the same sum, to the bit, as one that comes whole. Sixteen running
+/// sums, so that the compiler may use vectors.
 pub(crate) fn add_squares(total: &mut f64, values: &[[u8; 4]]) {
     const LANES: usize = 16;
     let square = |value: &[u8; 4]| f32::from_ne_bytes(*value).powi(2);

@@ -154,16 +154,7 @@ impl Papers {
     }
 
     /// For a server: clients must show a certificate of the same authority.
-    pub(crate) fn server(&self) -> io::Result<Arc<ServerConfig>> {
-        self.server_config().map(Arc::new).map_err(io::Error::other)
-    }
-
-    /// For a worker: the server must show one.
-    pub(crate) fn client(&self) -> io::Result<Arc<ClientConfig>> {
-        self.client_config().map(Arc::new).map_err(io::Error::other)
-    }
-
-    fn server_config(&self) -> Result<ServerConfig, Unusable> {
+    pub(crate) fn server(&self) -> Result<Arc<ServerConfig>, Unusable> {
         let provider = Arc::new(default_provider());
         let roots = Arc::new(self.roots()?);
         let clients = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
@@ -173,17 +164,18 @@ impl Papers {
             .with_client_cert_verifier(clients.build()?)
             .with_single_cert(certificate, key)?;
         config.alpn_protocols = vec![HTTP_2.to_vec()];
-        Ok(config)
+        Ok(Arc::new(config))
     }
 
-    fn client_config(&self) -> Result<ClientConfig, Unusable> {
+    /// For a worker: the server must show one.
+    pub(crate) fn client(&self) -> Result<Arc<ClientConfig>, Unusable> {
         let (certificate, key) = self.identity()?;
         let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(self.roots()?)
             .with_client_auth_cert(certificate, key)?;
         config.alpn_protocols = vec![HTTP_2.to_vec()];
-        Ok(config)
+        Ok(Arc::new(config))
     }
 
     fn roots(&self) -> Result<RootCertStore, Unusable> {
@@ -204,13 +196,19 @@ const HTTP_2: &[u8] = b"h2";
 
 /// Why papers are of no use.
 #[derive(Debug, thiserror::Error)]
-enum Unusable {
+pub(crate) enum Unusable {
     #[error("a certificate or key that cannot be read: {0}")]
     Pem(#[from] rustls::pki_types::pem::Error),
     #[error("a certificate that cannot be used: {0}")]
     Tls(#[from] rustls::Error),
     #[error("an authority that cannot be used: {0}")]
     Authority(#[from] rustls::server::VerifierBuilderError),
+}
+
+impl From<Unusable> for io::Error {
+    fn from(error: Unusable) -> Self {
+        Self::other(error)
+    }
 }
 
 /// A certificate whose subject is its issuer's, too, would be self-signed in OpenSSL's eyes.

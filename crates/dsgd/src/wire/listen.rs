@@ -1,8 +1,8 @@
 //! Where the server listens, and how strangers are kept from costing anything.
 //!
 //! A connection is a stranger's until one of its calls has proved otherwise. It has ten
-//! seconds for that, whatever it sends or does not send, the handshake of TLS included. More strangers at once than anybody
-//! needs are turned away at the door.
+//! seconds for that, whatever it sends or does not send, the handshake of TLS included. More
+//! strangers at once than anybody needs are turned away at the door.
 
 use std::future::{Future, ready};
 use std::io;
@@ -90,8 +90,7 @@ pub fn serve(door: Door, service: Service) -> io::Result<impl Future<Output = ()
         .initial_connection_window_size(WINDOW)
         .max_concurrent_streams(MOST_CALLS)
         .max_frame_size(FRAME)
-        .http2_max_header_list_size(16 << 10)
-        .tcp_nodelay(true);
+        .http2_max_header_list_size(16 << 10);
     let cores = available_parallelism().map_or(1, NonZero::get);
     let loops = (0..cores).map(|_| event_loop(server.clone(), service.clone()));
     let loops = loops.collect::<io::Result<Vec<_>>>()?;
@@ -184,7 +183,11 @@ impl Arrival {
         };
         let opened = timeout_at(deadline, self.stream.open()).await;
         let opened = opened.unwrap_or_else(|late| Err(late.into()));
-        let connection = opened.inspect_err(|_| admission.peer.turn_down("no TLS handshake"))?;
+        let connection = opened.inspect_err(|_| {
+            if admission.peer.tls {
+                admission.peer.turn_down("no TLS handshake");
+            }
+        })?;
         Ok(Paced::new(connection, admission))
     }
 }

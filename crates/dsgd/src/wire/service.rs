@@ -347,7 +347,8 @@ fn peer<T>(request: &Request<T>) -> Option<Peer> {
 
 /// Who sees to it that what this caller sends and gets is whole.
 fn integrity<T>(request: &Request<T>) -> Integrity {
-    Integrity::of(peer(request).is_some_and(|peer| peer.tls))
+    let peer = request.extensions().get::<Peer>();
+    Integrity::of(peer.is_some_and(|peer| peer.tls))
 }
 
 fn turn_down(peer: Option<&Peer>, why: &'static str) {
