@@ -36,7 +36,8 @@ pub struct RunConfig {
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=4096))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<usize>,
-    /// Kernel threads of each worker [default: its machine's cores / workers there, at least 1]
+    /// Kernel threads of each worker; another number rounds otherwise [default: its machine's
+    /// cores / workers there, at least 1]
     #[arg(long, value_name = "N",
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -109,10 +109,33 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 /// One side's certificate and key, and the authority that it trusts, in PEM.
 #[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "Claimed")]
 pub struct Papers {
     authority: String,
     certificate: String,
     key: String,
+}
+
+/// What says that it is somebody's papers.
+#[derive(Deserialize)]
+struct Claimed {
+    authority: String,
+    certificate: String,
+    key: String,
+}
+
+/// Papers that were damaged on their way are found where they are read, not when nobody answers.
+impl TryFrom<Claimed> for Papers {
+    type Error = Unusable;
+
+    fn try_from(claimed: Claimed) -> Result<Self, Unusable> {
+        let papers = Self {
+            authority: claimed.authority,
+            certificate: claimed.certificate,
+            key: claimed.key,
+        };
+        papers.client().map(|_| papers)
+    }
 }
 
 /// Never in a log.
@@ -197,11 +220,11 @@ const HTTP_2: &[u8] = b"h2";
 /// Why papers are of no use.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unusable {
-    #[error("a certificate or key that cannot be read: {0}")]
+    #[error("a certificate or key cannot be read")]
     Pem(#[from] rustls::pki_types::pem::Error),
-    #[error("a certificate that cannot be used: {0}")]
+    #[error("a certificate or key cannot be used: {0}")]
     Tls(#[from] rustls::Error),
-    #[error("an authority that cannot be used: {0}")]
+    #[error("an authority cannot be used: {0}")]
     Authority(#[from] rustls::server::VerifierBuilderError),
 }
 

@@ -104,6 +104,28 @@ pub(crate) async fn client(way: &Way) -> DsgdClient<Channel> {
     DsgdClient::new(way.connect().await.unwrap())
 }
 
+/// What was damaged on its way is found when it is read; to ask the server again and again is no help.
+#[test]
+fn a_damaged_invitation_is_told_at_once() {
+    let run = Listening::start("trouble", "-n 1 --epochs 100000", "slow:5");
+    let whole = serde_json::to_string(&run.invitation).unwrap();
+    assert!(Invitation::from_line(&whole).is_ok());
+    for (what, instead, why) in [
+        ("BEGIN CERTIFICATE", "BEGIN CRETIFICATE", "cannot be read"),
+        ("BEGIN PRIVATE KEY", "BEGIN PRIVATE KYE", "cannot be read"),
+        (
+            "-----BEGIN CERTIFICATE-----\\nM",
+            "-----BEGIN CERTIFICATE-----\\nA",
+            "cannot be used",
+        ),
+    ] {
+        let damaged = whole.replace(what, instead);
+        assert_ne!(damaged, whole, "{what}");
+        let told = Invitation::from_line(&damaged).map(|_| ()).unwrap_err();
+        assert!(told.to_string().contains(why), "{told}");
+    }
+}
+
 /// A worker of the server's own machine comes through its socket; on another machine, a file of that
 /// name would be something else.
 #[test]
