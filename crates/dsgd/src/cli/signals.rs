@@ -26,9 +26,17 @@ pub(super) fn on_interrupt(
     })
 }
 
-/// The first signal sets a flag, the second one ends the process at once.
-pub(super) fn set_on_signal(flag: Arc<AtomicBool>) -> io::Result<()> {
+/// The first signal sets a flag, the second one ends the process at once. So does the first one as
+/// long as nobody would look at the flag; `early` says what then is the exit status.
+pub(super) fn set_on_signal(
+    flag: Arc<AtomicBool>,
+    watched: Arc<AtomicBool>,
+    early: impl Fn(i32) -> i32 + Send + 'static,
+) -> io::Result<()> {
     on_signal(move |status| {
+        if !watched.load(Ordering::Relaxed) {
+            exit(early(status));
+        }
         if flag.swap(true, Ordering::Relaxed) {
             exit(status);
         }

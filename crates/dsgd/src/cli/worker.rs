@@ -1,7 +1,7 @@
 //! `dsgd worker`: workers of a run whose server is elsewhere.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,12 +13,13 @@ use anyhow::{Context, anyhow, bail};
 use clap::{Args, Command, FromArgMatches};
 
 use super::train::cores;
-use super::{Call, layers, say, signals};
+use super::{Call, complain, layers, say, signals};
 use crate::config::RunConfig;
 use crate::error::Error;
 use crate::launch::outpost::{self, Outpost};
 use crate::task::Task;
 use crate::wire::invitation::{Cargo, Invitation, Near};
+use crate::wire::link::Way;
 
 /// Bytes of an invitation: its largest part is a list of files.
 const MOST_INVITATION: u64 = 4 << 20;
@@ -59,6 +60,16 @@ pub(super) fn command() -> Command {
 
 /// Reads the invitation: what to work for is said there.
 pub(super) fn invitation() -> anyhow::Result<Invitation> {
+    let missing = || {
+        anyhow!(
+            "an invitation is missing on standard input; a server that was started with --listen \
+             prints the command that passes it"
+        )
+    };
+    // A terminal's lines are too short for one.
+    if io::stdin().is_terminal() {
+        return Err(missing());
+    }
     let mut line = Vec::new();
     let mut stdin = io::stdin().lock().take(MOST_INVITATION);
     // Byte by byte: what comes after the line is for others.
@@ -67,13 +78,15 @@ pub(super) fn invitation() -> anyhow::Result<Invitation> {
         line.push(byte[0]);
     }
     if line.is_empty() {
-        bail!(
-            "an invitation is missing on standard input; a server that was started with --listen \
-             prints the command that passes it"
-        );
+        return Err(missing());
     }
     let line = String::from_utf8_lossy(&line);
-    Invitation::from_line(&line).map_err(|error| anyhow!("this is no invitation: {error}"))
+    Invitation::from_line(&line).map_err(|error| {
+        anyhow!(
+            "this is no invitation: {error}; pass the file `invitation` of the run's folder, as \
+             the server's own line does"
+        )
+    })
 }
 
 pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow::Result<()> {
@@ -82,7 +95,17 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
         thread::Builder::new().spawn(end_with_stdin)?;
     }
     let leaving = Arc::new(AtomicBool::new(false));
-    signals::set_on_signal(Arc::clone(&leaving))?;
+    let reached = Arc::new(AtomicBool::new(false));
+    let tethered = args.tethered;
+    signals::set_on_signal(Arc::clone(&leaving), Arc::clone(&reached), move |status| {
+        if tethered {
+            // It leaves as it was told to.
+            return 0;
+        }
+        complain("Left before it had joined");
+        status
+    })?;
+    let way = way(&args, invitation)?;
     let (config, mut options) = options::<T>(&invitation.config)?;
     let files = T::files(&mut options);
     if files.len() != invitation.files.len() {
@@ -101,17 +124,6 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
     })?;
     let slots = args.workers.or(invitation.slots).unwrap_or_else(cores);
     let threads = args.threads.or(config.threads);
-    let mut way = invitation.way.clone();
-    let near = invitation.near.as_ref().and_then(Near::address);
-    if let Some(url) = args.join {
-        way.address = url;
-    } else if let Some(address) = near {
-        way.address = address;
-        way.papers = None;
-    }
-    if way.host.is_empty() {
-        way.host = host_name();
-    }
     let outpost = Outpost {
         way,
         slots,
@@ -119,6 +131,7 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
         prefetch: config.elsewhere.prefetch,
         orphan_after: Duration::from_secs_f64(config.elsewhere.orphan_after),
         leaving,
+        reached,
     };
     if args.tethered {
         return Ok(outpost::run(&task, &outpost)?);
@@ -136,6 +149,24 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
         "The run is over"
     });
     Ok(())
+}
+
+/// The way to the server: as it was typed, else a shorter one on its own machine, else as the invitation says.
+/// What is wrong with it is said before anything is loaded.
+fn way(args: &WorkerArgs, invitation: &Invitation) -> anyhow::Result<Way> {
+    let mut way = invitation.way.clone();
+    let near = invitation.near.as_ref().and_then(Near::address);
+    if let Some(url) = &args.join {
+        way.address.clone_from(url);
+    } else if let Some(address) = near {
+        way.address = address;
+        way.papers = None;
+    }
+    if way.host.is_empty() {
+        way.host = host_name();
+    }
+    way.check()?;
+    Ok(way)
 }
 
 /// The launcher holds the other end: whatever becomes of it, nobody waits for us then.

@@ -44,6 +44,8 @@ pub struct Outpost {
     pub orphan_after: Duration,
     /// Set when it is to stop.
     pub leaving: Arc<AtomicBool>,
+    /// Set once the server has been reached. Before, there is nobody to say goodbye to.
+    pub reached: Arc<AtomicBool>,
 }
 
 /// Why an outpost ended before its run did.
@@ -83,6 +85,7 @@ pub fn run<T: Task>(task: &T, outpost: &Outpost) -> Result<(), OutpostError> {
         .build()?;
     let layout = Arc::new(task.layout());
     let gate = runtime.block_on(open(outpost))?;
+    outpost.reached.store(true, Ordering::Relaxed);
     let watched = Arc::clone(&outpost.leaving);
     let goodbye = gate.clone();
     runtime.spawn(async move {

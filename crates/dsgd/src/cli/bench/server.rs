@@ -238,6 +238,7 @@ fn work() -> anyhow::Result<()> {
         prefetch: false,
         orphan_after: Duration::from_secs(5),
         leaving: Arc::default(),
+        reached: Arc::default(),
     };
     Ok(outpost::run(&task, &outpost)?)
 }

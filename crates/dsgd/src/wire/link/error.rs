@@ -1,5 +1,7 @@
 //! Why a worker cannot go on speaking to its server, and whether joining anew may help.
 
+use std::io;
+
 use tonic::{Code, Status};
 
 use crate::wire::incoming::WireError;
@@ -13,6 +15,25 @@ pub enum LinkError {
         /// Where it should be.
         address: String,
         /// What was met there.
+        reason: String,
+    },
+    /// The address is none that workers can use.
+    #[error("{address:?} is no address of a server: {reason}; pass --join https://HOST:PORT")]
+    Address {
+        /// As it was given.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Somebody answers who is not this run's server.
+    #[error(
+        "{address} is not the server of this run: {reason}; pass the invitation of the run that \
+         listens there, or by --join https://HOST:PORT the address that this run prints"
+    )]
+    OtherServer {
+        /// Where it was met.
+        address: String,
+        /// What it did.
         reason: String,
     },
     /// The server does not want this worker, now or ever.
@@ -42,7 +63,10 @@ impl LinkError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Broken { .. } => true,
-            Self::Refused { .. } | Self::OtherModel { .. } => false,
+            Self::Address { .. }
+            | Self::OtherServer { .. }
+            | Self::Refused { .. }
+            | Self::OtherModel { .. } => false,
         }
     }
 }
@@ -86,6 +110,29 @@ fn words(status: &Status) -> String {
         Some(source) => format!("{}: {}", status.message(), reasons(source)),
         None => status.message().to_owned(),
     }
+}
+
+/// Why whoever answered is not the server, where TLS found that out: no waiting mends it.
+pub(super) fn stranger(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        let inner: Option<&(dyn std::error::Error + 'static)> = inner.map(|inner| inner as _);
+        let tls = inner.unwrap_or(error).downcast_ref::<rustls::Error>();
+        if let Some(tls) = tls {
+            return Some(match tls {
+                rustls::Error::InvalidCertificate(_) => {
+                    "its certificate is that of another run".to_owned()
+                }
+                rustls::Error::AlertReceived(_) => format!("it refuses our certificate ({tls})"),
+                _ => format!("it does not speak as a dsgd server does ({tls})"),
+            });
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// An error and all that it comes from.

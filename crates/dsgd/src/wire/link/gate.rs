@@ -21,7 +21,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tower::service_fn;
 
-use super::error::reasons;
+use super::error::{reasons, stranger};
 use super::{LinkError, Remote};
 use crate::core::WorkerId;
 use crate::params::{Layout, Params};
@@ -199,12 +199,61 @@ impl Way {
         let endpoint = self.endpoint()?;
         match timeout(CALL, endpoint.connect_with_connector(connector)).await {
             Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(error)) => Err(self.unreachable(reasons(&error))),
+            Ok(Err(error)) => Err(match stranger(&error) {
+                Some(reason) => LinkError::OtherServer {
+                    address: self.address.clone(),
+                    reason,
+                },
+                None => self.unreachable(reasons(&error)),
+            }),
             Err(_) => Err(self.unreachable("no answer".to_owned())),
         }
     }
 
+    /// Whether the address says where to go, and how.
+    ///
+    /// # Errors
+    /// What is wrong with it: nothing that waiting could mend.
+    pub fn check(&self) -> Result<(), LinkError> {
+        let wrong = |reason: &str| {
+            Err(LinkError::Address {
+                address: self.address.clone(),
+                reason: reason.to_owned(),
+            })
+        };
+        if self.address.is_empty() {
+            return wrong("the invitation does not say where the server is");
+        }
+        if let Some(path) = self.address.strip_prefix("unix:") {
+            return match path {
+                "" => wrong("the socket's path is missing"),
+                _ => Ok(()),
+            };
+        }
+        let Ok(uri) = self.address.parse::<Uri>() else {
+            return wrong("it is no URL");
+        };
+        let scheme = match self.papers {
+            Some(_) => "https",
+            None => "http",
+        };
+        if uri.scheme_str() != Some(scheme) {
+            return wrong(&format!("it must begin with {scheme}://"));
+        }
+        if uri.host().is_none_or(str::is_empty) {
+            return wrong("the host is missing");
+        }
+        if uri.port_u16().is_none_or(|port| port == 0) {
+            return wrong("the port is missing");
+        }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return wrong("there is more in it than host and port");
+        }
+        Ok(())
+    }
+
     fn endpoint(&self) -> Result<Endpoint, LinkError> {
+        self.check()?;
         let endpoint = Endpoint::from_shared(self.address.clone());
         let endpoint = endpoint.map_err(|error| self.unreachable(reasons(&error)))?;
         Ok(endpoint

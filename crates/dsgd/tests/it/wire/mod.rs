@@ -3,6 +3,7 @@
 //! A conversation is held with the service itself, on a socket, by a client that can say anything;
 //! the test stands where the server is and gives out the work.
 
+mod by_hand;
 mod conversation;
 mod decoder;
 mod framing;
