@@ -41,7 +41,10 @@ pub struct Server<'a> {
     versions: Versions,
     max_grad_norm: f32,
     print_every: u64,
+    /// Room for workers that may come back.
     slots: usize,
+    /// Whether others may join, beside those that the slots are for.
+    joinable: bool,
     inboxes: BTreeMap<WorkerId, UnboundedSender<worker::Assignment>>,
     held: BTreeMap<LeaseId, (Box<Gradient>, u64)>,
     buffers: Buffers,
@@ -85,6 +88,7 @@ impl<'a> Server<'a> {
             max_grad_norm,
             print_every: print_every as u64,
             slots,
+            joinable: false,
             inboxes: BTreeMap::new(),
             held: BTreeMap::new(),
             observers: Vec::new(),
@@ -114,6 +118,11 @@ impl<'a> Server<'a> {
     /// The model's tensors.
     pub fn layout(&self) -> &Arc<Layout> {
         self.versions.current().layout()
+    }
+
+    /// Others may join at any time, beside those that there are slots for.
+    pub fn open_to_others(&mut self) {
+        self.joinable = true;
     }
 
     /// Adds someone who listens.
@@ -201,12 +210,13 @@ impl<'a> Server<'a> {
                 self.inboxes.remove(&worker);
                 self.core.handle(now, worker, Message::Lost { reason })
             }
-            Letter::SlotClosed { name, reason } => {
-                self.slots -= 1;
-                let message = format!("{name} will not work any more: {reason}");
-                self.tell(Event::Warning { message });
+            Letter::SlotsClosed { slots, reason } => {
+                self.slots = self.slots.saturating_sub(slots);
+                self.tell(Event::Warning { message: reason });
                 match self.slots {
-                    0 => self.core.abandon("no worker is left"),
+                    0 if !self.joinable => {
+                        self.core.abandon("no worker is left, and none can come")
+                    }
                     _ => Vec::new(),
                 }
             }

@@ -113,7 +113,7 @@ pub(super) fn prepare<T: Task>(
         runtime,
     };
     if let Some(fleet) = &mut this.fleet {
-        fleet.send(&this.runtime, &this.objects, verbosity == Verbosity::Quiet);
+        fleet.send(&this.runtime, &this.objects, verbosity == Verbosity::Quiet)?;
     }
     Ok(Some(this))
 }
@@ -150,15 +150,13 @@ impl Elsewhere {
         self.runtime.spawn(serving);
         let mut near = None;
         if let Some(address) = port {
+            server.open_to_others();
             near = self.near(&service);
             server.tell(Event::Notice {
                 message: self.invite(address, near.as_ref())?,
             });
         }
-        let crew = self.fleet.take().map(|mut fleet| {
-            for message in std::mem::take(&mut fleet.warnings) {
-                server.tell(Event::Warning { message });
-            }
+        let crew = self.fleet.take().map(|fleet| {
             let orders = Orders {
                 invitation: self.invitation,
                 objects: self.objects,

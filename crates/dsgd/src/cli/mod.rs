@@ -160,13 +160,15 @@ impl Tasks {
             }
             "chaos" => chaos::run(matches),
             "worker" => {
-                let invitation = worker::invitation()?;
-                let task = self.named(&invitation.task)?;
-                let call = Call {
-                    task: task.name,
-                    ..call(matches)
-                };
-                (task.work)(&call, &invitation)
+                let worked = worker::invitation().and_then(|invitation| {
+                    let task = self.named(&invitation.task)?;
+                    let call = Call {
+                        task: task.name,
+                        ..call(matches)
+                    };
+                    (task.work)(&call, &invitation)
+                });
+                worker::end(matches, worked)
             }
             "hosts" => match matches.subcommand() {
                 Some(("gcloud", matches)) => gcloud::run(matches),

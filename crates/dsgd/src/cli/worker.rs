@@ -10,13 +10,14 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use clap::{Args, Command, FromArgMatches};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::train::cores;
 use super::{Call, complain, layers, say, signals};
 use crate::config::RunConfig;
 use crate::error::Error;
-use crate::launch::outpost::{self, Outpost};
+use crate::launch::outpost::{self, Outpost, OutpostError};
+use crate::launch::trouble::CANNOT_WORK;
 use crate::task::Task;
 use crate::wire::invitation::{Cargo, Invitation, Near};
 use crate::wire::link::Way;
@@ -87,6 +88,28 @@ pub(super) fn invitation() -> anyhow::Result<Invitation> {
              the server's own line does"
         )
     })
+}
+
+/// Whether it would end the same when it was started again.
+fn is_permanent(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<OutpostError>() {
+        // A task that does not load, files that are not there, an invitation that makes no sense.
+        None | Some(OutpostError::Panics { .. }) => true,
+        Some(OutpostError::Link(link)) => !link.is_retryable(),
+        Some(OutpostError::System(_) | OutpostError::Orphaned { .. }) => false,
+    }
+}
+
+/// Lets a launcher know, by the exit status, whether starting this again may help.
+pub(super) fn end(matches: &ArgMatches, worked: anyhow::Result<()>) -> anyhow::Result<()> {
+    if let Err(error) = &worked
+        && matches.get_flag("tethered")
+        && is_permanent(error)
+    {
+        complain(format_args!("error: {error:#}"));
+        std::process::exit(CANNOT_WORK);
+    }
+    worked
 }
 
 pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow::Result<()> {

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::tender::Tender;
+use super::tender::{Prepared, Tender};
 use crate::hosts::{Host, HostsError, spread};
 use crate::server::Letter;
 use crate::ssh::{self, Binaries, Control, Facts, Object, Remote, SshError};
@@ -47,11 +47,18 @@ pub enum FleetError {
     },
 }
 
+impl FleetError {
+    fn all(errors: &[&SshError]) -> Self {
+        let words: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        Self::All(words.join("\n  "))
+    }
+}
+
 /// A host and what is known of it.
 struct Berth {
     host: Host,
     workers: usize,
-    reached: Option<(Remote, Facts)>,
+    prepared: Prepared,
 }
 
 /// The hosts of a run.
@@ -60,8 +67,8 @@ pub struct Fleet {
     options: ssh::Options,
     binaries: Binaries,
     berths: Vec<Berth>,
-    /// What went wrong with some hosts; they are tried again.
-    pub warnings: Vec<String>,
+    /// The run goes on: hosts that cannot be used now are no error even when there is no other.
+    patient: bool,
 }
 
 /// What the programs on the hosts are for.
@@ -81,9 +88,8 @@ pub struct Orders {
 }
 
 impl Fleet {
-    /// Logs into all hosts at once and looks around; `workers` are spread over their slots.
-    ///
-    /// With `patient`, hosts that cannot be used now are no error even when there is no other.
+    /// Logs into all hosts at once and looks around; `workers` are spread over their slots. Hosts
+    /// that cannot be used now are no error while there is another, or with `patient`.
     pub fn reach(
         runtime: &Runtime,
         hosts: Vec<Host>,
@@ -94,7 +100,6 @@ impl Fleet {
     ) -> Result<Self, FleetError> {
         let control = Arc::new(Control::new()?);
         let reached = runtime.block_on(reach_all(&hosts, &options, &control));
-        let mut warnings = Vec::new();
         let mut slots = Vec::new();
         let mut found = Vec::new();
         for (host, result) in hosts.iter().zip(reached) {
@@ -104,28 +109,28 @@ impl Fleet {
             });
             let cores = result.as_ref().map_or(1, |(_, facts)| facts.cores);
             slots.push(host.slots.unwrap_or(cores));
-            found.push(
-                result
-                    .map_err(|error| warnings.push(error.to_string()))
-                    .ok(),
-            );
+            found.push(result);
         }
-        if warnings.len() == hosts.len() && !patient {
-            return Err(FleetError::All(warnings.join("\n  ")));
+        let all: Vec<_> = found
+            .iter()
+            .filter_map(|result| result.as_ref().err())
+            .collect();
+        if all.len() == hosts.len() && !patient {
+            return Err(FleetError::all(&all));
         }
         let workers = spread(&slots, workers)?;
         let berths = hosts.into_iter().zip(workers).zip(found);
-        let berths = berths.map(|((host, workers), reached)| Berth {
+        let berths = berths.map(|((host, workers), prepared)| Berth {
             host,
             workers,
-            reached,
+            prepared,
         });
         Ok(Self {
             control,
             options,
             binaries,
             berths: berths.filter(|berth| berth.workers > 0).collect(),
-            warnings,
+            patient,
         })
     }
 
@@ -145,30 +150,46 @@ impl Fleet {
             let host = &berth.host.name;
             let plural = if berth.workers == 1 { "" } else { "s" };
             let workers = format!("{host}: {} worker{plural}", berth.workers);
-            match &berth.reached {
-                Some((_, facts)) => format!("{workers}, {} cores, {}", facts.cores, facts.arch),
-                None => format!("{workers}, not reached yet"),
+            match &berth.prepared {
+                Ok((_, facts)) => format!("{workers}, {} cores, {}", facts.cores, facts.arch),
+                Err(error) if error.is_permanent() => format!("{workers}, of no use"),
+                Err(_) => format!("{workers}, not reached yet"),
             }
         };
         self.berths.iter().map(describe).collect()
     }
 
-    /// Sends what the hosts lack, with a bar for each. What fails is tried again later.
-    pub fn send(&mut self, runtime: &Runtime, objects: &[Object], quiet: bool) {
+    /// Sends what the hosts lack, with a bar for each. What fails is tried again later where that
+    /// may help; an error where it helps on no host.
+    pub fn send(
+        &mut self,
+        runtime: &Runtime,
+        objects: &[Object],
+        quiet: bool,
+    ) -> Result<(), FleetError> {
         let mut jobs = Vec::new();
-        for berth in &self.berths {
-            if let Some((remote, facts)) = &berth.reached
+        let mut receivers = Vec::new();
+        for berth in &mut self.berths {
+            if let Ok((remote, facts)) = &berth.prepared
                 && let Ok(program) = self.binaries.choose(&berth.host.name, facts)
             {
                 let all = std::iter::once(program).chain(objects.iter().cloned());
                 jobs.push((remote.clone(), all.collect()));
+                receivers.push(berth);
             }
         }
-        for result in runtime.block_on(ssh::send_all(jobs, quiet)) {
+        let results = runtime.block_on(ssh::send_all(jobs, quiet));
+        for (berth, result) in receivers.into_iter().zip(results) {
             if let Err(error) = result {
-                self.warnings.push(error.to_string());
+                berth.prepared = Err(error);
             }
         }
+        let errors = self.berths.iter().filter_map(|b| b.prepared.as_ref().err());
+        let hopeless: Vec<_> = errors.filter(|error| error.is_permanent()).collect();
+        if hopeless.len() == self.berths.len() && !self.patient {
+            return Err(FleetError::all(&hopeless));
+        }
+        Ok(())
     }
 
     /// Starts the programs; they are tended until the run is over.
@@ -184,8 +205,8 @@ impl Fleet {
                 host: berth.host,
                 workers: berth.workers,
             };
-            let reached = berth.reached;
-            tasks.spawn_on(async move { tender.tend(reached).await }, runtime.handle());
+            let prepared = berth.prepared;
+            tasks.spawn_on(async move { tender.tend(prepared).await }, runtime.handle());
         }
         Crew {
             tasks,

@@ -81,10 +81,10 @@ fn live<T: Task>(
             }
         }
     }
-    let reason = format!("it has panicked {} times", REBIRTHS + 1);
-    let _ = server.send(Letter::SlotClosed {
-        name: name.to_owned(),
-        reason,
+    let times = REBIRTHS + 1;
+    let _ = server.send(Letter::SlotsClosed {
+        slots: 1,
+        reason: format!("{name} will not work any more: it has panicked {times} times"),
     });
 }
 

@@ -4,3 +4,4 @@ pub mod fleet;
 pub mod local;
 pub mod outpost;
 mod tender;
+pub mod trouble;

@@ -2,9 +2,10 @@
 //!
 //! Log in, send what is missing, lay the way back, start the program, pass on what it says.
 //! Whatever ends that (a crash, a cable, a reboot) is said with where and what to do, and it
-//! begins anew: at once after a program that had worked, else after a pause that grows. Where a
-//! person has to do something first, or somebody wants the machine, the pause is long: a
-//! login that fails every few seconds gets its user locked out.
+//! begins anew: at once after a program that had worked, else after a pause that grows. Where it
+//! would end the same again until a person does something, this host's part is over. One that had
+//! worked before has a few chances more, far apart: a machine that restarts may let nobody in, or
+//! have no home folder, for a minute; and a login that fails every few seconds gets its user locked out.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,15 +14,18 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::fleet::{Orders, reach};
+use super::trouble::Trouble;
 use crate::event::Event;
 use crate::hosts::Host;
 use crate::server::Letter;
-use crate::ssh::{self, Binaries, Control, Ended, Facts, Remote, SshError};
+use crate::ssh::{self, Binaries, Control, Facts, Remote, Running, SshError, Stream};
 
 /// First and longest pause before a host is tried again. An attempt costs the host one login.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
-/// The pause where trying again soon cannot help.
+/// How often, and after what pause, a host that had worked is tried again where it seems to need a
+/// person.
+const CHANCES: u32 = 3;
 const LONG_PAUSE: Duration = Duration::from_secs(60);
 
 /// The pause after a program that was told to stop: batch systems and clouds send SIGTERM half a
@@ -30,6 +34,9 @@ const PREEMPTED: Duration = Duration::from_secs(30);
 
 /// A program that lived so long has earned a short pause.
 const GOOD_LIFE: Duration = Duration::from_secs(5);
+
+/// What a program's last words on standard error begin with.
+const ERROR: &str = "error: ";
 
 /// The same trouble is told again after this time.
 const TELL_AGAIN: Duration = Duration::from_secs(600);
@@ -44,51 +51,63 @@ pub(super) struct Tender {
     pub(super) workers: usize,
 }
 
-/// How a program's life on the host ended.
-struct Life {
-    /// In words.
-    words: String,
-    length: Duration,
-    /// It ended by itself and well, before its run did.
-    left: bool,
-}
+/// What was prepared on a host, or why nothing could be.
+pub(super) type Prepared = Result<(Remote, Facts), SshError>;
 
 impl Tender {
-    /// Until the run is over.
-    pub(super) async fn tend(self, mut reached: Option<(Remote, Facts)>) {
+    /// Until the run is over, or the host's part in it.
+    pub(super) async fn tend(self, prepared: Prepared) {
+        let mut prepared = Some(prepared);
         let mut next = PAUSES.0;
         let mut again = self.orders.again;
+        let mut chances = 0;
         let mut told: Option<(String, Instant)> = None;
         while !self.is_over() {
-            let (trouble, pause) = match self.live(reached.take(), again).await {
-                Ok(life) if life.left => (life.words, Some(PREEMPTED)),
-                Ok(life) => {
-                    if life.length > GOOD_LIFE {
-                        next = PAUSES.0;
-                    }
-                    (life.words, None)
-                }
-                Err(error) if error.is_permanent() => (error.to_string(), Some(LONG_PAUSE)),
-                Err(error) => (error.to_string(), None),
-            };
+            let (trouble, length) = self.live(prepared.take(), again).await;
             if self.is_over() {
                 return;
             }
             again = true;
+            if length > GOOD_LIFE {
+                (next, chances) = (PAUSES.0, CHANCES);
+            }
+            let words = trouble.to_string();
+            let pause = match &trouble {
+                Trouble::Left { .. } => Some(PREEMPTED),
+                permanent if permanent.is_permanent() => {
+                    if chances == 0 {
+                        return self.close(&words);
+                    }
+                    chances -= 1;
+                    Some(LONG_PAUSE)
+                }
+                _ => None,
+            };
             let news = told
                 .as_ref()
-                .is_none_or(|(last, at)| *last != trouble || at.elapsed() > TELL_AGAIN);
+                .is_none_or(|(last, at)| *last != words || at.elapsed() > TELL_AGAIN);
             if news {
                 let message = match pause {
-                    None => format!("{trouble}; trying again"),
-                    Some(pause) => format!("{trouble}; trying again every {} s", pause.as_secs()),
+                    None => format!("{words}; trying again"),
+                    Some(pause) => format!("{words}; trying again every {} s", pause.as_secs()),
                 };
                 self.tell(Event::Warning { message });
-                told = Some((trouble, Instant::now()));
+                told = Some((words, Instant::now()));
             }
             self.rest(pause.unwrap_or(next)).await;
             next = (next * 2).min(PAUSES.1);
         }
+    }
+
+    /// Nobody waits for this host any more.
+    fn close(&self, words: &str) {
+        let reason = format!("{words}; this host has no part in the run any more");
+        let slots = self.workers;
+        // A server that does not read any more is over.
+        let _ = self
+            .orders
+            .letters
+            .send(Letter::SlotsClosed { slots, reason });
     }
 
     /// A pause that ends with the run.
@@ -99,10 +118,42 @@ impl Tender {
         }
     }
 
-    /// A program's life on the host.
-    async fn live(&self, reached: Option<(Remote, Facts)>, again: bool) -> Result<Life, SshError> {
-        let (remote, facts) = match reached {
-            Some(reached) => reached,
+    /// A program's life on the host: how it ended, and how long it was.
+    async fn live(&self, prepared: Option<Prepared>, again: bool) -> (Trouble, Duration) {
+        let mut running = match self.begin(prepared, again).await {
+            Ok(running) => running,
+            Err(error) => return (error.into(), Duration::ZERO),
+        };
+        let born = Instant::now();
+        let host = &self.host.name;
+        let say = |line| {
+            let host = host.clone();
+            self.tell(Event::HostSaid { host, line });
+        };
+        // The last word of an error may be why the host's part ends, and is said once then.
+        let mut error = None;
+        while let Some((stream, line)) = running.line().await {
+            if let Some(earlier) = error.take() {
+                say(earlier);
+            }
+            match stream {
+                Stream::Err if line.starts_with(ERROR) => error = Some(line),
+                Stream::Out | Stream::Err => say(line),
+            }
+        }
+        let ended = running.wait().await;
+        let said = error.as_ref().map(|line| line[ERROR.len()..].to_owned());
+        let trouble = Trouble::of(host, ended, said);
+        if let (false, Some(line)) = (trouble.is_permanent(), error) {
+            say(line);
+        }
+        (trouble, born.elapsed())
+    }
+
+    /// Starts the program.
+    async fn begin(&self, prepared: Option<Prepared>, again: bool) -> Result<Running, SshError> {
+        let (remote, facts) = match prepared {
+            Some(prepared) => prepared?,
             None => reach(&self.host, &self.options, &self.control).await?,
         };
         let run = &self.orders.invitation.run;
@@ -125,33 +176,7 @@ impl Tender {
         invitation.way.address = address;
         invitation.slots = Some(self.workers);
         let args = ["worker", "--tethered", "--run", run];
-        let mut running = remote.start(&program, &args, &invitation.to_line()).await?;
-        let born = Instant::now();
-        while let Some(line) = running.line().await {
-            self.tell(Event::HostSaid {
-                host: self.host.name.clone(),
-                line: line.1,
-            });
-        }
-        let host = &self.host.name;
-        let ended = running.wait().await;
-        let left = matches!(ended, Ended::Status(0));
-        let words = match ended {
-            Ended::Status(0) => format!("{host}: its workers left, as they were told to (SIGTERM)"),
-            Ended::Status(code) => {
-                format!("{host}: its workers ended with status {code}; what they said stands above")
-            }
-            Ended::Killed => format!(
-                "{host}: its workers were killed there: by hand, or for want of memory (see dmesg)"
-            ),
-            Ended::Lost(error) => error.to_string(),
-        };
-        let length = born.elapsed();
-        Ok(Life {
-            words,
-            length,
-            left,
-        })
+        remote.start(&program, &args, &invitation.to_line()).await
     }
 
     /// Where the host's workers find the server.

@@ -36,11 +36,11 @@ pub enum Letter {
         /// Why, in words.
         reason: String,
     },
-    /// A slot will have no worker any more.
-    SlotClosed {
-        /// The slot's name.
-        name: String,
-        /// Why, in words.
+    /// Slots will have no worker any more.
+    SlotsClosed {
+        /// How many.
+        slots: usize,
+        /// Whose, and why, in words.
         reason: String,
     },
     /// Something that whoever listens should know.

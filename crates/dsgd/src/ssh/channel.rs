@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufRead
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::SshError;
-use super::error::said;
 use super::lines::{Line, Stream, send_lines};
 use super::remote::{MARKER, Remote};
+use super::said::said;
 
 /// Longest line of an answer.
 const LINE_BYTES: u64 = 16 << 10;
@@ -23,14 +24,24 @@ const ANSWER_BYTES: u64 = 4 << 20;
 /// So much of what went wrong is kept.
 const STDERR_BYTES: usize = 4 << 10;
 
-/// What every script begins with: the cache is the same for all of them, and so are two questions,
-/// for the free KiB where a folder is, and for a file's length.
+/// After so long, it is looked whether commands get through at all.
+const SUSPICIOUS: Duration = Duration::from_secs(4);
+
+/// What every script begins with: the cache is the same for all of them, and so are three questions:
+/// for the free KiB where a folder is, for a file's length, and for what tells this host, as it runs
+/// now, from all others that see the same files, be it a container on the same kernel.
 const PRELUDE: &str = r#"
 umask 077
 cache=${XDG_CACHE_HOME:-}
 case $cache in /*) ;; *) cache=$HOME/.cache ;; esac
 cache=$cache/dsgd
 free_kib() { df -Pk "$1" | tail -n 1 | sed "s/.* \([0-9][0-9]*\)  *[0-9-][0-9-]*% .*/\1/"; }
+mark() {
+  {
+    cat /proc/sys/kernel/random/boot_id
+    for space in mnt pid net; do readlink "/proc/self/ns/$space"; done
+  } 2>/dev/null | cksum | cut -d " " -f 1
+}
 length() { stat -c %s "$1" 2>/dev/null || wc -c <"$1"; }
 "#;
 
@@ -46,7 +57,9 @@ impl Script<'_> {
     fn text(&self) -> String {
         let words: Vec<_> = self.args.iter().map(|arg| quote(arg)).collect();
         let (words, body) = (words.join(" "), self.body);
-        format!("set -- {words}\n{PRELUDE}\necho {MARKER}\n{body}\n")
+        // In two pieces, so that whoever repeats the script's text does not say it.
+        let (first, last) = MARKER.split_at(MARKER.len() / 2);
+        format!("set -- {words}\n{PRELUDE}\necho {first}''{last}\n{body}\n")
     }
 }
 
@@ -61,10 +74,16 @@ pub fn shell_words(words: &[String]) -> String {
     words.join(" ")
 }
 
-/// The one command line of all scripts, the same to every login shell: reads the script's bytes,
-/// one by one so that what follows them is left to the script, and becomes it.
-fn command_line(script_bytes: usize) -> String {
-    format!("exec /bin/sh -c 'eval \"$(dd bs=1 count={script_bytes} 2>/dev/null)\"' dsgd-sh")
+/// Reads the script's bytes, one by one so that what follows them is left to the script, and becomes
+/// it; the same to every login shell.
+///
+/// It stands twice: as the command, with `before` for the first line of the input, and as that line.
+/// A start-up file that exchanges the shell (`exec zsh`, `newgrp`) makes one that drops the command and
+/// reads the input instead, where it finds the same.
+fn command_line(before: &str, script_bytes: usize) -> String {
+    format!(
+        "exec /bin/sh -c '{before}eval \"$(dd bs=1 count={script_bytes} 2>/dev/null)\"' dsgd-sh"
+    )
 }
 
 /// A running script.
@@ -98,7 +117,7 @@ impl Channel {
     ) -> Result<Self, SshError> {
         let text = script.text();
         let mut child = remote
-            .ssh(&["--", "none", &command_line(text.len())])
+            .ssh(&["--", "none", &command_line("read -r line; ", text.len())])
             .stdin(Stdio::piped())
             .spawn()
             .map_err(|source| SshError::local("cannot start", "ssh".as_ref(), source))?;
@@ -124,8 +143,9 @@ impl Channel {
             stderr,
         };
         // A failure to write shows in what is read.
+        let text = format!("{}\n{text}", command_line("", text.len()));
         let _ = channel.write(text.as_bytes()).await?;
-        channel.skip_to_marker().await?;
+        channel.wait_until_it_runs().await?;
         Ok(channel)
     }
 
@@ -135,11 +155,28 @@ impl Channel {
         self.deadline = Instant::now() + patience;
     }
 
+    /// Also finds out when it never will, because commands do not get through.
+    async fn wait_until_it_runs(&mut self) -> Result<(), SshError> {
+        let remote = self.remote.clone();
+        let mut marker = pin!(self.skip_to_marker());
+        match timeout(SUSPICIOUS, &mut marker).await {
+            Ok(found) => found,
+            Err(_) if remote.drops_commands().await => {
+                // It may have been exchanged for one that only takes its time.
+                let host = remote.name().to_owned();
+                let found = timeout(2 * SUSPICIOUS, marker).await;
+                found.unwrap_or(Err(SshError::Startup { host }))
+            }
+            Err(_) => marker.await,
+        }
+    }
+
     async fn skip_to_marker(&mut self) -> Result<(), SshError> {
         let mut noise = String::new();
         loop {
             match self.line().await? {
-                Some(line) if line == MARKER => return Ok(()),
+                // What stands before it had no line end.
+                Some(line) if line.ends_with(MARKER) => return Ok(()),
                 Some(line) if (noise.len() as u64) < ANSWER_BYTES => {
                     noise.push_str(&line);
                     noise.push('\n');

@@ -1,8 +1,9 @@
 //! What can go wrong between here and a host, each in words that end with what to do.
-//!
-//! ssh has one exit status for everything, so what happened is read from what it said.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+use super::size;
 
 /// Why something did not work out on a host.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,10 @@ pub enum SshError {
         "{host}: the login runs no command there ({said}): give the user a login shell, such as /bin/sh"
     )]
     Shell { host: String, said: String },
+    #[error(
+        "{host}: no command gets through: a start-up file of its login shell (~/.bashrc, ~/.zshenv, ~/.tcshrc or config.fish) starts another program; let the file begin with `case $- in *i*) ;; *) return ;; esac`, or start that program from ~/.bash_profile"
+    )]
+    Startup { host: String },
     #[error("{host}: {what} failed there: {said}")]
     Command {
         host: String,
@@ -85,9 +90,25 @@ pub enum SshError {
     )]
     Corrupt { host: String, file: String },
     #[error(
-        "{host}: its sshd forwards no Unix sockets ({said}): set `AllowStreamLocalForwarding yes` and `AllowTcpForwarding yes` in its /etc/ssh/sshd_config"
+        "{host}: its sshd forwards no Unix sockets ({said}): set `AllowStreamLocalForwarding yes` and `AllowTcpForwarding yes` in its /etc/ssh/sshd_config, and take `restrict` and `no-port-forwarding` away from the key in its ~/.ssh/authorized_keys; or let workers come through a port of this machine: --listen 0.0.0.0:7077"
     )]
     Forward { host: String, said: String },
+    #[error(
+        "{host}: its sshd lets one login do one thing at a time only: set `MaxSessions 10` in its /etc/ssh/sshd_config"
+    )]
+    Sessions { host: String },
+    #[error(
+        "{host}: the cache {folder} cannot be written there ({said}): set XDG_CACHE_HOME to a folder that can, at the top of its ~/.bashrc"
+    )]
+    NotWritable {
+        host: String,
+        folder: String,
+        said: String,
+    },
+    #[error(
+        "{host}: programs in {folder} cannot be run, its disk is mounted noexec: set XDG_CACHE_HOME to a folder on another disk at the top of its ~/.bashrc"
+    )]
+    NoExec { host: String, folder: String },
     #[error(
         "{host}: the socket {path} is open to others (mode {mode}): remove StreamLocalBindMask from its /etc/ssh/sshd_config"
     )]
@@ -148,17 +169,25 @@ impl SshError {
             | Self::KeyChanged { .. }
             | Self::KeyUnknown { .. }
             | Self::Shell { .. }
+            | Self::Startup { .. }
             | Self::DiskFull { .. }
             | Self::Corrupt { .. }
             | Self::Forward { .. }
+            | Self::Sessions { .. }
+            | Self::NotWritable { .. }
+            | Self::NoExec { .. }
             | Self::OpenSocket { .. }
             | Self::NoProgram { .. }
             | Self::WrongArch { .. }
             | Self::WrongLibc { .. }
             | Self::WrongOs { .. }
             | Self::NotElf { .. }
-            | Self::Local { .. }
             | Self::Escape { .. } => true,
+            // Not for want of descriptors, memory or processes.
+            Self::Local { source, .. } => matches!(
+                source.kind(),
+                ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+            ),
             Self::Unreachable { .. }
             | Self::TimedOut { .. }
             | Self::Refused { .. }
@@ -177,164 +206,5 @@ impl SshError {
             path: path.to_owned(),
             source,
         }
-    }
-}
-
-/// What ssh said when no connection came about, as an error. `known_as` is the host's name in
-/// `known_hosts`.
-pub(super) fn interpret(host: &str, known_as: &str, log: &str) -> SshError {
-    let host = host.to_owned();
-    let said = said(log);
-    let has = |words: &[&str]| words.iter().any(|word| log.contains(word));
-    if let Some((_, rest)) = log.split_once("Could not resolve hostname ") {
-        let name = said_line(rest.split(':').next().unwrap_or(&host));
-        return SshError::Resolve { host, name };
-    }
-    if has(&[
-        "HOST IDENTIFICATION HAS CHANGED",
-        "differs from the key for",
-    ]) {
-        return SshError::KeyChanged {
-            host,
-            name: known_as.to_owned(),
-            file: offending_file(log),
-        };
-    }
-    if has(&["Host key verification failed", "host key is known for"]) {
-        return SshError::KeyUnknown { host };
-    }
-    if has(&["Permission denied (", "Too many authentication failures"]) {
-        return SshError::Denied { host, said };
-    }
-    if has(&["Connection refused"]) {
-        return SshError::Refused { host };
-    }
-    let unreachable = [
-        "timed out",
-        "No route to host",
-        "Network is unreachable",
-        "Host is down",
-    ];
-    if has(&unreachable) {
-        return SshError::Unreachable { host, said };
-    }
-    if has(&[
-        "closed by",
-        "reset by peer",
-        "Broken pipe",
-        "not responding",
-    ]) {
-        return SshError::Lost { host, said };
-    }
-    SshError::Other { host, said }
-}
-
-/// The `-f FILE` for ssh-keygen, where ssh named a file that is not the usual one.
-fn offending_file(log: &str) -> String {
-    let Some((_, rest)) = log.split_once("Offending ") else {
-        return String::new();
-    };
-    let line = rest.lines().next().unwrap_or_default();
-    let file = line.split_once(" key in ").map(|(_, file)| file);
-    let file = file.and_then(|file| file.rsplit_once(':'));
-    match file {
-        Some((file, _)) if !file.ends_with("/.ssh/known_hosts") => {
-            format!(" -f {}", said_line(file))
-        }
-        _ => String::new(),
-    }
-}
-
-/// The end of what a stranger said, in one short line that does nothing to a terminal.
-pub(super) fn said(text: &str) -> String {
-    let lines = text.lines().map(str::trim);
-    let telling = |line: &&str| !line.is_empty() && !line.starts_with("Warning: Permanently added");
-    let lines: Vec<_> = lines.filter(telling).collect();
-    let last = lines[lines.len().saturating_sub(2)..].join("; ");
-    match said_line(&last) {
-        nothing if nothing.is_empty() => "it said nothing".to_owned(),
-        said => said,
-    }
-}
-
-/// A stranger's text, cut, without control characters.
-pub(super) fn said_line(text: &str) -> String {
-    const MOST: usize = 300;
-    let visible = text.chars().filter(|c| !c.is_control());
-    visible.take(MOST).collect::<String>().trim().to_owned()
-}
-
-/// A number of bytes for people.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
-    if bytes < 1000 {
-        return format!("{bytes} bytes");
-    }
-    let mut value = bytes as f64 / 1000.0;
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    match value {
-        small if small < 9.95 => format!("{small:.1} {}", UNITS[unit]),
-        large => format!("{large:.0} {}", UNITS[unit]),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_ssh_said_is_told_apart() {
-        type Is = fn(&SshError) -> bool;
-        let kinds: [(&str, Is); 7] = [
-            (
-                "ssh: Could not resolve hostname nn: Name or service not known",
-                |e| matches!(e, SshError::Resolve { name, .. } if name == "nn"),
-            ),
-            ("ssh: connect to host h port 22: Connection refused", |e| {
-                matches!(e, SshError::Refused { .. })
-            }),
-            (
-                "ssh: connect to host h port 22: Connection timed out",
-                |e| matches!(e, SshError::Unreachable { .. }),
-            ),
-            ("root@h: Permission denied (publickey).", |e| {
-                matches!(e, SshError::Denied { .. })
-            }),
-            (
-                "No ED25519 host key is known for h and you have requested strict checking.\nHost key verification failed.",
-                |e| matches!(e, SshError::KeyUnknown { .. }),
-            ),
-            (
-                "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nOffending ED25519 key in /a/k:3\nHost key verification failed.",
-                |e| matches!(e, SshError::KeyChanged { file, .. } if file == " -f /a/k"),
-            ),
-            (
-                "kex_exchange_identification: Connection closed by remote host",
-                |e| matches!(e, SshError::Lost { .. }),
-            ),
-        ];
-        for (log, is) in kinds {
-            let error = interpret("h", "h", log);
-            assert!(is(&error), "{log}: {error:?}");
-        }
-    }
-
-    #[test]
-    fn a_strangers_words_do_nothing_to_a_terminal() {
-        assert_eq!(said("a\n\u{1b}[2Jevil\u{7}\n"), "a; [2Jevil");
-        assert_eq!(said("\n \n"), "it said nothing");
-        assert!(said(&"x".repeat(5000)).len() <= 300);
-    }
-
-    #[test]
-    fn sizes_are_for_people() {
-        assert_eq!(size(999), "999 bytes");
-        assert_eq!(size(1_500), "1.5 kB");
-        assert_eq!(size(12_000_000), "12 MB");
-        assert_eq!(size(999_900_000), "1.0 GB");
     }
 }

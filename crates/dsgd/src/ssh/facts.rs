@@ -18,7 +18,26 @@ echo "os $(uname -s)"
 echo "arch $(uname -m)"
 libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) || libc=$(ldd --version 2>&1 | head -n 2 | tr "\n" " ")
 echo "libc $libc"
-echo "cores $(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || grep -c ^processor /proc/cpuinfo)"
+# What nproc says by itself heeds the affinity, but also what OpenMP is told.
+cores=$(unset OMP_NUM_THREADS OMP_THREAD_LIMIT; nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null ||
+  grep -c ^processor /proc/cpuinfo)
+at_most() { case $1$2 in ''|*[!0-9]*) ;; *) n=$(($1 / $2)); [ $n -ge 1 ] || n=1; [ $n -ge $cores ] || cores=$n ;; esac; }
+# A quota holds for all groups below it. Version 2, and version 1.
+while IFS=: read -r id kinds group; do
+  case $id,$kinds in 0,|*,cpu|*,cpu,*|*,*,cpu|*,*,cpu,*) ;; *) continue ;; esac
+  while :; do
+    for top in /sys/fs/cgroup /sys/fs/cgroup/unified; do
+      if [ -z "$kinds" ] && read -r quota period 2>/dev/null <"$top$group/cpu.max"; then at_most "$quota" "$period"; fi
+    done
+    for top in /sys/fs/cgroup/cpu "/sys/fs/cgroup/$kinds"; do
+      if [ -n "$kinds" ] && read -r quota 2>/dev/null <"$top$group/cpu.cfs_quota_us" &&
+        read -r period 2>/dev/null <"$top$group/cpu.cfs_period_us"; then at_most "$quota" "$period"; fi
+    done
+    case $group in ''|/) break ;; esac
+    group=${group%/*}
+  done
+done 2>/dev/null </proc/self/cgroup
+echo "cores $cores"
 while read -r name kib unit; do
   case $name in
     MemTotal:) echo "memory_kib $kib" ;;
@@ -109,7 +128,7 @@ impl Remote {
         if os != "Linux" && !os.is_empty() {
             return Err(SshError::WrongOs {
                 host: self.name().to_owned(),
-                os: super::error::said_line(os),
+                os: super::said::said_line(os),
             });
         }
         parse(&words, clock - ours.as_secs_f64(), round_trip)
@@ -187,7 +206,7 @@ fn libc(words: &str) -> Libc {
     });
     match version {
         Some((major, minor)) => Libc::Glibc(major, minor),
-        None => Libc::Other(super::error::said_line(words)),
+        None => Libc::Other(super::said::said_line(words)),
     }
 }
 

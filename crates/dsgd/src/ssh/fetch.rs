@@ -13,8 +13,8 @@ use tempfile::NamedTempFile;
 
 use super::SshError;
 use super::channel::{Channel, Script};
-use super::error::said_line;
 use super::remote::{ANSWER, Remote};
+use super::said::said_line;
 
 const WHAT: &str = "fetching files";
 /// Without any progress for so long, fetching has failed.

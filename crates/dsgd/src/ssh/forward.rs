@@ -9,23 +9,26 @@ use tokio::time::timeout;
 
 use super::SshError;
 use super::channel::Script;
-use super::error::said;
 use super::object::random_name;
 use super::remote::{ANSWER, Remote};
+use super::said::said;
 
-/// Prints the path of a socket that is not there yet, in a folder that is the user's own. Arguments:
-/// its name. Sockets that nobody listens at are removed on the way.
+/// Prints the path of a socket that is not there yet, in a folder that is the user's own, or
+/// `unwritable WHY`. Arguments: its name. Sockets that nobody listens at are removed on the way: those
+/// of this host, which alone it knows of. Other hosts may have the same home folder.
 const PREPARE: &str = r#"
 folder=$cache/run
-if [ ${#folder} -gt 75 ]; then folder=/tmp/dsgd-$(id -u); fi
-mkdir -p "$cache" && { [ -d "$folder" ] || mkdir -m 700 "$folder"; } || exit 1
+if [ ${#folder} -gt 64 ]; then folder=/tmp/dsgd-$(id -u); fi
+said=$({ mkdir -p "$cache" && { [ -d "$folder" ] || mkdir -m 700 "$folder"; } &&
+  mkdir "$folder/$1" && rmdir "$folder/$1"; } 2>&1) || { echo "unwritable ${said##*: }"; exit 0; }
+mark=$(mark)
 if [ -L "$folder" ] || [ ! -O "$folder" ]; then echo "$folder is not ours" >&2; exit 1; fi
 chmod 700 "$folder" || exit 1
-for socket in "$folder"/*.sock; do
+for socket in "$folder/$mark"-*.sock; do
   [ -S "$socket" ] || continue
   [ -r /proc/net/unix ] && ! grep -qF " $socket" /proc/net/unix && rm -f "$socket"
 done
-echo "$folder/$1.sock"
+echo "$folder/$mark-$1.sock"
 "#;
 
 /// Prints mode and owner of a socket, and who we are.
@@ -43,6 +46,9 @@ impl Remote {
         };
         let path = self.ask(&prepare).await?;
         let path = path.trim();
+        if let Some(why) = path.strip_prefix("unwritable ") {
+            return Err(self.not_writable(why).await);
+        }
         if !path.starts_with('/') || path.contains(':') {
             return Err(self.makes_no_sense(WHAT, path));
         }

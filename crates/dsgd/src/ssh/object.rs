@@ -23,6 +23,7 @@ use tokio::io::AsyncSeekExt;
 use super::SshError;
 use super::channel::{Channel, Script};
 use super::remote::{ANSWER, Remote};
+use super::said::said;
 
 /// Without any progress for so long, sending has failed. A cut connection is noticed before.
 const STALL: Duration = Duration::from_secs(30);
@@ -142,10 +143,11 @@ done
 "#;
 
 /// Arguments: hash, length, mode of the file, sender. Says `wait N` while another one sends, then
-/// `whole`, or `small N` when N bytes are missing on the disk, or `from N`. After that it reads the
+/// `whole`, `unwritable WHY`, or `small N` when N bytes are missing on the disk, or `from N`. After that it reads the
 /// file from there on, and says `ok`, `small N`, `bad`, or `no sha256sum`.
 const SEND: &str = r#"
-f=$cache/objects/$1 need=$2 node=$(uname -n)
+f=$cache/objects/$1 need=$2 node=$(mark)
+unwritable() { echo "unwritable ${1##*: }"; exit 0; }
 whole() { [ -f "$f" ] && [ "$(length "$f")" -eq "$need" ]; }
 find_part() {
   best='' most=0
@@ -155,10 +157,13 @@ find_part() {
 }
 alive() { grep -q dsgd-sh "/proc/$pid/cmdline" 2>/dev/null; }
 unlock() { read -r pid rest 2>/dev/null <"$f.lock/by" && [ "$pid" = $$ ] && rm -rf "$f.lock"; }
-mkdir -p "$cache/objects" || exit 1
+said=$(mkdir -p "$cache/objects" 2>&1) || unwritable "$said"
 still=0 last=-1
 until mkdir "$f.lock" 2>/dev/null; do
-  if [ ! -d "$f.lock" ]; then mkdir "$f.lock" && break; [ -d "$f.lock" ] || exit 1; fi
+  if [ ! -d "$f.lock" ]; then
+    said=$(mkdir "$f.lock" 2>&1) && break
+    [ -d "$f.lock" ] || unwritable "$said"
+  fi
   whole && echo whole && exit 0
   pid='' who='' where=''
   read -r pid who where 2>/dev/null <"$f.lock/by"
@@ -181,7 +186,7 @@ trap "exit 1" HUP INT TERM PIPE
 echo "$$ $4 $node" >"$f.lock/by"
 whole && echo whole && exit 0
 find_part
-mine=$f.$$.part
+mine=$f.$node.$$.part
 if [ "$most" -gt 0 ] && [ "$most" -le "$need" ]; then mv "$best" "$mine"; else most=0; fi
 for part in "$f" "$f".*part; do [ "$part" = "$mine" ] || rm -f "$part"; done
 room=$(($(free_kib "$cache/objects") * 1024)) left=$((need - most))
@@ -274,6 +279,7 @@ impl Remote {
                 Some(("small", missing)) => {
                     return Err(self.disk_full(self.number(WHAT, missing)?).await);
                 }
+                Some(("unwritable", said)) => return Err(self.not_writable(said).await),
                 Some(("from", there)) => break self.number(WHAT, there)?,
                 _ => return Err(self.makes_no_sense(WHAT, &line)),
             }
@@ -343,6 +349,15 @@ impl Remote {
             host: self.name().to_owned(),
             missing,
             folder: cache.unwrap_or_else(|_| "~/.cache/dsgd".to_owned()),
+        }
+    }
+
+    pub(super) async fn not_writable(&self, why: &str) -> SshError {
+        let cache = self.cache().await;
+        SshError::NotWritable {
+            host: self.name().to_owned(),
+            folder: cache.unwrap_or_else(|_| "~/.cache/dsgd".to_owned()),
+            said: said(why),
         }
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tokio::process::Command;
 
 use super::SshError;
-use super::error::said;
+use super::said::said;
 use crate::hosts::Host;
 
 /// The key that `dsgd keygen` makes, below the home folder.

@@ -1,4 +1,5 @@
-//! Our processes on a host, and only ours: those of this user whose program lies in the cache.
+//! Our processes on a host, and only ours: those of this user whose program lies in the cache. What has
+//! the same path in a container is another file.
 
 use std::time::Duration;
 
@@ -17,12 +18,14 @@ macro_rules! with_ours {
         concat!(
             r#"
 objects=$(cd "$cache/objects" 2>/dev/null && pwd -P) || objects=/nowhere
+mounts=$(readlink /proc/self/ns/mnt 2>/dev/null)
 find_ours() {
   ours=''
   for process in /proc/[0-9]*; do
     [ -O "$process" ] || continue
     file=$(readlink "$process/exe" 2>/dev/null) || continue
     case $file in "$objects"/*) ;; *) continue ;; esac
+    [ "$(readlink "$process/ns/mnt" 2>/dev/null)" = "$mounts" ] || continue
     if [ -n "$1" ]; then
       case " $(tr "\000" " " <"$process/cmdline") " in *" --run $1 "*) ;; *) continue ;; esac
     fi
@@ -127,7 +130,7 @@ impl Remote {
             let (pid, command) = line.split_once(' ')?;
             Some(Process {
                 pid: pid.parse().ok()?,
-                command: super::error::said_line(command),
+                command: super::said::said_line(command),
             })
         };
         let processes: Option<Vec<_>> = answer.lines().map(process).collect();

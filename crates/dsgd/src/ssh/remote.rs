@@ -16,11 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::channel::{Channel, Script, Stderr};
 use super::control::{Control, Slot};
-use super::error::{interpret, said};
+use super::said::{interpret, said};
 use super::{Options, SshError};
 use crate::hosts::Host;
 
@@ -114,7 +114,7 @@ impl Remote {
     /// Whether the connection stands, as far as ssh knows.
     pub async fn is_alive(&self) -> bool {
         let check = self.ssh(&["-O", "check", "none"]).output();
-        let check = tokio::time::timeout(ANSWER, check).await;
+        let check = timeout(ANSWER, check).await;
         matches!(check, Ok(Ok(output)) if output.status.success())
     }
 
@@ -134,6 +134,15 @@ impl Remote {
         ssh
     }
 
+    /// Whether the login ends without having run a command: its shell was exchanged for another program.
+    pub(super) async fn drops_commands(&self) -> bool {
+        let echo = format!("exec /bin/sh -c 'echo {MARKER}'");
+        let echoed = timeout(ANSWER, self.ssh(&["--", "none", &echo]).output()).await;
+        let Ok(Ok(output)) = echoed else { return false };
+        let said = String::from_utf8_lossy(&output.stdout);
+        output.status.code().is_some_and(|code| code != 255) && !said.contains(MARKER)
+    }
+
     /// Starts a script there and waits until it runs.
     pub(super) async fn open(
         &self,
@@ -149,8 +158,12 @@ impl Remote {
         channel.answer().await
     }
 
-    /// The connection is gone; ssh's log may say why.
+    /// Nothing goes through the connection any more; ssh's log may say why.
     pub(super) fn lost(&self, stderr: &str) -> SshError {
+        if stderr.contains("Session open refused by peer") {
+            let host = self.0.name.clone();
+            return SshError::Sessions { host };
+        }
         let log = read_log(&self.0.slot.log);
         let said = match said(&log) {
             nothing if log.trim().is_empty() || nothing == "it said nothing" => said(stderr),

@@ -9,6 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::mpsc::{self, Receiver};
+use tokio::time::timeout;
 
 use super::channel::{Channel, Script, Stderr};
 use super::lines::{Line, Stream, send_lines};
@@ -18,11 +19,14 @@ use super::{Object, SshError};
 /// Lines that wait to be read; then the program waits.
 const LINES: usize = 256;
 
+/// Says `noexec` where no program can be run, else becomes the program.
 const START: &str = r#"
 program=$cache/objects/$1
 shift
 if [ ! -f "$program" ]; then echo "it is not there: $program" >&2; exit 1; fi
 [ -x "$program" ] || chmod 700 "$program" || exit 1
+if [ ! -x "$program" ]; then echo noexec; exit 0; fi
+echo runs
 exec "$program" "$@"
 "#;
 
@@ -57,12 +61,33 @@ impl Remote {
         args: &[&str],
         first: &str,
     ) -> Result<Running, SshError> {
+        const WHAT: &str = "starting the program";
         let words: Vec<_> = std::iter::once(program.hash.as_str())
             .chain(args.iter().copied())
             .collect();
-        let mut running = self.begin("starting the program", START, &words).await?;
-        running.write_line(first).await;
-        Ok(running)
+        let mut running = self.begin(WHAT, START, &words).await?;
+        let word = timeout(ANSWER, first_word(&mut running)).await;
+        let host = self.name().to_owned();
+        match word {
+            Ok(Ok(word)) if word == "runs" => {
+                running.write_line(first).await;
+                Ok(running)
+            }
+            Ok(Ok(word)) if word == "noexec" => {
+                let folder = format!("{}/objects", self.cache().await?);
+                Err(SshError::NoExec { host, folder })
+            }
+            Ok(Ok(other)) => Err(self.makes_no_sense(WHAT, &other)),
+            Ok(Err(said)) => match running.wait().await {
+                Ended::Lost(error) => Err(error),
+                Ended::Status(_) | Ended::Killed => Err(self.command_failed(WHAT, &said)),
+            },
+            Err(_) => Err(SshError::TimedOut {
+                host,
+                what: WHAT,
+                secs: ANSWER.as_secs(),
+            }),
+        }
     }
 
     /// Runs a line of shell there, without input.
@@ -81,7 +106,12 @@ impl Remote {
         let script = Script { what, body, args };
         let (sender, lines) = mpsc::channel(LINES);
         let stderr = Stderr::Lines(sender.clone());
-        let channel = Channel::open(self, &script, ANSWER, stderr).await?;
+        let channel = match Channel::open(self, &script, ANSWER, stderr).await {
+            Ok(channel) => channel,
+            // What ssh said of it went where the program's lines would have gone.
+            Err(SshError::Lost { .. }) => return Err(self.lost(&all_said(lines).await)),
+            Err(other) => return Err(other),
+        };
         tokio::spawn(send_lines(channel.stdout, Stream::Out, sender));
         Ok(Running {
             remote: self.clone(),
@@ -90,6 +120,32 @@ impl Remote {
             lines,
         })
     }
+}
+
+/// The first line of its standard output; where there is none, what it wrote to the other.
+async fn first_word(running: &mut Running) -> Result<String, String> {
+    let mut said = String::new();
+    loop {
+        match running.line().await {
+            Some((Stream::Out, word)) => return Ok(word),
+            Some((Stream::Err, line)) => said = said + &line + "\n",
+            None => return Err(said),
+        }
+    }
+}
+
+/// What a program that did not begin has written.
+async fn all_said(mut lines: Receiver<Line>) -> String {
+    let mut said = String::new();
+    // ssh has ended, so this does, too.
+    let all = async {
+        while let Some((_, line)) = lines.recv().await {
+            said.push_str(&line);
+            said.push('\n');
+        }
+    };
+    let _ = timeout(ANSWER, all).await;
+    said
 }
 
 impl Running {

@@ -7,8 +7,8 @@ use std::time::Instant;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinSet;
 
-use super::error::size;
 use super::object::{Object, Presence};
+use super::said::size;
 use super::{Remote, SshError};
 
 /// A host's bar.

@@ -10,8 +10,9 @@ use super::{Failed, each, runtime, say};
 use crate::config::Places;
 use crate::ssh::{Binaries, Control, Facts, Remote, SshError, size};
 
-/// Logging in and looking around; then it is over, even where nobody answers.
-const LOOKING: Duration = Duration::from_secs(15);
+/// Logging in and looking around, also on a slow connection that loses much; then it is over, even
+/// where nobody answers.
+const LOOKING: Duration = Duration::from_secs(60);
 /// Less is taken by a program and a little data.
 const LEAST_DISK: u64 = 500 << 20;
 const LEAST_MEMORY: u64 = 200 << 20;

@@ -21,8 +21,9 @@ use super::{complain, say};
 use crate::config::Places;
 use crate::ssh::{Control, Remote, SshError};
 
-/// A little longer than ssh waits for a host, so that ssh says what is wrong.
-const LOGIN: Duration = Duration::from_secs(12);
+/// Longer than ssh waits for a host, so that ssh says what is wrong, and enough for a login on a slow
+/// connection that loses much.
+const LOGIN: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Subcommand)]
 enum What {

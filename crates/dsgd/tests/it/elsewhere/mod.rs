@@ -3,6 +3,7 @@
 mod black_hole;
 mod chaos;
 mod faults;
+mod hopeless;
 mod same;
 mod server;
 
@@ -33,6 +34,11 @@ pub(crate) struct Watched {
 impl Watched {
     /// Starts `train` with these words on a lab's hosts.
     pub(crate) fn start(lab: &Lab, args: &str) -> Self {
+        Self::start_with(lab, args, "")
+    }
+
+    /// The same with that trouble in the server's process, instead of `--trouble`.
+    pub(crate) fn start_with(lab: &Lab, args: &str, trouble: &str) -> Self {
         let program = Program::new();
         let ssh = lab.file("ssh_config").display().to_string();
         let args = format!("train --ssh-config {ssh} --run-dir run {args}");
@@ -42,13 +48,17 @@ impl Watched {
             read: 0,
             seen: Vec::new(),
         };
-        run.goes_on(&args);
+        run.calls(&args, trouble);
         run
     }
 
     /// Calls the program again in the same folder.
     pub(crate) fn goes_on(&mut self, args: &str) {
-        let mut command = self.program.command(args, "");
+        self.calls(args, "");
+    }
+
+    fn calls(&mut self, args: &str, trouble: &str) {
+        let mut command = self.program.command(args, trouble);
         // A pipe that nobody reads would hold the run up once it is full.
         let file = |name| fs::File::create(self.program.path(name)).unwrap();
         command.stdout(file("out")).stderr(file("err"));

@@ -139,15 +139,18 @@ async fn a_socket_there_leads_here_and_is_for_its_user_alone() {
     let remote = lab.login("h1").await;
     let local = lab.control.file("server");
     let listener = tokio::net::UnixListener::bind(&local).unwrap();
-    // Of an earlier run.
     let run = lab.cache("h1").join("run");
-    fs::create_dir_all(&run).unwrap();
-    let stale = run.join("stale.sock");
-    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    let mark = mark(&lab, "h1").await;
+    // Of an earlier run, and of another host with the same home folder.
+    let [stale, other] = [mark.as_str(), "12345"].map(|of| run.join(format!("{of}-0.sock")));
+    for path in [&stale, &other] {
+        drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+    }
 
     let path = remote.forward(&local).await.unwrap();
     assert!(path.starts_with("/root/.cache/dsgd/run/"), "{path}");
     assert!(!stale.exists(), "nobody listened there");
+    assert!(other.exists(), "who listens there is not known here");
     let seen = lab.home("h1").join(path.trim_start_matches("/root/"));
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&seen), mode(&run)), (0o600, 0o700));
@@ -170,6 +173,77 @@ async fn a_socket_there_leads_here_and_is_for_its_user_alone() {
     let second = remote.forward(&local).await.unwrap();
     assert_ne!(path, second);
     assert!(seen.exists());
+}
+
+/// What tells a host from others with the same home folder: its sockets' names begin with it.
+async fn mark(lab: &Lab, host: &str) -> String {
+    let remote = lab.login(host).await;
+    let local = lab.control.file("nobody");
+    let path = remote.forward(&local).await.unwrap();
+    let name = path.rsplit('/').next().unwrap();
+    name.split('-').next().unwrap().to_owned()
+}
+
+/// Two hosts with one home, as on NFS: neither takes the other's socket for one of its own.
+#[tokio::test]
+async fn hosts_with_one_home_leave_each_others_sockets() {
+    let test = "hosts_with_one_home_leave_each_others_sockets";
+    let Some(lab) = Lab::up(test, 2) else { return };
+    lab.does("crash 2");
+    fs::remove_dir_all(lab.home("h2")).unwrap();
+    std::os::unix::fs::symlink("../h1/root", lab.home("h2")).unwrap();
+    lab.does("boot 2");
+    let up = || std::net::TcpStream::connect(address_of(&lab, "h2")).ok();
+    until(up).expect("the host is up again");
+    let remotes = [lab.login("h1").await, lab.login("h2").await];
+    let local = lab.control.file("server");
+    let mut paths = Vec::new();
+    for remote in remotes.iter().chain(&remotes) {
+        paths.push(remote.forward(&local).await.unwrap());
+    }
+    for path in paths {
+        let seen = lab.home("h1").join(path.trim_start_matches("/root/"));
+        assert!(seen.exists(), "{path}");
+    }
+}
+
+fn address_of(lab: &Lab, host: &str) -> String {
+    let known = fs::read_to_string(lab.file("known_hosts")).unwrap();
+    let number: usize = host.trim_start_matches('h').parse().unwrap();
+    let line = known.lines().nth(number - 1).unwrap();
+    format!("{}:22", line.split(' ').next().unwrap())
+}
+
+/// What login scripts print, and what they start: it works, or is named.
+#[tokio::test]
+async fn a_login_may_say_and_start_what_it_likes() {
+    let Some(lab) = Lab::up("a_login_may_say_and_start_what_it_likes", 1) else {
+        return;
+    };
+    let remote = lab.login("h1").await;
+    let cores = remote.facts().await.unwrap().cores;
+    for line in [
+        "printf '\\033]0;%s\\007' \"$HOSTNAME\"",
+        "echo -n 'Welcome to lab1'",
+        // As zsh, and the shell of `newgrp`: it reads its commands from the input.
+        "[ -n \"$ONCE\" ] || ONCE=1 exec bash",
+        "export OMP_NUM_THREADS=1 OMP_THREAD_LIMIT=1",
+    ] {
+        fs::write(lab.home("h1").join(".bashrc"), format!("{line}\n")).unwrap();
+        let facts = remote
+            .facts()
+            .await
+            .unwrap_or_else(|e| panic!("{line}: {e}"));
+        assert_eq!(facts.cores, cores, "{line}");
+    }
+    // As fish, which reads all of the input first.
+    fs::write(lab.home("h1").join(".bashrc"), "exec cat\n").unwrap();
+    let error = remote.facts().await.unwrap_err();
+    assert!(matches!(error, SshError::Startup { .. }), "{error:?}");
+    assert!(error.is_permanent() && error.to_string().contains("~/.bashrc"));
+    let affinity = "taskset -cp 0 $$ >/dev/null 2>&1\n";
+    fs::write(lab.home("h1").join(".bashrc"), affinity).unwrap();
+    assert_eq!(remote.facts().await.unwrap().cores, 1);
 }
 
 #[tokio::test]
