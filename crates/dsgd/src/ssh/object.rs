@@ -9,6 +9,8 @@
 //! before its connection broke. Every sender writes to a part of its own, taken over by renaming,
 //! and one that is alive is ended first, so what is checked is what gets the name.
 
+mod scripts;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -19,6 +21,8 @@ use ring::digest::{Context, SHA256};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncSeekExt;
+
+use scripts::{LOOK, SEND};
 
 use super::SshError;
 use super::channel::{Channel, Script};
@@ -127,83 +131,6 @@ fn sender() -> Result<&'static str, SshError> {
         None => random_name().map(|name| NAME.get_or_init(|| name).as_str()),
     }
 }
-
-const LOOK: &str = r#"
-while [ $# -ge 2 ]; do
-  f=$cache/objects/$1; most=0
-  if [ -f "$f" ] && [ "$(length "$f")" -eq "$2" ]; then echo whole
-  else
-    for part in "$f".*part; do
-      [ -f "$part" ] && n=$(length "$part") && [ "$n" -gt "$most" ] && most=$n
-    done
-    echo "part $most"
-  fi
-  shift 2
-done
-"#;
-
-/// Arguments: hash, length, mode of the file, sender. Says `wait N` while another one sends, then
-/// `whole`, `unwritable WHY`, or `small N` when N bytes are missing on the disk, or `from N`. After that it reads the
-/// file from there on, and says `ok`, `small N`, `bad`, or `no sha256sum`.
-const SEND: &str = r#"
-f=$cache/objects/$1 need=$2 node=$(mark)
-unwritable() { echo "unwritable ${1##*: }"; exit 0; }
-whole() { [ -f "$f" ] && [ "$(length "$f")" -eq "$need" ]; }
-find_part() {
-  best='' most=0
-  for part in "$f".*part; do
-    [ -f "$part" ] && n=$(length "$part") && [ "$n" -gt "$most" ] && most=$n best=$part
-  done
-}
-alive() { grep -q dsgd-sh "/proc/$pid/cmdline" 2>/dev/null; }
-unlock() { read -r pid rest 2>/dev/null <"$f.lock/by" && [ "$pid" = $$ ] && rm -rf "$f.lock"; }
-said=$(mkdir -p "$cache/objects" 2>&1) || unwritable "$said"
-still=0 last=-1
-until mkdir "$f.lock" 2>/dev/null; do
-  if [ ! -d "$f.lock" ]; then
-    said=$(mkdir "$f.lock" 2>&1) && break
-    [ -d "$f.lock" ] || unwritable "$said"
-  fi
-  whole && echo whole && exit 0
-  pid='' who='' where=''
-  read -r pid who where 2>/dev/null <"$f.lock/by"
-  find_part
-  if [ "$most" -eq "$last" ]; then still=$((still + 1)); else still=0 last=$most; fi
-  gone=''
-  if [ $still -ge 10 ] || [ "$who" = "$4" ]; then gone=1
-  elif [ -n "$pid" ] && [ "$where" = "$node" ] && ! alive; then gone=1; fi
-  if [ -n "$gone" ]; then
-    [ -n "$pid" ] && [ "$where" = "$node" ] && alive && kill -9 -- "-$pid" 2>/dev/null
-    mv "$f.lock" "$f.lock.$$" 2>/dev/null && rm -rf "$f.lock.$$"
-    still=0
-  else
-    echo "wait $most"
-    sleep 1
-  fi
-done
-trap unlock EXIT
-trap "exit 1" HUP INT TERM PIPE
-echo "$$ $4 $node" >"$f.lock/by"
-whole && echo whole && exit 0
-find_part
-mine=$f.$node.$$.part
-if [ "$most" -gt 0 ] && [ "$most" -le "$need" ]; then mv "$best" "$mine"; else most=0; fi
-for part in "$f" "$f".*part; do [ "$part" = "$mine" ] || rm -f "$part"; done
-room=$(($(free_kib "$cache/objects") * 1024)) left=$((need - most))
-if [ "$room" -lt "$left" ]; then echo "small $((left - room))"; exit 0; fi
-echo "from $most"
-cat >>"$mine"
-status=$? got=$(length "$mine")
-if [ "$got" -lt "$need" ]; then
-  [ $status -ne 0 ] && echo "small $((need - got))"
-  exit 0
-fi
-sum=$({ sha256sum "$mine" || shasum -a 256 "$mine" || openssl dgst -sha256 -r "$mine"; } 2>/dev/null | cut -c 1-64)
-if [ -z "$sum" ]; then echo "no sha256sum"; exit 0; fi
-if [ "$sum" != "$1" ]; then rm -f "$mine"; echo bad; exit 0; fi
-chmod "$3" "$mine" && sync "$mine" 2>/dev/null
-mv -f "$mine" "$f" && echo ok
-"#;
 
 impl Remote {
     /// Asks what the host has of some objects.

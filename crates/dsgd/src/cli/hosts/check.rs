@@ -1,4 +1,8 @@
 //! `dsgd hosts check`: a doctor. Every problem is said with its remedy.
+//!
+//! Where looking shows none, it does what a run does before its workers begin: it writes the program into
+//! the cache, lays the way back, and starts the program. What is left out: the task's data, which only
+//! a run knows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +12,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Failed, each, runtime, say};
 use crate::config::Places;
-use crate::ssh::{Binaries, Control, Facts, Remote, SshError, size};
+use crate::launch::trouble::Trouble;
+use crate::ssh::{Binaries, Control, Facts, Remote, SshError, Stream, send_all, size};
 
 /// Logging in and looking around, also on a slow connection that loses much; then it is over, even
 /// where nobody answers.
@@ -45,12 +50,26 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
     let binaries = args.hosts.binaries()?;
     let control = Arc::new(Control::new()?);
     let deadline = Instant::now() + LOOKING;
-    let act = move |remote| look(remote, deadline);
+    let model = args.model_bytes();
+    let act = {
+        let (control, binaries) = (Arc::clone(&control), binaries.clone());
+        move |remote: Remote| {
+            let (control, binaries) = (Arc::clone(&control), binaries.clone());
+            async move {
+                let (facts, speed) = look(&remote, deadline).await?;
+                let mut problems = problems(remote.name(), &facts, &binaries, model);
+                if problems.is_empty() {
+                    let tried = rehearse(&remote, &facts, &control, &binaries).await;
+                    problems.extend(tried.err().map(|trouble| trouble.to_string()));
+                }
+                Ok((facts, speed, problems))
+            }
+        }
+    };
     let looked = runtime()?.block_on(each(&args.hosts, &control, act))?;
     let mut failed = Failed::default();
-    let model = args.model_bytes();
     for (host, result) in looked {
-        let (facts, speed) = match result {
+        let (facts, speed, problems) = match result {
             Ok(looked) => looked,
             Err(error) => {
                 failed.add(&host, &error);
@@ -62,7 +81,6 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
         if let Some(bytes) = model {
             say(format_args!("    {}", helps(bytes, speed, args.step_secs)));
         }
-        let problems = problems(&host, &facts, &binaries, model);
         if problems.is_empty() {
             say("    ready");
             continue;
@@ -75,7 +93,51 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
     failed.end()
 }
 
-async fn look(remote: Remote, deadline: Instant) -> Result<(Facts, f64), SshError> {
+/// What a run does on a host before its workers begin.
+async fn rehearse(
+    remote: &Remote,
+    facts: &Facts,
+    control: &Control,
+    binaries: &Binaries,
+) -> Result<(), Trouble> {
+    let program = binaries.choose(remote.name(), facts)?;
+    // A run does several things at once in a login.
+    let _held = remote.run("sleep 20").await?;
+    let sent = send_all(vec![(remote.clone(), vec![program.clone()])], false).await;
+    sent.into_iter().collect::<Result<(), _>>()?;
+    // Nobody has to listen here for it to be laid.
+    remote.forward(&control.file("check")).await?;
+    let mut running = remote.start(&program, &["--version"], "").await?;
+    let (mut out, mut err) = (None, None);
+    while let Some((stream, line)) = running.line().await {
+        match stream {
+            Stream::Out => out = Some(line),
+            Stream::Err => err = Some(line),
+        }
+    }
+    let host = remote.name();
+    match Trouble::of(host, running.wait().await, err) {
+        Trouble::Left { .. } => same_version(host, out.as_deref().unwrap_or_default()),
+        trouble => Err(trouble),
+    }
+}
+
+/// Whether a program that introduces itself so is of this one's version.
+fn same_version(host: &str, introduction: &str) -> Result<(), Trouble> {
+    const OURS: &str = env!("CARGO_PKG_VERSION");
+    if introduction.split_whitespace().next_back() == Some(OURS) {
+        return Ok(());
+    }
+    Err(Trouble::CannotWork {
+        host: host.to_owned(),
+        said: format!(
+            "the program there is {introduction:?}, this one has version {OURS}: pass one of the same \
+             version to --binary"
+        ),
+    })
+}
+
+async fn look(remote: &Remote, deadline: Instant) -> Result<(Facts, f64), SshError> {
     let looking = async { Ok((remote.facts().await?, remote.speed().await?)) };
     timeout_at(deadline, looking).await.unwrap_or_else(|_| {
         Err(SshError::TimedOut {

@@ -15,7 +15,7 @@ use crate::ssh::Lab;
 const SOON: Duration = Duration::from_secs(60);
 
 /// Lets a host's sshd begin anew with one more line of configuration.
-fn configure(lab: &Lab, host: u32, line: &str) {
+pub(crate) fn configure(lab: &Lab, host: u32, line: &str) {
     let name = format!("h{host}");
     let file = lab.file(&name).join("sshd_config");
     let rest = fs::read_to_string(&file).unwrap();
@@ -30,7 +30,7 @@ fn configure(lab: &Lab, host: u32, line: &str) {
     until(up).expect("the host is up again");
 }
 
-fn mount(lab: &Lab, host: &str, options: &str) {
+pub(crate) fn mount(lab: &Lab, host: &str, options: &str) {
     let mounted = on(
         lab,
         host,

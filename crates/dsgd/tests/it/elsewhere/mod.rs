@@ -3,7 +3,7 @@
 mod black_hole;
 mod chaos;
 mod faults;
-mod hopeless;
+pub(crate) mod hopeless;
 mod same;
 mod server;
 

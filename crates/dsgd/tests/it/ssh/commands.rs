@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use super::Lab;
+use crate::elsewhere::hopeless::{configure, mount};
 use crate::program::{Program, failed, words};
 
 /// `hosts` with these words, on these hosts.
@@ -65,6 +66,28 @@ fn hosts_are_checked_in_bounded_time() {
         out.contains("Problem: /etc/passwd is no program for Linux"),
         "{out}"
     );
+}
+
+#[test]
+fn a_host_where_no_run_can_work_is_never_ready() {
+    let test = "a_host_where_no_run_can_work_is_never_ready";
+    let Some(lab) = Lab::up(test, 4) else { return };
+    mount(&lab, "h1", "-o noexec");
+    mount(&lab, "h2", "-o ro");
+    configure(&lab, 3, "MaxSessions 1");
+    configure(&lab, 4, "AllowStreamLocalForwarding no");
+    let output = Program::new().start(&args(&lab, "check", "h1,h2,h3,h4", ""), "");
+    failed(&output);
+    let out = words(&output).0;
+    assert!(!out.contains("ready"), "{out}");
+    for remedy in [
+        "Problem: h1: programs in /root/.cache/dsgd/objects cannot be run",
+        "Problem: h2: the cache /root/.cache/dsgd cannot be written",
+        "Problem: h3: its sshd lets one login do one thing at a time only: set `MaxSessions 10`",
+        "Problem: h4: its sshd forwards no Unix sockets",
+    ] {
+        assert!(out.contains(remedy), "{remedy}: {out}");
+    }
 }
 
 #[test]
