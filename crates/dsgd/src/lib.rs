@@ -42,6 +42,7 @@ pub mod run;
 pub mod server;
 pub mod ssh;
 pub mod task;
+mod text;
 pub mod wire;
 pub mod worker;
 

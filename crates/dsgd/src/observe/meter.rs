@@ -12,6 +12,7 @@ pub(super) struct Meter {
     seen: Stats,
     staleness: u64,
     steps: u64,
+    stepped: bool,
     /// The norm of all parameters that was measured last.
     pub(super) param_norm: Option<f64>,
     /// Speed from the epoch's start to its last step.
@@ -35,6 +36,7 @@ impl Meter {
                     epoch_started_secs: record.at_secs,
                     counted_before: *counted,
                     param_norm: self.param_norm,
+                    stepped: self.stepped,
                     ..Self::default()
                 };
             }
@@ -42,11 +44,17 @@ impl Meter {
                 self.seen.add(&step.stats());
                 self.staleness += step.staleness;
                 self.steps += 1;
+                self.stepped = true;
                 self.param_norm = step.param_norm.or(self.param_norm);
                 self.trained = Some(self.speed(record.at_secs, step.counted));
             }
             _ => {}
         }
+    }
+
+    /// Whether this process has seen a step.
+    pub(super) fn has_stepped(&self) -> bool {
+        self.stepped
     }
 
     /// Means since the epoch was taken up.

@@ -16,7 +16,7 @@ pub enum Verbosity {
     Quiet,
     /// What a person wants to follow.
     Normal,
-    /// Each worker that joins, too.
+    /// Each worker that joins in the beginning, too.
     Verbose,
 }
 
@@ -70,10 +70,9 @@ pub(super) fn words(record: &Record, meter: &Meter, verbosity: Verbosity) -> Opt
             | Event::RunFinished { .. }
     );
     match (&record.event, verbosity) {
-        (Event::WorkerJoined { worker, name }, Verbosity::Verbose) => {
-            Some(format!("Worker {worker} ({name}) has joined"))
-        }
         (_, Verbosity::Quiet) if !important => None,
+        // All of them join in the beginning; who comes later is news.
+        (Event::WorkerJoined { .. }, Verbosity::Normal) if !meter.has_stepped() => None,
         _ => line(record, meter),
     }
 }

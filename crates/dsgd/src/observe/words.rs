@@ -29,7 +29,10 @@ pub(super) fn line(record: &Record, meter: &Meter) -> Option<String> {
             });
             lines.join("\n")
         }
-        Event::WorkerJoined { .. } | Event::Step(_) => return None,
+        Event::WorkerJoined { worker, name } => {
+            format!("Worker {name} has joined, as number {worker}")
+        }
+        Event::Step(_) => return None,
         Event::WorkerLost { name, reason, .. } => format!("Worker {name} is lost: {reason}"),
         Event::EpochStarted {
             epoch,

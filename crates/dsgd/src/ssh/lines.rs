@@ -3,6 +3,8 @@
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 use tokio::sync::mpsc::Sender;
 
+use crate::text;
+
 /// Longer lines are cut.
 const LINE_BYTES: usize = 4 << 10;
 
@@ -30,7 +32,7 @@ pub(super) async fn send_lines(
     }
 }
 
-/// A line without its end; what is beyond the limit is left out.
+/// A line without its end, fit to be shown; what is beyond the limit is left out.
 async fn next_line(pipe: &mut (impl AsyncBufRead + Unpin)) -> Option<String> {
     let mut line = Vec::new();
     let mut any = false;
@@ -49,10 +51,7 @@ async fn next_line(pipe: &mut (impl AsyncBufRead + Unpin)) -> Option<String> {
             break;
         }
     }
-    if line.last() == Some(&b'\r') {
-        line.pop();
-    }
-    any.then(|| String::from_utf8_lossy(&line).into_owned())
+    any.then(|| text::line(&String::from_utf8_lossy(&line)))
 }
 
 #[cfg(test)]
@@ -71,5 +70,13 @@ mod tests {
             lines.push(line);
         }
         assert_eq!(lines, ["a", "", &long[..LINE_BYTES], "ü", "end"]);
+    }
+
+    #[tokio::test]
+    async fn a_line_commands_no_terminal() {
+        let said: &[u8] = b"\x1b]0;title\x07one\x1b[2J\n\x1b]52;c;ZXZpbA==\x07\rtwo\n";
+        let mut pipe = BufReader::new(said);
+        assert_eq!(next_line(&mut pipe).await.unwrap(), "one");
+        assert_eq!(next_line(&mut pipe).await.unwrap(), " two");
     }
 }

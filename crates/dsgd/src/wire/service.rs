@@ -37,6 +37,7 @@ use crate::core::WorkerId;
 use crate::event::Event;
 use crate::params::Layout;
 use crate::server::Letter;
+use crate::text;
 use crate::worker::{Assignment, Buffers, Outcome};
 use desk::{Desk, Session};
 
@@ -214,7 +215,7 @@ impl Dsgd for Service {
             ));
         }
         let worker = self.0.terms.numbers.fetch_add(1, Ordering::Relaxed);
-        let session = self.0.desk.open(worker, join.name);
+        let session = self.0.desk.open(worker, text::name(&join.name));
         if let Some(peer) = peer {
             peer.admit();
         }

@@ -7,6 +7,7 @@ use super::proto::assignment::Work;
 use crate::core::LeaseId;
 use crate::params::{Kind, Layout, Tensor};
 use crate::task::{Batch, Stats};
+use crate::text;
 use crate::worker::Job;
 
 /// A count above this is no count: sums of them must fit.
@@ -96,8 +97,9 @@ pub(super) fn secs(secs: f64) -> f64 {
     }
 }
 
-/// The first `most` bytes of a text, whole characters.
+/// A line that a peer says: the first `most` bytes of its text, whole characters, fit to be shown.
 pub(super) fn cut(mut text: String, most: usize) -> String {
+    text = text::line(&text);
     let end = (0..=most.min(text.len())).rfind(|&at| text.is_char_boundary(at));
     text.truncate(end.unwrap_or(0));
     text

@@ -11,6 +11,7 @@ mod listening;
 mod mutations;
 mod patience;
 mod python;
+mod shown;
 mod silence;
 mod strangers;
 mod travels;
