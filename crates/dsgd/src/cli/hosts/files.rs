@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::{Failed, each, on_each, runtime, say};
+use super::{Failed, complain, each, runtime, say};
 use crate::config::Places;
 use crate::ssh::{Control, Fetched, Object, Remote, send_all, size};
 
@@ -87,15 +87,34 @@ pub(super) fn fetch(args: &FetchArgs) -> anyhow::Result<()> {
             let into = to.join(remote.name().replace('/', "_"));
             let mut all = Fetched::default();
             for path in &paths {
-                let fetched = remote.fetch(path, &into).await?;
-                all.files += fetched.files;
-                all.bytes += fetched.bytes;
+                all.add(remote.fetch(path, &into).await?);
             }
             Ok((all, into))
         }
     };
-    on_each(&args.hosts, act, |(fetched, into): (Fetched, PathBuf)| {
-        let (files, bytes) = (fetched.files, size(fetched.bytes));
-        Some(format!("{files} files, {bytes}, in {}", into.display()))
-    })
+    let control = Arc::new(Control::new()?);
+    let mut failed = Failed::default();
+    for (host, result) in runtime()?.block_on(each(&args.hosts, &control, act))? {
+        match result {
+            Ok((fetched, into)) => {
+                let (files, links, bytes) = (fetched.files, fetched.links, size(fetched.bytes));
+                let into = into.display();
+                say(format_args!(
+                    "{host}: {files} files and {links} links, {bytes}, in {into}"
+                ));
+                for what in &fetched.left_out {
+                    complain(format_args!("{host}: left out {what}"));
+                }
+                let unnamed = fetched.missed - fetched.left_out.len();
+                if unnamed > 0 {
+                    complain(format_args!("{host}: left out {unnamed} more"));
+                }
+                if fetched.missed > 0 {
+                    failed.0.push(host);
+                }
+            }
+            Err(error) => failed.add(&host, &error),
+        }
+    }
+    failed.end()
 }

@@ -1,6 +1,8 @@
 //! Files that travel to hosts and home, and programs that run there.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -262,12 +264,40 @@ async fn what_is_fetched_lies_where_it_was_asked_for() {
         .collect();
     fs::write(runs.join("a b/it's \n ü"), &content).unwrap();
     fs::write(runs.join("none"), "").unwrap();
+    let odd = OsStr::from_bytes(b"\xff\x1b]0;t\x07\n");
+    fs::write(runs.join(odd), "x").unwrap();
     std::os::unix::fs::symlink("/etc/passwd", runs.join("link")).unwrap();
+    std::os::unix::fs::symlink("a b\n", runs.join("a b/to nothing")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(runs.join("socket")).unwrap();
     let to = lab.file("fetched");
     let fetched = remote.fetch("~/runs", &to).await.unwrap();
-    assert_eq!((fetched.files, fetched.bytes), (2, 300_000));
+    assert_eq!((fetched.files, fetched.bytes), (3, 300_001));
+    assert_eq!(fetched.links, 2);
     assert!(fs::read(to.join("runs/a b/it's \n ü")).unwrap() == content);
-    assert!(to.join("runs/none").is_file() && !to.join("runs/link").exists());
+    assert!(to.join("runs/none").is_file() && to.join("runs/a b/empty").is_dir());
+    assert_eq!(fs::read(to.join("runs").join(odd)).unwrap(), b"x");
+    for (link, target) in [("link", "/etc/passwd"), ("a b/to nothing", "a b\n")] {
+        let copied = fs::read_link(to.join("runs").join(link)).unwrap();
+        assert_eq!(copied, Path::new(target));
+    }
+    assert_eq!(
+        fetched.left_out,
+        ["runs/socket: it is no file, folder or link"]
+    );
+
+    // What is here stays as it is, and is named.
+    fs::write(to.join("runs/none"), "mine").unwrap();
+    let again = remote.fetch("runs", &to).await.unwrap();
+    assert_eq!((again.files, again.links, again.missed), (0, 0, 6));
+    assert_eq!(fs::read(to.join("runs/none")).unwrap(), b"mine");
+    let named = |name: &str| again.left_out.iter().any(|what| what.starts_with(name));
+    assert!(named("runs/none: ") && named("runs/link: "), "{again:?}");
+    assert!(
+        !again
+            .left_out
+            .iter()
+            .any(|what| what.contains(char::is_control))
+    );
     remote.fetch("runs/none", &to).await.unwrap();
     assert!(to.join("none").is_file());
     let nothing = remote.fetch("nowhere", &to).await.unwrap_err();
@@ -280,9 +310,11 @@ async fn what_is_fetched_lies_where_it_was_asked_for() {
 
     // A host that answers whatever it likes.
     for (answer, wrong) in [
-        ("3 7\n../../xabc", "../../x"),
-        ("3 6\n/tmp/xabc", "/tmp/x"),
-        ("3 11\n./a/../../xabc", "./a/../../x"),
+        ("f 3 7\\n../../xabc", "../../x"),
+        ("f 3 6\\n/tmp/xabc", "/tmp/x"),
+        ("f 3 11\\n./a/../../xabc", "a/../../x"),
+        ("d 0 7\\n../../x", "../../x"),
+        ("l 4 7\\n../../x/etc", "../../x"),
     ] {
         let lie = format!("echo @dsgd@; printf '{answer}'; exit 0\n");
         fs::write(lab.home("h1").join(".bashrc"), lie).unwrap();
@@ -290,11 +322,28 @@ async fn what_is_fetched_lies_where_it_was_asked_for() {
         let escapes = matches!(&error, SshError::Escape { path, .. } if path == wrong);
         assert!(escapes, "{error:?}");
     }
-    for nonsense in ["x", "1 x", "-1 1\nab", "1 0\n", "1 99999\nab", "9 1\nab"] {
+    for nonsense in [
+        "x",
+        "end\\n",
+        "f 1 x",
+        "f -1 1\\nab",
+        "f 1 0\\n",
+        "f 1 99999\\nab",
+        "f 9 1\\nab",
+        "l 99999 1\\nab",
+        "l 0 1\\na",
+        "d 1 1\\nab",
+        "z 0 1\\na",
+    ] {
         let lie = format!("echo @dsgd@; printf '{nonsense}'; exit 0\n");
         fs::write(lab.home("h1").join(".bashrc"), lie).unwrap();
         let error = remote.fetch("runs", &to).await.unwrap_err();
         assert!(!error.is_permanent(), "{error:?}");
     }
-    assert_eq!(fs::read_dir(&to).unwrap().count(), 2);
+    // A link that it made leads nowhere.
+    let lie = "echo @dsgd@; printf 'l 4 3\\nout/tmpf 3 5\\nout/xabc'; exit 0\n";
+    fs::write(lab.home("h1").join(".bashrc"), lie).unwrap();
+    let error = remote.fetch("runs", &to).await.unwrap_err();
+    assert!(error.to_string().contains("no folder"), "{error}");
+    assert_eq!(fs::read_dir(&to).unwrap().count(), 3);
 }

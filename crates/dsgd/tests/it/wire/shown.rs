@@ -15,9 +15,8 @@ fn names_and_reasons_are_one_line_without_commands() {
     let (name, failed, left) = served.run(async {
         let mut caller = served.joined(EVIL).await;
         let _pulses = caller.live().await.unwrap();
-        let name = match served.news() {
-            Letter::Join { name, .. } => name,
-            _ => panic!("nobody joins"),
+        let Letter::Join { name, .. } = served.news() else {
+            panic!("nobody joins")
         };
         let reason = EVIL.to_owned();
         let failure = proto::Failed {
@@ -29,9 +28,8 @@ fn names_and_reasons_are_one_line_without_commands() {
         let reason = EVIL.to_owned();
         let leave = caller.request(proto::LeaveRequest { reason });
         caller.client.leave(leave).await.unwrap();
-        let left = match served.news() {
-            Letter::Lost { reason, .. } => reason,
-            _ => panic!("nobody leaves"),
+        let Letter::Lost { reason: left, .. } = served.news() else {
+            panic!("nobody leaves")
         };
         (name, failed, left)
     });
