@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Modules of the library; each may use those before it.
 const ORDER: [&str; 21] = [
@@ -208,6 +209,25 @@ fn files_are_short_and_unsafe_is_where_it_is_expected() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Where two documented targets have one name, `cargo doc` writes the pages of both to one place at once.
+#[test]
+fn no_two_things_are_documented_under_one_name() {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--no-deps", "--offline", "--format-version=1"]);
+    let output = cargo.current_dir(crates()).output().unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap().iter();
+    let targets = packages.flat_map(|package| package["targets"].as_array().unwrap());
+    let documented = targets.filter(|target| target["doc"] == true);
+    let mut names: Vec<_> = documented
+        .map(|target| target["name"].as_str().unwrap().replace('-', "_"))
+        .collect();
+    names.sort();
+    assert!(names.contains(&"dsgd".to_owned()), "{names:?}");
+    let twice = names.windows(2).find(|pair| pair[0] == pair[1]);
+    assert_eq!(twice, None);
 }
 
 /// The checks above would find what they are for.
