@@ -4,7 +4,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -113,6 +115,58 @@ fn number_words_are_learnt_from_nothing() {
         .find_map(|word| word.parse().ok())
         .unwrap();
     assert!(share >= 98.0, "{report}");
+}
+
+/// The terminal goes, and the command to go on is mistyped at first.
+#[test]
+fn a_run_outlives_its_terminal_and_a_refused_command() {
+    let program = Program::new();
+    let words =
+        "train --numbers 400 --hidden-size 16 --word-vec-size 8 -n 1 --epochs 100000 --run-dir run";
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dsgd"))
+        .args(words.split(' '))
+        .current_dir(program.path(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let events = program.path("run/events.jsonl");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !fs::read_to_string(&events).is_ok_and(|text| text.contains("epoch_finished")) {
+        assert!(Instant::now() < deadline, "it does not train");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let pid = child.id().to_string();
+    let hung_up = Command::new("kill").args(["-s", "HUP", &pid]).status();
+    assert!(hung_up.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(129));
+    let before = fs::read(program.path("run/config.toml")).unwrap();
+    program.write("ssh_config", "Port 1\n");
+    let refused = [
+        "train",
+        "--resume",
+        "run",
+        "-H",
+        "127.0.0.1",
+        "--ssh-config",
+        "ssh_config",
+    ];
+    program.fails(&refused);
+    program.fails(&[
+        "train",
+        "--resume",
+        "run",
+        "-n",
+        "1",
+        "--backup-workers",
+        "1",
+    ]);
+    assert!(before == fs::read(program.path("run/config.toml")).unwrap());
+    let text = fs::read_to_string(&events).unwrap();
+    let epoch = text.matches("\"epoch_finished\"").count() + 1;
+    program.ok(&["train", "--resume", "run", "--epochs", &epoch.to_string()]);
+    let text = fs::read_to_string(&events).unwrap();
+    assert_eq!(text.matches("\"epoch_finished\"").count(), epoch);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, FromArgMatches, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-pub use elsewhere::{CLIENT_LIST, Elsewhere, Places};
+pub use elsewhere::{CLIENT_LIST, Elsewhere, Places, WHERE};
 
 use crate::optim::{Hyper, LrSchedule, OptimizerKind};
 

@@ -50,6 +50,8 @@ pub enum Error {
     Interrupted {
         /// How to go on.
         next: String,
+        /// Exit status that tells by which signal: 128 and its number, as shells have it.
+        status: i32,
     },
     /// The run ended before it was done.
     #[error("{reason}\n{next}")]

@@ -76,11 +76,6 @@ pub(super) fn prepare(wanted: &str, folder: &RunFolder) -> anyhow::Result<Prepar
     let stand = take(wanted, before.as_ref().map(|before| before.port))?;
     let known = before.and_then(|before| before.token);
     let token = (!stand.is_loopback()).then(|| known.unwrap_or_else(Token::fresh));
-    let now = Before {
-        port: stand.address().port(),
-        token: token.clone(),
-    };
-    folder.write_secret(DASHBOARD, &serde_json::to_string(&now)?)?;
     say(format_args!("Dashboard: {}", url(&stand, token.as_ref())));
     Ok(Prepared { stand, token })
 }
@@ -88,6 +83,11 @@ pub(super) fn prepare(wanted: &str, folder: &RunFolder) -> anyhow::Result<Prepar
 impl Prepared {
     /// Answers from now on.
     pub(super) fn serve(self, folder: &RunFolder) -> anyhow::Result<Page> {
+        let now = Before {
+            port: self.stand.address().port(),
+            token: self.token.clone(),
+        };
+        folder.write_secret(DASHBOARD, &serde_json::to_string(&now)?)?;
         Page::serve(self.stand, folder.path(), self.token).context("cannot serve the page")
     }
 }

@@ -150,6 +150,20 @@ fn ids<C: Args>() -> Vec<String> {
         .collect()
 }
 
-fn is_typed(matches: &ArgMatches, id: &str) -> bool {
+/// The option of `C` that a person calls so: by its long name, another one that it has, or its letter.
+pub(super) fn id_of<C: Args>(name: &str) -> Option<String> {
+    let name = name.trim_start_matches('-').replace('_', "-");
+    let command = C::augment_args(Command::new(""));
+    let found = command.get_arguments().find(|arg| {
+        let aliases = arg.get_all_aliases().unwrap_or_default();
+        let letter = arg.get_short().map(String::from);
+        arg.get_long() == Some(&*name)
+            || aliases.contains(&&*name)
+            || letter.as_ref() == Some(&name)
+    });
+    found.map(|arg| arg.get_id().to_string())
+}
+
+pub(super) fn is_typed(matches: &ArgMatches, id: &str) -> bool {
     matches.value_source(id) == Some(ValueSource::CommandLine)
 }

@@ -35,9 +35,6 @@ use crate::error::Error;
 use crate::task::{Task, TaskCommand, TaskResult};
 use crate::wire::invitation::Invitation;
 
-/// Exit status of a run that was stopped by Ctrl-C, as shells have it: 128 and the signal's number.
-const INTERRUPTED: i32 = 130;
-
 /// The tasks of a program. `Tasks::new().with::<Mine>("mine").main()` is a whole one.
 #[derive(Default)]
 pub struct Tasks {
@@ -107,9 +104,9 @@ impl Tasks {
         let Err(error) = self.run(std::env::args_os()) else {
             return;
         };
-        if let Some(Error::Interrupted { next }) = error.downcast_ref() {
+        if let Some(Error::Interrupted { next, status }) = error.downcast_ref() {
             say(next);
-            exit(INTERRUPTED);
+            exit(*status);
         }
         complain(format_args!("error: {error:#}"));
         exit(1);

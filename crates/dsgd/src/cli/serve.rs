@@ -1,6 +1,7 @@
 //! A run from its first worker to its last word.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail};
 
 use super::check::check_workers;
+use super::supervise::{GONE, Supervisor};
 use super::train::threads_of_a_worker;
 use super::{complain, program, say, shell_word};
 use super::{dashboard, elsewhere, signals};
@@ -44,6 +46,8 @@ pub(super) struct Job<T: Task> {
     pub(super) form: Form,
     /// Where to serve a page about it; empty for the usual place.
     pub(super) dashboard: Option<String>,
+    /// Who starts this server again.
+    pub(super) supervisor: Option<Supervisor>,
 }
 
 /// What the terminal shows.
@@ -93,22 +97,15 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         best,
         resumed,
         form,
+        supervisor,
         ..
     } = job;
     let rules = rules(&config, workers, &*task, elsewhere.is_some());
     let mut about = task.describe();
     about.extend(elsewhere.iter().flat_map(elsewhere::Elsewhere::describe));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let started = Event::RunStarted {
-        unix_secs: now.map_or(0.0, |since| since.as_secs_f64()),
-        task: name.to_owned(),
-        parameters: versions.current().layout().len(),
-        workers,
-        mode: config.mode,
-        epochs: config.epochs,
-        about,
-        resumed_at: resumed.then_some(progress.version),
-    };
+    let parameters = versions.current().layout().len();
+    let resumed_at = resumed.then_some(progress.version);
+    let started = started(name, &config, workers, parameters, about, resumed_at);
     let schedule = Schedule::new(schedule_options(&config, &rules), progress.schedule);
     let core = Core::new(rules, schedule, progress);
     let mut keeper = Keeper {
@@ -129,13 +126,17 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         config.print_every,
         saver,
     );
+    // Nothing is refused any more.
+    folder.begin(&text)?;
+    let (letters, inbox) = channel();
+    let told = supervisor.map(|supervisor| supervisor.tell(folder.path(), &letters));
+    told.transpose()?;
     for observer in onlookers(&config, &folder, &text, form, verbosity)? {
         server.observe(observer);
     }
     let page = page.map(|page| page.serve(&folder)).transpose()?;
     server.tell(started);
-    let (letters, inbox) = channel();
-    signals::on_interrupt(letters.clone(), || {
+    let signalled = signals::on_interrupt(letters.clone(), || {
         complain("Saving a checkpoint; once more to stop at once");
     })?;
     let mut watch = None;
@@ -164,7 +165,35 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     }
     let verbosity = form.last_words(verbosity);
     super::report::at_the_end(&*task, &folder, verbosity == Verbosity::Quiet);
-    close(&*task, &folder, report, verbosity)
+    close(
+        &*task,
+        &folder,
+        report,
+        verbosity,
+        signalled.load(Ordering::Relaxed),
+    )
+}
+
+/// The first event of a run, or of its next life.
+fn started(
+    task: &str,
+    config: &RunConfig,
+    workers: usize,
+    parameters: usize,
+    about: Vec<String>,
+    resumed_at: Option<u64>,
+) -> Event {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    Event::RunStarted {
+        unix_secs: now.map_or(0.0, |since| since.as_secs_f64()),
+        task: task.to_owned(),
+        parameters,
+        workers,
+        mode: config.mode,
+        epochs: config.epochs,
+        about,
+        resumed_at,
+    }
 }
 
 /// What the core is to go by. Only workers elsewhere can be silent, or come later.
@@ -211,6 +240,7 @@ fn close<T: Task>(
     folder: &RunFolder,
     report: crate::server::Report,
     verbosity: Verbosity,
+    signalled: i32,
 ) -> anyhow::Result<()> {
     let program = program();
     let next = next(&program, folder);
@@ -228,7 +258,14 @@ fn close<T: Task>(
             }
             Ok(())
         }
-        Outcome::Interrupted => Err(Error::Interrupted { next }.into()),
+        Outcome::Interrupted => Err(match signalled {
+            0 => Error::Run {
+                reason: GONE.to_owned(),
+                next,
+            },
+            status => Error::Interrupted { next, status },
+        }
+        .into()),
         Outcome::Failed(reason) => Err(Error::Run { reason, next }.into()),
     }
 }

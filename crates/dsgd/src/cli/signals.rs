@@ -1,29 +1,32 @@
-//! Ctrl-C, and SIGTERM, which batch systems and clouds send before they kill.
+//! Ctrl-C; SIGTERM, which batch systems and clouds send before they kill; SIGHUP, of a terminal that goes.
 
+use std::fs;
 use std::io;
 use std::process::exit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::server::Letter;
 
-/// The first signal lets the run save and stop, the second one ends the process at once.
+/// The first signal lets the run save and stop, the second one ends the process at once. What is returned
+/// holds the exit status that the first one asks for, and 0 before there is one.
 pub(super) fn on_interrupt(
     letters: Sender<Letter>,
     say: impl Fn() + Send + 'static,
-) -> io::Result<()> {
-    let mut asked = false;
+) -> io::Result<Arc<AtomicI32>> {
+    let first = Arc::<AtomicI32>::default();
+    let asked = Arc::clone(&first);
     on_signal(move |status| {
-        if asked || letters.send(Letter::Interrupt).is_err() {
+        if asked.swap(status, Ordering::Relaxed) != 0 || letters.send(Letter::Interrupt).is_err() {
             exit(status);
         }
-        asked = true;
         say();
-    })
+    })?;
+    Ok(first)
 }
 
 /// The first signal sets a flag, the second one ends the process at once. So does the first one as
@@ -51,6 +54,11 @@ pub(super) fn on_signal(mut act: impl FnMut(i32) + Send + 'static) -> io::Result
     let guard = runtime.enter();
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = if is_ignored(SignalKind::hangup()) {
+        None
+    } else {
+        Some(signal(SignalKind::hangup())?)
+    };
     drop(guard);
     thread::Builder::new()
         .name("signals".to_owned())
@@ -60,9 +68,26 @@ pub(super) fn on_signal(mut act: impl FnMut(i32) + Send + 'static) -> io::Result
                     tokio::select! {
                         _ = interrupt.recv() => act(130),
                         _ = terminate.recv() => act(143),
+                        () = received(&mut hang_up) => act(129),
                     }
                 }
             });
         })?;
     Ok(())
+}
+
+/// Waits for ever where nobody listens.
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether whoever started this process wants it to ignore that signal, as nohup does.
+fn is_ignored(signal: SignalKind) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.unwrap_or(0) >> (signal.as_raw_value() - 1) & 1 == 1
 }

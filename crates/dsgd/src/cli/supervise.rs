@@ -2,16 +2,18 @@
 //!
 //! A server that is killed (`kill -9`, out of memory, a fault in the task's own code) cannot say
 //! or save anything. What it needs to go on lies in its run's folder, so all that has to be done
-//! is to start it from there. Whatever ends in words, or by a person's wish, is left alone.
+//! is to start it from there. Whatever ends in words, or by a person's wish, is left alone. The other way
+//! round, a server whose supervisor is killed saves its run and ends.
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio, exit};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use anyhow::Context;
@@ -19,9 +21,13 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{complain, dashboard, layers, signals};
 use crate::run::{self, CONFIG};
+use crate::server::Letter;
 
 /// Where a server writes its run's folder for this process.
 const FOLDER: &str = "folder";
+
+/// What a server says whose supervisor has ended, and why its run ends then.
+pub(super) const GONE: &str = "The process that this server was started by is gone";
 
 /// Runs this program's `train` with these words until it ends by itself, and then ends this
 /// process as it has ended.
@@ -81,20 +87,43 @@ pub(super) fn train(words: &[OsString], restarts: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends this process with its supervisor, which holds the other end of standard input.
-pub(super) fn end_with_supervisor() -> std::io::Result<()> {
-    thread::Builder::new().spawn(|| {
-        let mut rest = [0; 64];
-        while std::io::stdin().read(&mut rest).is_ok_and(|read| read > 0) {}
-        exit(1);
-    })?;
-    Ok(())
+/// The supervisor as its server sees it.
+#[derive(Clone)]
+pub(super) struct Supervisor {
+    /// File in which it reads which run it is.
+    note: PathBuf,
+    /// Where the run is asked to save and end, once there is one.
+    letters: Arc<OnceLock<Sender<Letter>>>,
 }
 
-/// Tells the supervisor which run it is.
-pub(super) fn tell_folder(note: &Path, folder: &Path) -> anyhow::Result<()> {
-    let folder = fs::canonicalize(folder)?;
-    fs::write(note, folder.as_os_str().as_encoded_bytes()).context("cannot tell the supervisor")
+/// Watches over the supervisor, which holds the other end of standard input as long as it lives: without
+/// it nobody takes this process's signals or its last words, so the run is saved and ends.
+pub(super) fn watch(note: &Path) -> io::Result<Supervisor> {
+    let letters = Arc::<OnceLock<Sender<Letter>>>::default();
+    let run = Arc::clone(&letters);
+    thread::Builder::new().spawn(move || {
+        let mut rest = [0; 64];
+        while io::stdin().read(&mut rest).is_ok_and(|read| read > 0) {}
+        complain(GONE);
+        let asked = |letters: &Sender<Letter>| letters.send(Letter::Interrupt).is_ok();
+        if !run.get().is_some_and(asked) {
+            exit(1);
+        }
+        complain("Saving a checkpoint");
+    })?;
+    let note = note.to_owned();
+    Ok(Supervisor { note, letters })
+}
+
+impl Supervisor {
+    /// The run has begun in that folder, and ends by a letter.
+    pub(super) fn tell(&self, folder: &Path, letters: &Sender<Letter>) -> anyhow::Result<()> {
+        // There is one run in a server's life.
+        let _ = self.letters.set(letters.clone());
+        let folder = fs::canonicalize(folder)?;
+        let written = fs::write(&self.note, folder.as_os_str().as_encoded_bytes());
+        written.context("cannot tell the supervisor")
+    }
 }
 
 fn start(words: &[OsString], note: &Path, restarted: bool) -> anyhow::Result<Child> {
@@ -158,6 +187,7 @@ fn pass_on_signals(server: &Arc<AtomicI32>, stopped: &Arc<AtomicBool>) -> std::i
     signals::on_signal(move |status| {
         stopped.store(true, Ordering::Relaxed);
         let signal = match status {
+            129 => Signal::HUP,
             143 => Signal::TERM,
             _ => Signal::INT,
         };

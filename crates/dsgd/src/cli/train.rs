@@ -12,7 +12,7 @@ use super::layers::{self, ConfigFile};
 use super::serve::{Form, Job, serve};
 use super::{Call, complain, supervise};
 use crate::checkpoint;
-use crate::config::{LOCAL_WORKERS, RunConfig};
+use crate::config::{LOCAL_WORKERS, RunConfig, WHERE};
 use crate::core::Progress;
 use crate::error::Error;
 use crate::observe::Verbosity;
@@ -27,6 +27,14 @@ struct CallArgs {
     /// Read options from the config.toml of a run; typed options win
     #[arg(long, value_name = "FILE", help_heading = "Run and checkpoints")]
     config: Option<PathBuf>,
+    /// Take back what the file of --config or --resume says of this option, such as hosts; may be repeated
+    #[arg(
+        long,
+        value_name = "OPTION",
+        value_delimiter = ',',
+        help_heading = "Run and checkpoints"
+    )]
+    default: Vec<String>,
     /// Go on with a run from its last checkpoint
     #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "train_from", "run_dir"],
           help_heading = "Run and checkpoints")]
@@ -99,9 +107,8 @@ pub(super) fn restarts(matches: &ArgMatches) -> Option<u32> {
 
 pub(super) fn train<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
     let args = CallArgs::from_arg_matches(call.matches)?;
-    if args.supervised.is_some() {
-        supervise::end_with_supervisor()?;
-    }
+    let supervisor = args.supervised.as_deref().map(supervise::watch);
+    let supervisor = supervisor.transpose()?;
     let verbosity = match (args.quiet, args.verbose) {
         (true, _) => Verbosity::Quiet,
         (false, 0) => Verbosity::Normal,
@@ -118,10 +125,8 @@ pub(super) fn train<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
         bail!("task {}: there is no training batch in the data", call.task);
     }
     let job = prepare(call.task, config, options, Arc::new(task), &args)?;
-    if let Some(note) = &args.supervised {
-        supervise::tell_folder(note, job.folder.path())?;
-    }
     let folder = job.folder.clone();
+    let job = Job { supervisor, ..job };
     serve(job, verbosity).inspect_err(|_| folder.abandon())
 }
 
@@ -130,12 +135,14 @@ fn options<T: Task>(call: &Call<'_>, args: &CallArgs) -> anyhow::Result<(RunConf
     let resumed = args.resume.as_ref().map(|run| run.join(CONFIG));
     let path = args.config.clone().or(resumed).unwrap_or("options".into());
     let in_file = || path.display().to_string();
-    let file = match (&args.config, &args.resume) {
+    let mut file = match (&args.config, &args.resume) {
         (Some(file), _) => layers::read(file)?,
         (None, Some(run)) => {
             let file = RunFolder::open(run)?.file(CONFIG);
             let typed = layers::typed::<T::Options>(call.matches);
-            if let Some(option) = typed.first() {
+            let back = args.default.iter();
+            let mut back = back.filter_map(|name| layers::id_of::<T::Options>(name));
+            if let Some(option) = typed.into_iter().next().or_else(|| back.next()) {
                 bail!(
                     "--{} cannot change when a run goes on; start a new run, from its weights by \
                      --train-from if you like",
@@ -146,6 +153,7 @@ fn options<T: Task>(call: &Call<'_>, args: &CallArgs) -> anyhow::Result<(RunConf
         }
         (None, None) => ConfigFile::default(),
     };
+    take_back::<T>(call, args, &mut file)?;
     let options: T::Options =
         layers::merge(call.matches, &file.options, None).with_context(in_file)?;
     let defaults = T::defaults(&options);
@@ -153,6 +161,33 @@ fn options<T: Task>(call: &Call<'_>, args: &CallArgs) -> anyhow::Result<(RunConf
     let defaults = call.command.clone().try_get_matches_from(defaults)?;
     let config = layers::merge(call.matches, &file.run, Some(&defaults)).with_context(in_file)?;
     Ok((config, options))
+}
+
+/// Takes out of the file what is taken back by name, and what another typed option answers anew: where
+/// workers are is one question, whichever of its options was the answer.
+fn take_back<T: Task>(
+    call: &Call<'_>,
+    args: &CallArgs,
+    file: &mut ConfigFile,
+) -> anyhow::Result<()> {
+    for name in &args.default {
+        let (table, id) = match layers::id_of::<RunConfig>(name) {
+            Some(id) => (&mut file.run, id),
+            None => match layers::id_of::<T::Options>(name) {
+                Some(id) => (&mut file.options, id),
+                None => bail!("--default {name}: there is no option --{name}"),
+            },
+        };
+        if layers::is_typed(call.matches, &id) {
+            bail!("--default {name}: --{name} is typed as well; leave one of them out");
+        }
+        table.remove(&id);
+    }
+    let typed = |id: &&str| layers::is_typed(call.matches, id);
+    if WHERE.iter().any(typed) {
+        file.run.retain(|id, _| !WHERE.contains(&id));
+    }
+    Ok(())
 }
 
 /// Parameters, optimizer and folder: new, or those of a run that goes on.
@@ -173,7 +208,6 @@ fn prepare<T: Task>(
         for warning in &last.warnings {
             complain(format_args!("Warning: {warning}"));
         }
-        folder.write(CONFIG, &text)?;
         return Ok(Job {
             name,
             config,
@@ -188,6 +222,7 @@ fn prepare<T: Task>(
             restarted: args.restarted,
             form: args.form(),
             dashboard: args.dashboard.clone(),
+            supervisor: None,
         });
     }
     let params = if let Some(file) = &config.train_from {
@@ -205,7 +240,6 @@ fn prepare<T: Task>(
         Some(run) if args.restarted => RunFolder::open(run)?,
         wanted => RunFolder::create(wanted.as_deref(), name)?,
     };
-    folder.write(CONFIG, &text)?;
     Ok(Job {
         name,
         progress: Progress::start(config.start_epoch),
@@ -220,6 +254,7 @@ fn prepare<T: Task>(
         restarted: args.restarted,
         form: args.form(),
         dashboard: args.dashboard.clone(),
+        supervisor: None,
     })
 }
 

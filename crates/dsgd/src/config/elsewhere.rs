@@ -10,6 +10,9 @@ use super::positive;
 /// Where an ssh list is looked for when nothing else is said: the ancestor's file.
 pub const CLIENT_LIST: &str = "client_list.txt";
 
+/// The options that say where workers are, in place of one another.
+pub const WHERE: [&str; 4] = ["remote", "localhost", "hosts", "host"];
+
 /// Hosts, and how to log into them.
 #[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default)]

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,19 +42,24 @@ const CLEARING_UP: Duration = Duration::from_secs(2);
 /// More runs of one task than this in one folder are somebody's mistake.
 const MOST_RUNS: u32 = 100_000;
 
-/// What there was before.
-#[derive(Clone, Copy, Debug)]
-enum Before {
-    Nothing,
-    Folder,
-    Run,
+/// What is written in the folder of a run before it begins.
+const BEFORE_IT_BEGINS: [&str; 2] = [HOLDER, SECRETS];
+
+/// What was made for a run, to be taken away when it does not begin.
+#[derive(Debug)]
+struct Made {
+    /// Folders that were not there: this one and those that it lies in, innermost first.
+    folders: Vec<PathBuf>,
+    /// Files in it that were not there.
+    files: Vec<PathBuf>,
 }
 
 /// The folder of a run, which no other process trains as long as this is there.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    before: Before,
+    made: Arc<Made>,
+    begun: Arc<AtomicBool>,
     /// None where the file system knows no locks.
     _held: Option<Arc<File>>,
 }
@@ -93,13 +99,8 @@ impl RunFolder {
                 path.display()
             )));
         }
-        let before = if path.exists() {
-            Before::Folder
-        } else {
-            Before::Nothing
-        };
-        fs::create_dir_all(path).map_err(|e| cannot_create(path, e))?;
-        Self::hold(path, before)
+        let made = create(path)?;
+        Self::hold(path, made)
     }
 
     /// The folder of a run that was started before.
@@ -110,12 +111,25 @@ impl RunFolder {
                 path.display()
             )));
         }
-        Self::hold(path, Before::Run)
+        Self::hold(path, Vec::new())
     }
 
     /// A folder that cannot be written, or that another process writes in, is found now, not when
     /// the first checkpoint is due.
-    fn hold(path: &Path, before: Before) -> Result<Self, Error> {
+    fn hold(path: &Path, folders: Vec<PathBuf>) -> Result<Self, Error> {
+        let files = BEFORE_IT_BEGINS.iter().map(|name| path.join(name));
+        let files = files.filter(|file| !file.exists()).collect();
+        let made = Made { folders, files };
+        let held = Self::lock(path).inspect_err(|_| made.take_away())?;
+        Ok(Self {
+            path: path.to_owned(),
+            made: Arc::new(made),
+            begun: Arc::default(),
+            _held: held.map(Arc::new),
+        })
+    }
+
+    fn lock(path: &Path) -> Result<Option<File>, Error> {
         let cannot = |source| Error::File {
             what: "cannot write in",
             path: path.to_owned(),
@@ -147,21 +161,23 @@ impl RunFolder {
         let mark = mark_of(std::process::id());
         let write = write.and_then(|()| file.write_all(mark.as_bytes()));
         write.map_err(cannot)?;
-        Ok(Self {
-            path: path.to_owned(),
-            before,
-            _held: locked.is_ok().then(|| Arc::new(file)),
-        })
+        Ok(locked.is_ok().then_some(file))
     }
 
     fn create_numbered(parent: &Path, task: &str) -> Result<Self, Error> {
-        fs::create_dir_all(parent).map_err(|e| cannot_create(parent, e))?;
+        let mut made = create(parent)?;
         for number in 1..MOST_RUNS {
             let path = parent.join(format!("{task}-{number}"));
             match fs::create_dir(&path) {
-                Ok(()) => return Self::hold(&path, Before::Nothing),
+                Ok(()) => {
+                    made.insert(0, path.clone());
+                    return Self::hold(&path, made);
+                }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(cannot_create(&path, e)),
+                Err(e) => {
+                    remove(&made);
+                    return Err(cannot_create(&path, e));
+                }
             }
         }
         Err(Error::Options(format!(
@@ -170,17 +186,17 @@ impl RunFolder {
         )))
     }
 
-    /// Removes what was made for a run that never began.
+    /// The run begins, and is what this text says: from now on the folder stays as it is.
+    pub fn begin(&self, config: &str) -> Result<(), Error> {
+        self.write(CONFIG, config)?;
+        self.begun.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Removes what was made for a run, unless it has begun: all else stays as it was.
     pub fn abandon(self) {
-        let began = fs::metadata(self.file(EVENTS)).is_ok_and(|events| events.len() > 0);
-        match self.before {
-            Before::Nothing if !began => drop(fs::remove_dir_all(&self.path)),
-            Before::Folder if !began => {
-                for name in [CONFIG, SECRETS, EVENTS, LOG, HOLDER] {
-                    let _ = fs::remove_file(self.file(name));
-                }
-            }
-            _ => {}
+        if !self.begun.load(Ordering::Relaxed) {
+            self.made.take_away();
         }
     }
 
@@ -223,6 +239,37 @@ impl RunFolder {
                 cause: source,
                 hint: "free space, or pass a --run-dir that you may write in",
             })
+    }
+}
+
+impl Made {
+    /// What cannot be removed is no worse than the error that is about to be told.
+    fn take_away(&self) {
+        for file in &self.files {
+            let _ = fs::remove_file(file);
+        }
+        remove(&self.folders);
+    }
+}
+
+/// Removes folders, unless somebody has put something in them.
+fn remove(folders: &[PathBuf]) {
+    for folder in folders {
+        let _ = fs::remove_dir(folder);
+    }
+}
+
+/// Makes the folder and those that it lies in; returns those that were not there, innermost first.
+fn create(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let made = path.ancestors().take_while(missing);
+    let made: Vec<_> = made.map(Path::to_owned).collect();
+    match fs::create_dir_all(path) {
+        Ok(()) => Ok(made),
+        Err(error) => {
+            remove(&made);
+            Err(cannot_create(path, error))
+        }
     }
 }
 

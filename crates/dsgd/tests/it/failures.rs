@@ -54,8 +54,7 @@ fn a_run_that_cannot_begin_leaves_no_folder() {
         }
     }
     assert!(!program.path("new").exists());
-    let runs = fs::read_dir(program.path("runs")).unwrap();
-    assert_eq!(runs.count(), 0);
+    assert!(!program.path("runs").exists());
     let mine = fs::read_to_string(program.path("mine/notes")).unwrap();
     assert_eq!(mine, "mine", "it was there before");
     program.says("train -q --epochs 1 --run-dir mine");

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use crate::program::{Program, end, finished, until, wait, words};
 use crate::runs::{assert_each_batch_once, newest, records, steps};
@@ -46,6 +46,66 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     shell.args(["-c", resume]).current_dir(program.path(""));
     finished(&shell.output().unwrap());
     assert_each_batch_once(&program.path("run"), 2, BATCHES);
+}
+
+/// What a closed terminal sends, and what batch systems do: as Ctrl-C, and each with its own status.
+#[test]
+fn each_signal_that_ends_a_run_saves_it_and_is_told_by_the_status() {
+    let program = Program::new();
+    for (name, status) in [("HUP", 129), ("INT", 130), ("TERM", 143)] {
+        let args = format!("train -n 2 --epochs 2 --run-dir {name}");
+        let child = program.command(&args, "slow:20").spawn().unwrap();
+        let run = program.path(name);
+        wait_for_steps(&run, 5);
+        signal(&child, name);
+        let output = end(child);
+        let (out, err) = words(&output);
+        assert_eq!(output.status.code(), Some(status), "{out}\n{err}");
+        assert!(err.contains("Saving a checkpoint"), "{err}");
+        assert!(out.contains("Go on with: "), "{out}");
+        newest(&run);
+        program.says(&format!("train -q --resume {name}"));
+        assert_each_batch_once(&run, 2, BATCHES);
+    }
+}
+
+/// Who starts a run so wants it to outlive the terminal.
+#[test]
+fn nohup_keeps_a_run_from_being_hung_up() {
+    let program = Program::new();
+    let run = program.command("train -n 1 --epochs 1 --run-dir run", "slow:20");
+    let mut nohup = Command::new("nohup");
+    nohup.arg(run.get_program()).args(run.get_args());
+    nohup
+        .current_dir(program.path(""))
+        .env("TROUBLE", "slow:20");
+    nohup.stdin(Stdio::null()).stdout(Stdio::piped());
+    let child = nohup.stderr(Stdio::piped()).spawn().unwrap();
+    wait_for_steps(&program.path("run"), 2);
+    signal(&child, "HUP");
+    finished(&end(child));
+    assert_each_batch_once(&program.path("run"), 1, BATCHES);
+}
+
+/// The server alone is left: it saves and ends, for nobody would pass a signal on to it.
+#[test]
+fn a_run_whose_supervisor_is_killed_saves_and_ends() {
+    let program = Program::new();
+    let run = program.path("run");
+    let child = program.command("train -n 2 --epochs 2 --run-dir run", "slow:20");
+    let child = { child }.spawn().unwrap();
+    wait_for_steps(&run, 5);
+    signal(&child, "KILL");
+    // Its output is the server's too, and ends with it.
+    let output = end(child);
+    let (out, err) = words(&output);
+    assert!(err.contains("was started by is gone"), "{err}");
+    assert!(err.contains("train --resume run"), "{err}");
+    assert!(out.contains("Run interrupted after "), "{out}");
+    newest(&run);
+    assert!(steps(&records(&run)).len() < 2 * BATCHES);
+    program.says("train --resume run");
+    assert_each_batch_once(&run, 2, BATCHES);
 }
 
 /// The server does not wait for its workers: one Ctrl-C is enough.
