@@ -129,6 +129,18 @@ pub enum Event {
         /// Seconds that it took.
         secs: f64,
     },
+    /// A host takes part in the run under way.
+    HostAdded {
+        /// Its name.
+        host: String,
+        /// Workers that it has room for.
+        workers: usize,
+    },
+    /// A host takes no part any more, because it stands no longer in the run's list.
+    HostDropped {
+        /// Its name.
+        host: String,
+    },
     /// A host's worker process wrote a line.
     HostSaid {
         /// The host's name.
@@ -227,6 +239,8 @@ impl Event {
             Self::RateDecayed { .. } => "rate_decayed",
             Self::EpochFinished { .. } => "epoch_finished",
             Self::Saved { .. } => "saved",
+            Self::HostAdded { .. } => "host_added",
+            Self::HostDropped { .. } => "host_dropped",
             Self::HostSaid { .. } => "host_said",
             Self::Notice { .. } => "notice",
             Self::Warning { .. } => "warning",

@@ -5,6 +5,7 @@
 //! the workers have their work. Gradients lie here under their lease from push to step.
 
 mod letter;
+mod slots;
 
 pub use letter::Letter;
 
@@ -45,7 +46,8 @@ pub struct Server<'a> {
     slots: usize,
     /// Whether others may join, beside those that the slots are for.
     joinable: bool,
-    inboxes: BTreeMap<WorkerId, UnboundedSender<worker::Assignment>>,
+    /// Where the work of each worker goes, and its name.
+    inboxes: BTreeMap<WorkerId, (String, UnboundedSender<worker::Assignment>)>,
     held: BTreeMap<LeaseId, (Box<Gradient>, u64)>,
     buffers: Buffers,
     observers: Vec<Observer>,
@@ -195,7 +197,7 @@ impl<'a> Server<'a> {
                 name,
                 inbox,
             } => {
-                self.inboxes.insert(worker, inbox);
+                self.inboxes.insert(worker, (name.clone(), inbox));
                 self.core.handle(now, worker, Message::Join { name })
             }
             Letter::Alive { worker } => self.core.handle(now, worker, Message::Alive),
@@ -210,15 +212,11 @@ impl<'a> Server<'a> {
                 self.inboxes.remove(&worker);
                 self.core.handle(now, worker, Message::Lost { reason })
             }
+            Letter::SlotsOpened { slots } => self.open_slots(slots),
+            Letter::HostDropped { host, slots } => self.drop_host(now, host, slots),
             Letter::SlotsClosed { slots, reason } => {
-                self.slots = self.slots.saturating_sub(slots);
                 self.tell(Event::Warning { message: reason });
-                match self.slots {
-                    0 if !self.joinable => {
-                        self.core.abandon("no worker is left, and none can come")
-                    }
-                    _ => Vec::new(),
-                }
+                self.close_slots(slots)
             }
             Letter::Tell(event) => {
                 self.tell(event);
@@ -316,7 +314,7 @@ impl<'a> Server<'a> {
             travel: worker::Travel::default(),
         };
         // A worker whose inbox is closed is about to be reported lost; its lease goes then.
-        if let Some(inbox) = self.inboxes.get(&worker) {
+        if let Some((_, inbox)) = self.inboxes.get(&worker) {
             let _ = inbox.send(assignment);
         }
     }

@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use super::serve::Job;
 use super::worker;
 use crate::event::Event;
-use crate::launch::fleet::{Crew, Fleet, Orders};
+use crate::launch::fleet::{Crew, Fleet, ListedHosts, Orders};
 use crate::observe::Verbosity;
 use crate::run::{INVITATION, RunFolder, SECRETS, SOCKET};
 use crate::server::{Letter, Server};
@@ -46,6 +46,8 @@ pub(super) struct Elsewhere {
     secrets: Secrets,
     invitation: Invitation,
     objects: Vec<Object>,
+    /// The host list as it is now.
+    listed: ListedHosts,
     dead_after: Duration,
     again: bool,
     invitation_file: PathBuf,
@@ -78,7 +80,9 @@ pub(super) fn prepare<T: Task>(
     let fleet = if wishes.uses_ssh() {
         Some(Fleet::reach(
             &runtime,
-            wishes.places.hosts(job.config.workers)?,
+            wishes
+                .places
+                .hosts_of_run(job.folder.path(), job.config.workers)?,
             wishes.places.options(),
             wishes.places.binaries()?,
             job.config.workers,
@@ -106,6 +110,7 @@ pub(super) fn prepare<T: Task>(
         },
         secrets,
         objects,
+        listed: wishes.places.listed(job.folder.path(), job.config.workers),
         dead_after: Duration::from_secs_f64(wishes.dead_after),
         again: job.resumed || job.restarted,
         invitation_file: job.folder.file(INVITATION),
@@ -165,7 +170,7 @@ impl Elsewhere {
                 again: self.again,
                 port: port.map(|address| address.port()),
             };
-            fleet.start(&self.runtime, orders)
+            fleet.start(&self.runtime, orders, self.listed)
         });
         Ok(Watch {
             runtime: self.runtime,

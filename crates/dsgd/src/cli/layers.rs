@@ -14,6 +14,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use toml::Table;
 
+use crate::config::RunConfig;
+use crate::run::CONFIG;
+
 /// Table of a configuration file with the library's own options.
 const RUN: &str = "run";
 /// Table of a configuration file with the task's options.
@@ -59,6 +62,18 @@ pub(super) fn task_in(path: &Path) -> anyhow::Result<String> {
         Some(toml::Value::String(task)) => Ok(task.clone()),
         _ => bail!("{}: has no line task = \"…\"", path.display()),
     }
+}
+
+/// The library's own options of the run in that folder.
+pub(super) fn run_config(folder: &Path) -> anyhow::Result<RunConfig> {
+    let file = folder.join(CONFIG);
+    if !file.is_file() {
+        bail!("{} is not a run: it has no {CONFIG}", folder.display());
+    }
+    let nothing_typed = Command::new("").no_binary_name(true);
+    let nothing_typed = RunConfig::augment_args(nothing_typed).get_matches_from([""; 0]);
+    let in_file = || file.display().to_string();
+    merge(&nothing_typed, &read(&file)?.run, None).with_context(in_file)
 }
 
 /// The text of a `config.toml`.

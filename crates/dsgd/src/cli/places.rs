@@ -6,6 +6,8 @@ use anyhow::{Context, anyhow, bail};
 
 use crate::config::{CLIENT_LIST, Places};
 use crate::hosts::{self, Host};
+use crate::launch::fleet::ListedHosts;
+use crate::run::{HostChanges, RunHosts};
 use crate::ssh::{Binaries, Options, parse_binary};
 
 impl Places {
@@ -32,6 +34,38 @@ impl Places {
             );
         }
         Ok(hosts::read_file(file)?)
+    }
+
+    /// The hosts of the run in that folder: those of its list as it is now, with what was added and
+    /// dropped since.
+    pub(super) fn hosts_of_run(
+        &self,
+        folder: &Path,
+        workers: Option<usize>,
+    ) -> anyhow::Result<RunHosts> {
+        let list = self.hosts(workers)?;
+        Ok(HostChanges::read(folder, &self.list())?.apply(list)?)
+    }
+
+    /// What reads them again and again.
+    pub(super) fn listed(&self, folder: &Path, workers: Option<usize>) -> ListedHosts {
+        let (places, folder) = (self.clone(), folder.to_owned());
+        Box::new(move || {
+            let hosts = places.hosts_of_run(&folder, workers);
+            hosts
+                .map(RunHosts::all)
+                .map_err(|error| format!("{error:#}"))
+        })
+    }
+
+    /// Which list it is that the hosts come from, as it would be typed.
+    pub(super) fn list(&self) -> String {
+        match (&self.host, &self.hosts) {
+            _ if self.localhost => "--localhost".to_owned(),
+            (Some(list), _) => format!("-H {list}"),
+            (None, Some(file)) => format!("--hosts {}", file.display()),
+            (None, None) => format!("--hosts {CLIENT_LIST}"),
+        }
     }
 
     /// How to log in there.

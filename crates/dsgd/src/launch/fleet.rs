@@ -1,7 +1,8 @@
 //! Workers on hosts: reached by ssh, started there, and started again.
 //!
 //! All hosts at once are logged into, looked at and given what they lack. Then each of them is
-//! tended by a task of its own, for as long as the run lasts (`tender`).
+//! tended by a task of its own, for as long as the run lasts (`tender`) and the host takes part in it
+//! (`membership`).
 //! Nothing here knows of batches: a worker that is gone is the core's business.
 
 use std::sync::Arc;
@@ -10,11 +11,13 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
-use super::tender::{Prepared, Tender};
+use super::membership::Membership;
+use super::tender::Prepared;
 use crate::hosts::{Host, HostsError, spread};
+use crate::run::RunHosts;
 use crate::server::Letter;
 use crate::ssh::{self, Binaries, Control, Facts, Object, Remote, SshError};
 use crate::wire::invitation::Invitation;
@@ -61,6 +64,9 @@ struct Berth {
     prepared: Prepared,
 }
 
+/// The run's host list as it is now, or why it cannot be read.
+pub type ListedHosts = Box<dyn Fn() -> Result<Vec<Host>, String> + Send>;
+
 /// The hosts of a run.
 pub struct Fleet {
     control: Arc<Control>,
@@ -88,17 +94,19 @@ pub struct Orders {
 }
 
 impl Fleet {
-    /// Logs into all hosts at once and looks around; `workers` are spread over their slots. Hosts
-    /// that cannot be used now are no error while there is another, or with `patient`.
+    /// Logs into all hosts at once and looks around; `workers` are spread over the slots of those that
+    /// are listed. Hosts that cannot be used now are no error while there is another, or with `patient`.
     pub fn reach(
         runtime: &Runtime,
-        hosts: Vec<Host>,
+        hosts: RunHosts,
         options: ssh::Options,
         binaries: Binaries,
         workers: Option<usize>,
         patient: bool,
     ) -> Result<Self, FleetError> {
         let control = Arc::new(Control::new()?);
+        let (listed, changed) = (hosts.listed.len(), hosts.changed);
+        let hosts = hosts.all();
         let reached = runtime.block_on(reach_all(&hosts, &options, &control));
         let mut slots = Vec::new();
         let mut found = Vec::new();
@@ -118,7 +126,11 @@ impl Fleet {
         if all.len() == hosts.len() && !patient {
             return Err(FleetError::all(&all));
         }
-        let workers = spread(&slots, workers)?;
+        let (slots, added) = slots.split_at(listed);
+        let all = slots.iter().sum();
+        let workers = workers.map(|workers| if changed { workers.min(all) } else { workers });
+        let mut workers = spread(slots, workers)?;
+        workers.extend(added);
         let berths = hosts.into_iter().zip(workers).zip(found);
         let berths = berths.map(|((host, workers), prepared)| Berth {
             host,
@@ -129,7 +141,7 @@ impl Fleet {
             control,
             options,
             binaries,
-            berths: berths.filter(|berth| berth.workers > 0).collect(),
+            berths: berths.collect(),
             patient,
         })
     }
@@ -137,6 +149,11 @@ impl Fleet {
     /// Number of workers on all hosts.
     pub fn workers(&self) -> usize {
         self.berths.iter().map(|berth| berth.workers).sum()
+    }
+
+    /// Hosts that are to have workers.
+    fn working(&self) -> impl Iterator<Item = &Berth> {
+        self.berths.iter().filter(|berth| berth.workers > 0)
     }
 
     /// A name for the server's own socket, in a folder that only this user may enter.
@@ -156,7 +173,7 @@ impl Fleet {
                 Err(_) => format!("{workers}, not reached yet"),
             }
         };
-        self.berths.iter().map(describe).collect()
+        self.working().map(describe).collect()
     }
 
     /// Sends what the hosts lack, with a bar for each. What fails is tried again later where that
@@ -169,7 +186,7 @@ impl Fleet {
     ) -> Result<(), FleetError> {
         let mut jobs = Vec::new();
         let mut receivers = Vec::new();
-        for berth in &mut self.berths {
+        for berth in self.berths.iter_mut().filter(|berth| berth.workers > 0) {
             if let Ok((remote, facts)) = &berth.prepared
                 && let Ok(program) = self.binaries.choose(&berth.host.name, facts)
             {
@@ -184,32 +201,24 @@ impl Fleet {
                 berth.prepared = Err(error);
             }
         }
-        let errors = self.berths.iter().filter_map(|b| b.prepared.as_ref().err());
+        let errors = self.working().filter_map(|b| b.prepared.as_ref().err());
         let hopeless: Vec<_> = errors.filter(|error| error.is_permanent()).collect();
-        if hopeless.len() == self.berths.len() && !self.patient {
+        if hopeless.len() == self.working().count() && !self.patient {
             return Err(FleetError::all(&hopeless));
         }
         Ok(())
     }
 
-    /// Starts the programs; they are tended until the run is over.
-    pub fn start(self, runtime: &Runtime, orders: Orders) -> Crew {
-        let orders = Arc::new(orders);
-        let mut tasks = JoinSet::new();
-        for berth in self.berths {
-            let tender = Tender {
-                orders: Arc::clone(&orders),
-                control: Arc::clone(&self.control),
-                options: self.options.clone(),
-                binaries: self.binaries.clone(),
-                host: berth.host,
-                workers: berth.workers,
-            };
-            let prepared = berth.prepared;
-            tasks.spawn_on(async move { tender.tend(prepared).await }, runtime.handle());
-        }
+    /// Starts the programs; they are tended until the run is over. Hosts join and leave it as `listed`
+    /// says.
+    pub fn start(self, runtime: &Runtime, orders: Orders, listed: ListedHosts) -> Crew {
+        let access = (Arc::clone(&self.control), self.options, self.binaries);
+        let membership = Membership::new(access, orders, listed);
+        let berths = self.berths.into_iter();
+        let hosts = berths.map(|berth| (berth.host, berth.workers, berth.prepared));
+        let hosts = hosts.collect();
         Crew {
-            tasks,
+            task: runtime.spawn(membership.keep(hosts)),
             _control: self.control,
         }
     }
@@ -254,7 +263,7 @@ pub(super) async fn reach(
 
 /// The programs on the hosts.
 pub struct Crew {
-    tasks: JoinSet<()>,
+    task: JoinHandle<()>,
     _control: Arc<Control>,
 }
 
@@ -262,7 +271,7 @@ impl Crew {
     /// Waits a little for the programs to end by themselves; then their connections are cut, and
     /// with them their lives.
     pub fn dismiss(mut self, runtime: &Runtime) {
-        let all = async { while self.tasks.join_next().await.is_some() {} };
-        let _ = runtime.block_on(async { timeout(FAREWELL, all).await });
+        let _ = runtime.block_on(async { timeout(FAREWELL, &mut self.task).await });
+        self.task.abort();
     }
 }

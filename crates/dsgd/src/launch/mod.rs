@@ -2,6 +2,7 @@
 
 pub mod fleet;
 pub mod local;
+mod membership;
 pub mod outpost;
 mod tender;
 pub mod trouble;

@@ -8,9 +8,10 @@
 //! have no home folder, for a minute; and a login that fails every few seconds gets its user locked out.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::fleet::{Orders, reach};
@@ -48,7 +49,20 @@ pub(super) struct Tender {
     pub(super) options: ssh::Options,
     pub(super) binaries: Binaries,
     pub(super) host: Host,
-    pub(super) workers: usize,
+    /// Workers there.
+    pub(super) slots: Arc<AtomicUsize>,
+}
+
+/// What a tender goes by that is not there from the run's beginning, or not to its end.
+pub(super) struct Part {
+    /// What was prepared on its host; none for one that has just been added.
+    pub(super) prepared: Option<Prepared>,
+    /// Resolves when another that had the host before is gone from it.
+    pub(super) after: Option<oneshot::Receiver<()>>,
+    /// Resolves when the host is dropped from the run.
+    pub(super) dropped: oneshot::Receiver<()>,
+    /// Goes with the tender.
+    pub(super) gone: oneshot::Sender<()>,
 }
 
 /// What was prepared on a host, or why nothing could be.
@@ -56,10 +70,52 @@ pub(super) type Prepared = Result<(Remote, Facts), SshError>;
 
 impl Tender {
     /// Until the run is over, or the host's part in it.
-    pub(super) async fn tend(self, prepared: Prepared) {
+    pub(super) async fn tend(self, part: Part) {
+        let work = async {
+            if let Some(after) = part.after {
+                // An error says the same: it is gone.
+                let _ = after.await;
+            }
+            let (prepared, again) = match part.prepared {
+                Some(prepared) => (prepared, self.orders.again),
+                // It may have been one of the run's before.
+                None => (self.join().await, true),
+            };
+            self.work(prepared, again).await;
+        };
+        tokio::select! {
+            () = work => {}
+            // What was under way is dropped, and its login with it: the program there ends, as does
+            // what it has to say.
+            Ok(()) = part.dropped => self.sweep().await,
+        }
+        drop(part.gone);
+    }
+
+    /// Looks at a host that was added. It takes part also where it cannot be reached yet.
+    async fn join(&self) -> Prepared {
+        let prepared = reach(&self.host, &self.options, &self.control).await;
+        let promised = self.slots.load(Ordering::Relaxed);
+        let cores = prepared.as_ref().map_or(1, |(_, facts)| facts.cores);
+        let workers = self.host.slots.unwrap_or(cores);
+        self.slots.store(workers, Ordering::Relaxed);
+        let slots = workers.saturating_sub(promised);
+        self.send(Letter::SlotsOpened { slots });
+        let host = self.host.name.clone();
+        self.tell(Event::HostAdded { host, workers });
+        prepared
+    }
+
+    /// Ends what may hang there and does not hear that its login is gone.
+    async fn sweep(&self) {
+        if let Ok((remote, _)) = reach(&self.host, &self.options, &self.control).await {
+            let _ = remote.stop(Some(&self.orders.invitation.run)).await;
+        }
+    }
+
+    async fn work(&self, prepared: Prepared, mut again: bool) {
         let mut prepared = Some(prepared);
         let mut next = PAUSES.0;
-        let mut again = self.orders.again;
         let mut chances = 0;
         let mut told: Option<(String, Instant)> = None;
         while !self.is_over() {
@@ -102,12 +158,8 @@ impl Tender {
     /// Nobody waits for this host any more.
     fn close(&self, words: &str) {
         let reason = format!("{words}; this host has no part in the run any more");
-        let slots = self.workers;
-        // A server that does not read any more is over.
-        let _ = self
-            .orders
-            .letters
-            .send(Letter::SlotsClosed { slots, reason });
+        let slots = self.slots.load(Ordering::Relaxed);
+        self.send(Letter::SlotsClosed { slots, reason });
     }
 
     /// A pause that ends with the run.
@@ -174,7 +226,7 @@ impl Tender {
         let mut invitation = self.orders.invitation.clone();
         invitation.way.host.clone_from(&self.host.name);
         invitation.way.address = address;
-        invitation.slots = Some(self.workers);
+        invitation.slots = Some(self.slots.load(Ordering::Relaxed));
         let args = ["worker", "--tethered", "--run", run];
         remote.start(&program, &args, &invitation.to_line()).await
     }
@@ -208,7 +260,11 @@ impl Tender {
     }
 
     fn tell(&self, event: Event) {
+        self.send(Letter::Tell(event));
+    }
+
+    fn send(&self, letter: Letter) {
         // A server that does not read any more is over.
-        let _ = self.orders.letters.send(Letter::Tell(event));
+        let _ = self.orders.letters.send(letter);
     }
 }

@@ -121,6 +121,8 @@ pub enum Kind {
     Warning,
     /// The server was started again, or the run resumed.
     Resumed,
+    /// A host was added to the run, or dropped from it.
+    Hosts,
 }
 
 /// Something that happened beside the steps.
@@ -192,15 +194,18 @@ impl Board {
                 reason,
             } => {
                 self.names.remove(worker);
+                self.lost(*worker, name, reason);
+            }
+            Event::HostAdded { host, workers } => {
+                let words = format!("{host} is added, with room for {workers}");
+                self.happened(Kind::Hosts, None, &words);
+            }
+            Event::HostDropped { host } => {
                 let secs = self.secs;
-                // One that has come back under another number is not meant.
-                if let Some(row) = self.workers.get_mut(name)
-                    && row.number == *worker
-                {
-                    row.lost(reason, secs);
-                }
-                self.counts.lost += 1;
-                self.happened(Kind::Lost, Some(name), reason);
+                let is_there = |name: &str| name.rsplit_once('/').is_some_and(|(of, _)| of == host);
+                let rows = self.workers.iter_mut().filter(|(name, _)| is_there(name));
+                rows.for_each(|(_, row)| row.dismissed(secs));
+                self.happened(Kind::Hosts, None, &format!("{host} is dropped"));
             }
             Event::EpochStarted {
                 epoch,
@@ -251,6 +256,27 @@ impl Board {
             | Event::HostSaid { .. }
             | Event::Notice { .. } => {}
         }
+    }
+
+    fn lost(&mut self, worker: u32, name: &String, reason: &str) {
+        let secs = self.secs;
+        // One that has come back under another number is not meant.
+        let row = self
+            .workers
+            .get_mut(name)
+            .filter(|row| row.number == worker);
+        // One that was let go has left, which is no fault.
+        if row
+            .as_ref()
+            .is_some_and(|row| row.state == State::Dismissed)
+        {
+            return;
+        }
+        if let Some(row) = row {
+            row.lost(reason, secs);
+        }
+        self.counts.lost += 1;
+        self.happened(Kind::Lost, Some(name), reason);
     }
 
     /// Workers that have joined and are not lost.

@@ -77,7 +77,11 @@ fn say(record: &Record, words: &str) {
         Event::Warning { .. } | Event::BatchLeftOut { .. } => {
             event!(Level::WARN, at_secs, event = kind, "{words}");
         }
-        Event::HostSaid { host, .. } => event!(Level::INFO, at_secs, event = kind, host, "{words}"),
+        Event::HostAdded { host, .. }
+        | Event::HostDropped { host }
+        | Event::HostSaid { host, .. } => {
+            event!(Level::INFO, at_secs, event = kind, host, "{words}");
+        }
         _ => event!(Level::INFO, at_secs, event = kind, "{words}"),
     }
 }

@@ -65,6 +65,11 @@ pub(super) fn line(record: &Record, meter: &Meter) -> Option<String> {
         } => format!("Learning rate is {learning_rate} from now on: {reason}"),
         Event::EpochFinished { .. } => epoch_line(record, meter)?,
         Event::Saved { file, reason, secs } => format!("Saved {file} ({reason}; {secs:.1} s)"),
+        Event::HostAdded { host, workers } => {
+            let plural = if *workers == 1 { "" } else { "s" };
+            format!("Host {host} is added to the run, with room for {workers} worker{plural}")
+        }
+        Event::HostDropped { host } => format!("Host {host} is dropped from the run"),
         Event::HostSaid { host, line } => format!("{host}: {line}"),
         Event::Notice { message } => message.clone(),
         Event::Warning { message } => format!("Warning: {message}"),

@@ -2,9 +2,11 @@
 
 mod checkpoints;
 mod folder;
+mod host_changes;
 
 pub use checkpoints::{Keeper, Resumed, SaveRequest, Saver, best, find, resume};
 pub use folder::{
     CONFIG, DASHBOARD, EVENTS, HOST_LOGS, INVITATION, LOG, RunFolder, SECRETS, SOCKET, TENSORBOARD,
     holder,
 };
+pub use host_changes::{HOST_CHANGES, HostChanges, RunHosts};

@@ -36,6 +36,18 @@ pub enum Letter {
         /// Why, in words.
         reason: String,
     },
+    /// There is room for more workers, which will come.
+    SlotsOpened {
+        /// How many.
+        slots: usize,
+    },
+    /// A host has no part in the run any more: its workers are let go, and its slots are closed.
+    HostDropped {
+        /// Its name; its workers' begin so.
+        host: String,
+        /// How many slots.
+        slots: usize,
+    },
     /// Slots will have no worker any more.
     SlotsClosed {
         /// How many.

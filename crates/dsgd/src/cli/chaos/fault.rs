@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use clap::{Args, Command, ValueEnum};
+use clap::ValueEnum;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
 
 use crate::cli::layers;
 use crate::config::RunConfig;
 use crate::hosts::Host;
-use crate::run::{self, CONFIG, SECRETS};
+use crate::run::{self, SECRETS};
 use crate::ssh::{Control, Options, Remote, SshError, masters_of};
 
 /// For a login on a host whose workers are to be disturbed.
@@ -79,15 +79,7 @@ pub(super) struct Target {
 impl Target {
     /// The run in this folder.
     pub(super) fn of(folder: &Path) -> anyhow::Result<Self> {
-        let file = folder.join(CONFIG);
-        if !file.is_file() {
-            bail!("{} is not a run: it has no {CONFIG}", folder.display());
-        }
-        let nothing_typed = Command::new("").no_binary_name(true);
-        let nothing_typed = RunConfig::augment_args(nothing_typed).get_matches_from([""; 0]);
-        let read = layers::read(&file)?;
-        let config: RunConfig = layers::merge(&nothing_typed, &read.run, None)
-            .with_context(|| file.display().to_string())?;
+        let config = layers::run_config(folder)?;
         if run::holder(folder).is_none() {
             bail!(
                 "{0} is not being trained on this machine: start it (train --resume {0}), then call \
@@ -97,7 +89,7 @@ impl Target {
         }
         let places = &config.elsewhere.places;
         let hosts = if config.elsewhere.uses_ssh() {
-            places.hosts(config.workers)?
+            places.hosts_of_run(folder, config.workers)?.all()
         } else {
             Vec::new()
         };

@@ -5,6 +5,7 @@
 
 mod check;
 mod files;
+mod members;
 mod processes;
 
 use std::future::Future;
@@ -19,7 +20,8 @@ use tokio::time::Instant;
 
 use super::{complain, say};
 use crate::config::Places;
-use crate::ssh::{Control, Remote, SshError};
+use crate::hosts::Host;
+use crate::ssh::{Control, Options, Remote, SshError};
 
 /// Longer than ssh waits for a host, so that ssh says what is wrong, and enough for a login on a slow
 /// connection that loses much.
@@ -35,6 +37,10 @@ enum What {
     Run(processes::RunArgs),
     /// Copy files or folders from each host
     Fetch(files::FetchArgs),
+    /// Let hosts take part in a run that is under way
+    Add(members::AddArgs),
+    /// Let hosts of a run under way go; their batches go to others
+    Drop(members::DropArgs),
     /// End our processes on each host, and only ours
     Stop(processes::StopArgs),
     /// Remove what we keep on each host
@@ -54,6 +60,8 @@ pub(super) fn hosts(matches: &ArgMatches) -> anyhow::Result<()> {
         What::Init(args) => files::init(&args),
         What::Run(args) => processes::run(&args),
         What::Fetch(args) => files::fetch(&args),
+        What::Add(args) => members::add(&args),
+        What::Drop(args) => members::drop(&args),
         What::Stop(args) => processes::stop(&args),
         What::Clean(args) => processes::clean(&args),
     }
@@ -77,11 +85,25 @@ where
     F: Future<Output = Result<T, SshError>> + Send,
     A: Fn(Remote) -> F + Clone + Send + 'static,
 {
-    let hosts = args.hosts(None)?;
+    each_of(args.hosts(None)?, args.options(), control, act).await
+}
+
+/// The same at these hosts.
+async fn each_of<T, F, A>(
+    hosts: Vec<Host>,
+    options: Options,
+    control: &Arc<Control>,
+    act: A,
+) -> anyhow::Result<Vec<(String, Result<T, SshError>)>>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, SshError>> + Send,
+    A: Fn(Remote) -> F + Clone + Send + 'static,
+{
     let deadline = Instant::now() + LOGIN;
     let mut tasks = JoinSet::new();
     for (number, host) in hosts.iter().cloned().enumerate() {
-        let (control, options, act) = (Arc::clone(control), args.options(), act.clone());
+        let (control, options, act) = (Arc::clone(control), options.clone(), act.clone());
         tasks.spawn(async move {
             let login = Remote::connect(&host, &options, &control, deadline).await;
             let result = match login {

@@ -4,6 +4,7 @@ mod black_hole;
 mod chaos;
 mod faults;
 pub(crate) mod hopeless;
+mod membership;
 mod same;
 mod server;
 
