@@ -95,8 +95,8 @@ function renderRuns() {
     const name = el("td", "name", swatch, isThis ? el("b", "", run.name) : link);
     const cell = (text, more = "") => el("td", `n ${more}`, text);
     return el("tr", isThis ? "this" : "", el("td", "", box), name, el("td", "", stateOf(run)),
-      cell(run.epochs ? `${run.epoch} / ${run.epochs}` : "–"), cell(count(run.steps), "minor"),
-      cell(figure(measured(run.train_loss))), cell(figure(measured(run.validation_loss))), cell(moment(run.unix_secs), "minor"));
+      cell(run.epochs ? `${run.epoch} / ${run.epochs}` : "–"), cell(count(run.steps)),
+      cell(figure(measured(run.train_loss))), cell(figure(measured(run.validation_loss))), cell(moment(run.unix_secs)));
   }));
   if (focused) body.querySelector(`[data-run="${CSS.escape(focused)}"]`)?.focus();
 }

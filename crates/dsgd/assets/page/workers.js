@@ -10,11 +10,11 @@ const COLUMNS = [
   { name: "State", key: (row) => [row.shown, row.name], classes: "state", fill: fillState },
   { name: () => `${capital(unit())}/s`, key: (row) => row.rate, classes: "n", fill: fillSpeed },
   { name: "Time", key: (row) => shares(row)[0], classes: "time", fill: fillShares },
-  { name: "Staleness", key: (row) => row.staleness, classes: "n minor", fill: (cell, row) => say(cell, row.batches ? row.staleness.toFixed(1) : "–") },
-  { name: "Batches", key: (row) => row.batches, classes: "n minor", fill: (cell, row) => say(cell, count(row.batches)) },
-  { name: "Lost", key: (row) => row.losses, classes: "n minor", fill: (cell, row) => say(cell, count(row.losses)) },
-  { name: "Refused", key: (row) => row.refused, classes: "n minor", fill: (cell, row) => say(cell, count(row.refused)) },
-  { name: "Data", key: (row) => row.bytes, classes: "n minor", fill: (cell, row) => say(cell, bytes(row.bytes)) },
+  { name: "Staleness", key: (row) => row.staleness, classes: "n", fill: (cell, row) => say(cell, row.batches ? row.staleness.toFixed(1) : "–") },
+  { name: "Batches", key: (row) => row.batches, classes: "n", fill: (cell, row) => say(cell, count(row.batches)) },
+  { name: "Lost", key: (row) => row.losses, classes: "n", fill: (cell, row) => say(cell, count(row.losses)) },
+  { name: "Refused", key: (row) => row.refused, classes: "n", fill: (cell, row) => say(cell, count(row.refused)) },
+  { name: "Data", key: (row) => row.bytes, classes: "n", fill: (cell, row) => say(cell, bytes(row.bytes)) },
 ];
 
 const table = { rows: new Map(), sort: 0, down: false, order: "" };
@@ -50,8 +50,6 @@ function fillState(cell, row) {
 
 function fillSpeed(cell, row) {
   say(cell, row.state === "working" ? short(row.rate) : "–");
-  // For a narrow screen, where columns have no heads.
-  cell.dataset.unit = ` ${unit()}/s`;
 }
 
 function fillShares(cell, row) {

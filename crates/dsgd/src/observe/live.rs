@@ -29,8 +29,10 @@ const NARROW: u16 = 60;
 /// A picture below lines.
 pub(super) struct Live {
     out: Stderr,
-    /// Rows of the picture that is there now.
-    shown: u16,
+    /// Columns of each line of the picture that is there now.
+    shown: Vec<u16>,
+    /// Lines that have become too long for the terminal go on in its next row.
+    reflows: bool,
     drawn: Option<Instant>,
 }
 
@@ -38,7 +40,8 @@ impl Live {
     pub(super) fn new() -> Self {
         Self {
             out: io::stderr(),
-            shown: 0,
+            shown: Vec::new(),
+            reflows: reflows(|name| std::env::var(name).ok()),
             drawn: None,
         }
     }
@@ -52,7 +55,7 @@ impl Live {
     /// Draws the picture, unless it was drawn just now and nothing `urgent` has happened.
     pub(super) fn show(&mut self, board: &Board, urgent: bool) {
         let just_now = self.drawn.is_some_and(|at| at.elapsed() < EVERY);
-        if just_now && !urgent && self.shown > 0 {
+        if just_now && !urgent && !self.shown.is_empty() {
             return;
         }
         self.drawn = Some(Instant::now());
@@ -68,31 +71,37 @@ impl Live {
         let area = Rect::new(0, 0, width, screen::rows(board, most));
         let mut cells = Buffer::empty(area);
         screen::draw(board, 0, area, &mut cells);
-        let mut text = self.upwards();
+        let mut text = self.upwards(size.ws_col);
+        self.shown.clear();
         for row in 0..area.height {
             if row > 0 {
                 text.push_str("\r\n");
             }
-            line(&cells, row, &mut text);
+            self.shown.push(line(&cells, row, &mut text));
             text.push_str("\x1b[K");
         }
         text.push_str("\x1b[J");
-        self.shown = area.height;
         self.write(&text);
     }
 
     /// The picture goes.
     pub(super) fn take_away(&mut self) {
-        if self.shown > 0 {
-            let text = self.upwards() + "\x1b[J";
-            self.shown = 0;
+        if !self.shown.is_empty() {
+            let columns = tcgetwinsize(&self.out).map_or(0, |size| size.ws_col);
+            let text = self.upwards(columns) + "\x1b[J";
+            self.shown.clear();
             self.write(&text);
         }
     }
 
-    /// To where the picture begins.
-    fn upwards(&self) -> String {
-        match self.shown {
+    /// To where the picture begins, on a terminal that has so many columns now.
+    fn upwards(&self, columns: u16) -> String {
+        let rows = |&length: &u16| match columns {
+            0 => 1,
+            _ if !self.reflows => 1,
+            columns => length.div_ceil(columns).max(1),
+        };
+        match self.shown.iter().map(rows).sum::<u16>() {
             0 | 1 => "\r".to_owned(),
             rows => format!("\r\x1b[{}A", rows - 1),
         }
@@ -110,12 +119,22 @@ impl Drop for Live {
     }
 }
 
-/// A row of cells as a terminal takes it (ECMA-48).
-fn line(cells: &Buffer, row: u16, text: &mut String) {
+/// Whether the terminal breaks lines anew when it becomes narrower: all do but these.
+fn reflows(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let term = variable("TERM").unwrap_or_default();
+    let cuts = ["linux", "rxvt", "screen", "vt"];
+    let cuts =
+        cuts.iter().any(|name| term.starts_with(name)) || variable("XTERM_VERSION").is_some();
+    variable("TMUX").is_some() || !cuts
+}
+
+/// A row of cells as a terminal takes it (ECMA-48), and how many columns that fills.
+fn line(cells: &Buffer, row: u16, text: &mut String) -> u16 {
     let width = cells.area.width;
     let visible = (0..width).rev().find(|&x| cells[(x, row)].symbol() != " ");
     let mut before = String::new();
-    for x in 0..visible.map_or(0, |x| x + 1) {
+    let length = visible.map_or(0, |x| x + 1);
+    for x in 0..length {
         let cell = &cells[(x, row)];
         let style = style(cell);
         if style != before {
@@ -125,6 +144,7 @@ fn line(cells: &Buffer, row: u16, text: &mut String) {
         text.push_str(cell.symbol());
     }
     text.push_str("\x1b[0m");
+    length
 }
 
 fn style(cell: &Cell) -> String {

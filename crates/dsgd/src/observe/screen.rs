@@ -62,7 +62,7 @@ pub fn draw(board: &Board, first_worker: usize, area: Rect, cells: &mut Buffer) 
     ]);
     let [gauge, figures, curve, table, happened] = parts.areas(area);
     self::gauge(board, gauge.width).render(gauge, cells);
-    self::figures(board).render(figures, cells);
+    self::figures(board, figures.width).render(figures, cells);
     if curve.height > 0 {
         curve::draw(board, curve, cells);
     }
@@ -100,43 +100,90 @@ fn gauge(board: &Board, width: u16) -> Line<'static> {
     };
     let live = board.live();
     let wanted = board.workers_wanted;
-    let workers = format!("{live} of {wanted} workers");
     let style = if live < wanted && board.outcome.is_none() && board.steps > 0 {
         BAD
     } else {
         Style::new()
     };
-    Line::from(vec![
-        Span::styled(format!("{} ", board.task), BOLD),
-        Span::raw(format!("epoch {}/{} ", board.epoch, board.epochs)),
-        Span::styled(bar, Style::new().fg(Color::Indexed(12))),
-        Span::raw(format!(" {}/{} · {end} · ", board.counted, board.batches)),
-        Span::styled(workers, style),
-        Span::styled(
-            format!(
-                " · step {} · {}",
-                HumanCount(board.steps),
-                duration(board.secs)
-            ),
-            DIM,
+    let bar = Span::styled(bar, Style::new().fg(Color::Indexed(12)));
+    let (counted, batches) = (board.counted, board.batches);
+    let step = format!("step {}", HumanCount(board.steps));
+    let items = vec![
+        item(4, "", [Span::styled(board.task.clone(), BOLD)]),
+        item(
+            0,
+            " ",
+            [Span::raw(format!("epoch {}/{}", board.epoch, board.epochs))],
         ),
-    ])
+        item(3, " ", [bar]),
+        item(0, " ", [Span::raw(format!("{counted}/{batches}"))]),
+        item(1, DOT, [Span::raw(end)]),
+        item(
+            2,
+            DOT,
+            [Span::styled(format!("{live} of {wanted} workers"), style)],
+        ),
+        item(6, DOT, [Span::styled(step, DIM)]),
+        item(5, DOT, [Span::styled(duration(board.secs), DIM)]),
+    ];
+    fit(items, width)
+}
+
+/// What stands in a line whole or not at all: half a figure would be another figure.
+struct Item {
+    /// The lowest is left out last.
+    rank: u8,
+    /// What stands before it, unless it comes first.
+    before: &'static str,
+    spans: Vec<Span<'static>>,
+}
+
+const DOT: &str = " · ";
+
+fn item(rank: u8, before: &'static str, spans: impl Into<Vec<Span<'static>>>) -> Item {
+    let spans = spans.into();
+    Item {
+        rank,
+        before,
+        spans,
+    }
+}
+
+/// The items that there is room for, those of the lowest ranks.
+fn fit(mut items: Vec<Item>, width: u16) -> Line<'static> {
+    loop {
+        let mut line = Line::default();
+        for item in &items {
+            if !line.spans.is_empty() {
+                line.push_span(item.before);
+            }
+            line.extend(item.spans.iter().cloned());
+        }
+        if line.width() <= usize::from(width) {
+            return line;
+        }
+        // A line that is too long has at least one.
+        let least = (0..items.len()).max_by_key(|&at| items[at].rank);
+        items.remove(least.unwrap_or(0));
+    }
 }
 
 /// Where the model is.
-fn figures(board: &Board) -> Line<'static> {
+fn figures(board: &Board, width: u16) -> Line<'static> {
     let Some(last) = &board.last else {
         return Line::styled("waiting for the first step", DIM);
     };
-    let mut spans = vec![
-        Span::raw("train ppl "),
-        Span::styled(ppl(last.epoch_stats.perplexity()), BOLD),
-    ];
+    let train = ppl(last.epoch_stats.perplexity());
+    let mut items = vec![item(
+        0,
+        "",
+        ["train ppl ".into(), Span::styled(train, BOLD)],
+    )];
     let valid = |row: &super::board::EpochRow| row.validation.map(|valid| (row.epoch, valid));
     if let Some((epoch, valid)) = board.done.iter().rev().find_map(valid) {
-        spans.push(Span::raw(" · valid ppl "));
-        spans.push(Span::styled(ppl(valid.perplexity()), BOLD));
-        spans.push(Span::styled(format!(" (epoch {epoch})"), DIM));
+        let (valid, of) = (ppl(valid.perplexity()), format!(" (epoch {epoch})"));
+        let (valid, of) = (Span::styled(valid, BOLD), Span::styled(of, DIM));
+        items.push(item(1, DOT, ["valid ppl ".into(), valid, of]));
     }
     let rate: f64 = board.workers.values().map(|row| row.rate).sum();
     let unit = if board.totals.tokens > 0 {
@@ -144,20 +191,15 @@ fn figures(board: &Board) -> Line<'static> {
     } else {
         "examples"
     };
-    spans.push(Span::raw(format!(
-        " · {} {unit}/s · staleness {:.1} · |grad| {:.2} · lr {:.2e}",
-        HumanCount(rate as u64),
-        board.totals.mean_staleness(),
-        last.grad_norm,
-        last.learning_rate,
-    )));
+    let mut plain = |rank, words| items.push(item(rank, DOT, [Span::raw(words)]));
+    plain(2, format!("{} {unit}/s", HumanCount(rate as u64)));
+    plain(3, format!("staleness {:.1}", board.totals.mean_staleness()));
+    plain(5, format!("|grad| {:.2}", last.grad_norm));
+    plain(4, format!("lr {:.2e}", last.learning_rate));
     if board.totals.bytes > 0 {
-        spans.push(Span::raw(format!(
-            " · {} moved",
-            DecimalBytes(board.totals.bytes)
-        )));
+        plain(6, format!("{} moved", DecimalBytes(board.totals.bytes)));
     }
-    Line::from(spans)
+    fit(items, width)
 }
 
 /// A perplexity in as many digits as say something.

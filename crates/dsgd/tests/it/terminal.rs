@@ -49,6 +49,78 @@ fn a_terminal_shows_a_picture_below_the_lines_and_takes_it_away_at_the_end() {
     );
 }
 
+/// A terminal in a server of tmux of its own, which ends with it.
+struct Tmux(tempfile::TempDir);
+
+impl Tmux {
+    fn says(&self, args: &[&str]) -> String {
+        let mut tmux = Command::new("tmux");
+        tmux.arg("-S")
+            .arg(self.0.path().join("socket"))
+            .args(["-f", "/dev/null"]);
+        let output = tmux.args(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What it shows, once that is so.
+    fn shows(&self, right: impl Fn(&str) -> bool) -> String {
+        let mut last = String::new();
+        let found = until(|| {
+            last = self.says(&["capture-pane", "-p"]);
+            right(&last).then(|| last.clone())
+        });
+        found.unwrap_or_else(|| panic!("{last}"))
+    }
+}
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        let socket = self.0.path().join("socket");
+        let _ = Command::new("tmux")
+            .arg("-S")
+            .arg(socket)
+            .arg("kill-server")
+            .output();
+    }
+}
+
+#[test]
+fn a_terminal_that_is_made_narrow_keeps_nothing_of_the_wide_picture() {
+    if Command::new("tmux").arg("-V").output().is_err() {
+        eprintln!("SKIPPED a_terminal_that_is_made_narrow: tmux is not installed");
+        return;
+    }
+    let program = Program::new();
+    let command = program.command(
+        "train -n 3 --examples 100000 --trouble slow:30 --run-dir run",
+        "",
+    );
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let line: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    let line = format!(
+        "cd {} && exec {}",
+        program.path("").display(),
+        line.join(" ")
+    );
+    let tmux = Tmux(tempfile::tempdir().unwrap());
+    tmux.says(&["new-session", "-d", "-x", "130", "-y", "40", &line]);
+    let first = tmux.shows(|text| text.contains("|grad|") && text.contains("local/2"));
+    assert!(first.contains("Number of parameters"), "{first}");
+    for columns in ["100", "64", "80", "66", "130"] {
+        tmux.says(&["resize-window", "-x", columns, "-y", "40"]);
+        // What is left of a picture is there for good once another one was drawn.
+        let mut shown = tmux.shows(|_| true);
+        for _ in 0..3 {
+            let last = shown.clone();
+            shown = tmux.shows(|text| text != last && text.contains("local/2"));
+        }
+        for what in [" of 3 workers", " · staleness ", "local/2"] {
+            assert_eq!(shown.matches(what).count(), 1, "{columns}, {what}: {shown}");
+        }
+    }
+}
+
 #[test]
 fn who_wants_lines_gets_lines() {
     let program = Program::new();

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::event::{Contribution, Cost, Event, Record, Step};
 use crate::task::Stats;
@@ -146,4 +148,42 @@ fn many_workers_are_cut_and_said_to_be() {
     }
     let text = super::lines(&board, 120, 20).join("\n");
     assert!(text.contains("more"), "{text}");
+}
+
+#[test]
+fn a_narrow_screen_leaves_whole_items_out() {
+    let mut board = board(123);
+    let long = "gpu-node-17.cluster.example.org/12".to_owned();
+    let (worker, name) = (9, long);
+    see(&mut board, 150.0, Event::WorkerJoined { worker, name });
+    let whole = super::lines(&board, 250, 24);
+    let words = |line: &str| -> BTreeSet<String> {
+        let words = line.split_whitespace().map(str::to_owned);
+        words.filter(|word| !word.contains(['█', '░'])).collect()
+    };
+    for width in 30..250 {
+        let lines = super::lines(&board, width, 24);
+        let names = ["h1/0", "h2/1", "….cluster.example.org/12"];
+        let of = |lines: &[String]| -> Vec<String> {
+            let rows = names.iter().map(|name| row(lines, name).unwrap());
+            lines[..2].iter().chain(rows).cloned().collect()
+        };
+        for (line, whole) in of(&lines).iter().zip(of(&whole)) {
+            let (line, whole) = (words(line), words(&whole));
+            assert!(line.is_subset(&whole), "{width}: {line:?} of {whole:?}");
+        }
+    }
+    // An ordinary terminal: who works how fast, at what, and what the run has come to.
+    let lines = super::lines(&board, 79, 24);
+    assert!(lines[0].contains(" 123/400 · "), "{lines:?}");
+    assert!(lines[0].contains(" of 4 workers"), "{lines:?}");
+    assert!(lines[1].contains("tokens/s"), "{lines:?}");
+    assert!(
+        row(&lines, "worker").unwrap().contains("batches"),
+        "{lines:?}"
+    );
+}
+
+fn row<'a>(lines: &'a [String], name: &str) -> Option<&'a String> {
+    lines.iter().find(|line| line.starts_with(name))
 }

@@ -16,6 +16,24 @@ use crate::observe::words::duration;
 /// Cells of the bar that shows what a worker spends its time with.
 const BAR: usize = 20;
 
+/// Width and rank of each column of figures: where there is no room, the highest rank goes first.
+const FIGURES: [(u16, usize); 7] = [
+    (10, 0),
+    (BAR as u16 + 5, 2),
+    (5, 3),
+    (8, 1),
+    (4, 4),
+    (7, 5),
+    (9, 6),
+];
+
+/// A name, figures, and words.
+const COLUMNS: usize = FIGURES.len() + 2;
+
+const SPACING: u16 = 2;
+
+const LONGEST_NAME: usize = 24;
+
 /// Rows that the whole table needs.
 pub(super) fn rows(board: &Board) -> u16 {
     1 + board.workers.len().min(500) as u16
@@ -37,40 +55,68 @@ pub(super) fn draw(board: &Board, first: usize, area: Rect, cells: &mut Buffer) 
         let words = format!("… and {hidden} more");
         Line::styled(words, DIM).render(area.rows().next_back().unwrap_or(area), cells);
     }
-    let shown = shown.iter().map(|(name, row)| cells_of(name, row));
+    let names = workers.iter().map(|(name, _)| name.chars().count());
+    let name_width = names.max().unwrap_or(0).clamp(6, LONGEST_NAME) as u16;
+    let kept = fitting(name_width, area.width);
+    let row = |cells: [Cell<'static>; COLUMNS]| {
+        let cells = cells.into_iter().zip(kept);
+        Row::new(cells.filter_map(|(cell, kept)| kept.then_some(cell)))
+    };
     let unit = if board.totals.tokens > 0 {
         "tokens/s"
     } else {
         "examples/s"
     };
-    let head = [
+    let head = row([
         "worker".into(),
-        right(unit),
-        time_legend(),
-        right("stale"),
-        right("batches"),
-        right("lost"),
-        right("refused"),
-        right("moved"),
+        right(unit).into(),
+        time_legend().into(),
+        right("stale").into(),
+        right("batches").into(),
+        right("lost").into(),
+        right("refused").into(),
+        right("moved").into(),
         "".into(),
-    ];
-    let names = board.workers.keys().map(|name| name.chars().count());
-    let widths = [
-        Constraint::Length(names.max().unwrap_or(0).clamp(6, 24) as u16),
-        Constraint::Length(10),
-        Constraint::Length(BAR as u16 + 5),
-        Constraint::Length(5),
-        Constraint::Length(8),
-        Constraint::Length(4),
-        Constraint::Length(7),
-        Constraint::Length(9),
-        Constraint::Fill(1),
-    ];
-    let table = Table::new(shown, widths).column_spacing(2);
-    table.header(Row::new(head).style(DIM)).render(area, cells);
+    ]);
+    let figures = FIGURES.map(|(width, _)| Constraint::Length(width));
+    let widths = std::iter::once(Constraint::Length(name_width)).chain(figures);
+    let widths = widths.chain([Constraint::Fill(1)]).zip(kept);
+    let widths = widths.filter_map(|(width, kept)| kept.then_some(width));
+    let shown = shown.iter().map(|(name, of)| row(cells_of(name, of)));
+    let table = Table::new(shown, widths).column_spacing(SPACING);
+    table.header(head.style(DIM)).render(area, cells);
 }
 
-fn cells_of<'a>(name: &'a str, row: &'a WorkerRow) -> Row<'a> {
+/// Which columns there is room for: a figure is there whole or not at all.
+fn fitting(name_width: u16, width: u16) -> [bool; COLUMNS] {
+    let mut kept = [true; COLUMNS];
+    let needed = |kept: &[bool; COLUMNS]| {
+        let figures = FIGURES.iter().zip(&kept[1..]).filter(|(_, kept)| **kept);
+        let figures = figures.map(|((width, _), _)| width + SPACING);
+        // The last gap is that before the words.
+        name_width + figures.sum::<u16>() + SPACING
+    };
+    for rank in (0..FIGURES.len()).rev() {
+        if needed(&kept) <= width {
+            break;
+        }
+        let least = FIGURES.iter().position(|(_, of)| *of == rank);
+        kept[1 + least.expect("each rank is there once")] = false;
+    }
+    kept
+}
+
+/// A name in its column: the end tells workers apart.
+fn short(name: &str) -> String {
+    let length = name.chars().count();
+    if length <= LONGEST_NAME {
+        return name.to_owned();
+    }
+    let end = name.chars().skip(length - (LONGEST_NAME - 1));
+    std::iter::once('…').chain(end).collect()
+}
+
+fn cells_of(name: &str, row: &WorkerRow) -> [Cell<'static>; COLUMNS] {
     let (words, style) = match (row.state, &row.reason) {
         (State::Lost, Some(reason)) => {
             let since = duration(row.since_secs);
@@ -86,8 +132,8 @@ fn cells_of<'a>(name: &'a str, row: &'a WorkerRow) -> Row<'a> {
     } else {
         Style::new()
     };
-    Row::new([
-        Cell::from(name).style(name_style),
+    [
+        Cell::from(short(name)).style(name_style),
         right(HumanCount(row.rate as u64)).into(),
         bar(totals.shares(), totals.batches > 0).into(),
         right(format!("{:.1}", totals.mean_staleness())).into(),
@@ -96,7 +142,7 @@ fn cells_of<'a>(name: &'a str, row: &'a WorkerRow) -> Row<'a> {
         right(row.refused).into(),
         right(DecimalBytes(totals.bytes)).into(),
         Cell::from(words).style(style),
-    ])
+    ]
 }
 
 fn right(text: impl Display) -> Line<'static> {

@@ -50,6 +50,20 @@ async function fits(page) {
   assert.ok(over <= 0, `the page is ${over} pixels too wide`);
 }
 
+/** Every column can be scrolled to within its panel, and no figure is cut. */
+async function losesNothing(page) {
+  const lost = await page.evaluate(() => {
+    const gone = [...document.querySelectorAll("main :is(th, td):not(:first-child)")].filter((cell) => {
+      const [inner, outer] = [cell, cell.closest(".scroll")].map((one) => one.getBoundingClientRect());
+      const from = inner.left - outer.left + cell.closest(".scroll").scrollLeft;
+      return !inner.width || from + inner.width > cell.closest(".scroll").scrollWidth + 1 || outer.right > innerWidth;
+    });
+    const cut = [...document.querySelectorAll(".value")].filter((value) => value.scrollWidth > value.clientWidth);
+    return [...gone, ...cut].map((one) => `${one.tagName} ${one.textContent}`);
+  });
+  assert.deepEqual(lost, []);
+}
+
 /** Red as the eye has it, for light grounds and dark ones. */
 function isRed(colour) {
   const [red, green, blue] = colour.match(/[\d.]+/g).map(Number);
@@ -111,6 +125,7 @@ const SCENARIOS = {
         await page.locator("#workers tbody tr").first().waitFor();
         await page.waitForTimeout(300);
         await fits(page);
+        await losesNothing(page);
         await page.context().close();
       }
     }
