@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -60,6 +60,11 @@ impl Program {
 fn words(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))
+}
+
+/// What it complained of.
+fn words_of(output: &Output) -> String {
+    words(output).1
 }
 
 /// A model and data so small that a run takes no time.
@@ -167,6 +172,141 @@ fn a_run_outlives_its_terminal_and_a_refused_command() {
     program.ok(&["train", "--resume", "run", "--epochs", &epoch.to_string()]);
     let text = fs::read_to_string(&events).unwrap();
     assert_eq!(text.matches("\"epoch_finished\"").count(), epoch);
+}
+
+/// What cannot be told has not gone well, and what nobody wants to read ends without a word.
+#[test]
+fn output_that_cannot_be_written_is_no_success() {
+    let program = Program::new();
+    program.ok(&[&["train", "--run-dir", "run"], &TINY[..]].concat());
+    program.write("a", lines(20, |n| format!("one {n}")));
+    let commands = [
+        "--help",
+        "--version",
+        "train --help",
+        "completions bash",
+        "completions fish",
+        "runs .",
+        "runs run run",
+        "report run",
+        "plot run",
+        "eval run",
+        "watch run",
+        "keygen",
+        "translate run one",
+        "translate run -i a",
+        "bench step --steps 1 --warmup 0 --hidden-size 8 --word-vec-size 8 --batch-size 4",
+        "data prepare --srcfile a --targetfile a --srcvalfile a --targetvalfile a --outputfile b",
+    ];
+    for words in commands {
+        let call = |to: Stdio| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_dsgd"));
+            command.args(words.split(' ')).current_dir(program.path(""));
+            command
+                .env("HOME", program.path("home"))
+                .stdin(Stdio::null())
+                .stdout(to);
+            command.stderr(Stdio::piped()).output().unwrap()
+        };
+        let full = call(
+            File::options()
+                .write(true)
+                .open("/dev/full")
+                .unwrap()
+                .into(),
+        );
+        let err = words_of(&full);
+        assert_eq!(full.status.code(), Some(1), "{words}: {err}");
+        assert!(err.contains("No space left on device"), "{words}: {err}");
+        assert_eq!(err.matches("error: ").count(), 1, "{words}: {err}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let closed = call(writer.into());
+        let err = words_of(&closed);
+        assert_eq!(closed.status.code(), Some(141), "{words}: {err}");
+        assert!(
+            !err.contains("error") && !err.contains("panicked"),
+            "{words}: {err}"
+        );
+    }
+}
+
+/// A run's output is not what it is for: it trains to the end, and then says that it could not be told of.
+#[test]
+fn a_run_whose_output_cannot_be_written_trains_and_says_so() {
+    let program = Program::new();
+    for form in ["--plain", "--log-format=json"] {
+        let run = form.trim_start_matches('-').replace('=', "-");
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_dsgd"))
+            .args(["train", form, "--run-dir", &run])
+            .args(TINY)
+            .current_dir(program.path(""))
+            .stdout(full)
+            .output()
+            .unwrap();
+        let err = words_of(&output);
+        assert_eq!(output.status.code(), Some(1), "{err}");
+        assert!(err.contains("cannot write to standard output"), "{err}");
+        assert!(checkpoints(&program.path(&run)).len() > 1);
+        let log = fs::read_to_string(program.path(&run).join("log.txt")).unwrap();
+        assert!(log.contains("Run finished"), "{log}");
+    }
+}
+
+/// Sizes that no machine has are refused in words, each, before memory is asked for.
+#[test]
+fn a_model_that_cannot_be_had_is_refused_with_figures() {
+    let program = Program::new();
+    for (args, words) in [
+        ("--hidden-size 1000000000", "need about"),
+        ("--word-vec-size 1000000000", "need about"),
+        (
+            "--hidden-size 18446744073709551615",
+            "hidden_size is 18446744073709551615",
+        ),
+        ("--num-layers 1000000000", "layers is 1000000000"),
+        ("--hidden-size 3000 -n 4000", "would fit"),
+    ] {
+        let args = format!("train --numbers 400 {args}");
+        let error = program.fails(&args.split(' ').collect::<Vec<_>>());
+        assert!(error.contains(words), "{args}: {error}");
+        assert!(!error.contains("killed by signal"), "{args}: {error}");
+        assert!(!program.path("runs").exists());
+    }
+}
+
+/// Each error stands there once, and says what to do.
+#[test]
+fn an_error_is_said_once_and_ends_with_what_to_do() {
+    let program = Program::new();
+    for (args, what, remedy) in [
+        ("train --data-file no.hdf5", "No such file", "its name"),
+        (
+            "train --src-train no --targ-train no",
+            "No such file",
+            "its name",
+        ),
+        ("train --pre-word-vecs no.hdf5", "No such file", ""),
+        ("train --train-from no", "there is no checkpoint no", "give"),
+        ("data show no.hdf5", "No such file", "its name"),
+        (
+            "train --listen 192.0.2.1:5",
+            "Cannot assign",
+            "this machine",
+        ),
+        (
+            "train --dashboard 192.0.2.1:5",
+            "Cannot assign",
+            "this machine",
+        ),
+        ("train --hosts no", "No such file", ""),
+    ] {
+        let error = program.fails(&args.split(' ').collect::<Vec<_>>());
+        assert_eq!(error.matches(what).count(), 1, "{args}: {error}");
+        let (_, after) = error.rsplit_once(what).unwrap();
+        assert!(after.contains(remedy), "{args}: {error}");
+    }
 }
 
 #[test]

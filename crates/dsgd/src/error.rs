@@ -4,17 +4,18 @@ use std::path::PathBuf;
 
 use crate::checkpoint::CheckpointError;
 use crate::optim::OptimError;
+use crate::text::causes;
 
 /// Why a run could not be started, or did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The task's own code could not load its data or model.
-    #[error("task {task}: {source}")]
+    #[error("task {task}: {}", causes(&**cause))]
     Task {
         /// The task's name.
         task: String,
-        /// What it said.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        /// What it said; it stands in the words above, so it is no `source` to be said again.
+        cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// An option's value makes no sense.
     #[error("{0}")]

@@ -77,6 +77,16 @@ pub enum Event {
         /// Why, in words.
         reason: String,
     },
+    /// A gradient was not applied because the run's options want it so (`--backup-workers`,
+    /// `--max-staleness`): no fault.
+    SetAside {
+        /// Who pushed it.
+        worker: u32,
+        /// Of which batch, when it was this worker's.
+        batch: Option<usize>,
+        /// Why, in words.
+        reason: String,
+    },
     /// A batch is free to be given to another worker.
     BatchFreed {
         /// Which batch.
@@ -115,6 +125,9 @@ pub enum Event {
         learning_rate: f32,
         /// Gradients refused in it.
         refused: u64,
+        /// Gradients set aside in it, as the run's options want it.
+        #[serde(default)]
+        set_aside: u64,
         /// Batches left out of it.
         left_out: u64,
         /// Mean staleness of its steps.
@@ -233,6 +246,7 @@ impl Event {
             Self::EpochStarted { .. } => "epoch_started",
             Self::Step(_) => "step",
             Self::Refused { .. } => "refused",
+            Self::SetAside { .. } => "set_aside",
             Self::BatchFreed { .. } => "batch_freed",
             Self::BatchLeftOut { .. } => "batch_left_out",
             Self::RampUp { .. } => "ramp_up",

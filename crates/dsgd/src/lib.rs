@@ -34,6 +34,7 @@ pub mod hosts;
 pub mod launch;
 pub mod observe;
 pub mod optim;
+mod output;
 pub mod page;
 pub mod params;
 pub mod plot;

@@ -63,7 +63,8 @@ fn null_is_nan<'de, D: serde::Deserializer<'de>>(value: D) -> Result<f64, D::Err
 pub struct TaskCommand {
     /// Its name, help and arguments.
     pub command: clap::Command,
-    /// What it does.
+    /// What it does. An [`std::io::Error`] of the kind `BrokenPipe` ends the program without a word: whoever
+    /// read its output has seen enough.
     pub run: fn(&clap::ArgMatches) -> TaskResult<()>,
 }
 
@@ -121,6 +122,13 @@ pub trait Task: Sized + Send + Sync + 'static {
 
     /// Buffers for one worker that may use that many kernel threads.
     fn scratch(&self, threads: usize) -> Self::Scratch;
+
+    /// Bytes that [`scratch`](Task::scratch) grows to, as far as they are known beforehand: a run that
+    /// this machine has not the memory for is refused with figures, instead of being killed.
+    fn scratch_bytes(&self, threads: usize) -> u64 {
+        let _ = threads;
+        0
+    }
 
     /// Adds the gradient of the batch's mean loss per example to `gradient`, which is zero on entry.
     fn gradient(

@@ -1,4 +1,4 @@
-//! Text of strangers, made fit to be shown: what a worker or a host says of itself reaches terminals,
+//! Text made fit to be shown. That of strangers: what a worker or a host says of itself reaches terminals,
 //! logs and JSON by way of [`line`] or [`name`], and can command none of them.
 //!
 //! It leaves out what letters alone can pretend: a name may still look like another.
@@ -29,6 +29,20 @@ pub(crate) fn name(text: &str) -> String {
         "" => NAMELESS.to_owned(),
         name => name.to_owned(),
     }
+}
+
+/// An error with what caused it, each said once: many an error has its cause in its own words already.
+pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_words = cause.to_string();
+        if !words.contains(&cause_words) {
+            words = format!("{words}: {cause_words}");
+        }
+        next = cause.source();
+    }
+    words
 }
 
 /// What follows an escape character: to the final byte, or to the end of a string such as a title.
@@ -82,6 +96,24 @@ mod tests {
         ] {
             assert_eq!(line(said), shown, "{said:?}");
             assert!(!line(said).contains(char::is_control), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn each_cause_is_said_once() {
+        use std::io::Error;
+        #[derive(Debug, thiserror::Error)]
+        enum Outer {
+            #[error("cannot open a: {0}")]
+            Says(#[source] Error),
+            #[error("cannot open a")]
+            Leaves(#[source] Error),
+        }
+        let inner = || Error::other("no such file");
+        for outer in [Outer::Says(inner()), Outer::Leaves(inner())] {
+            assert_eq!(causes(&outer), "cannot open a: no such file");
+            let twice = anyhow::Error::new(outer).context("task x");
+            assert_eq!(causes(&*twice), "task x: cannot open a: no such file");
         }
     }
 

@@ -12,6 +12,7 @@ use crate::core::{LeaseId, Report};
 use crate::event::Cost;
 use crate::params::{Gradient, Layout, Params};
 use crate::task::{Batch, Stats, Task, TaskResult};
+use crate::text::causes;
 
 /// What a worker has been given to do.
 pub struct Assignment {
@@ -278,7 +279,7 @@ fn caught<R>(code: impl FnOnce() -> TaskResult<R>) -> Result<R, Failure> {
     match catch_unwind(AssertUnwindSafe(code)) {
         Ok(Ok(result)) => Ok(result),
         Ok(Err(error)) => Err(Failure {
-            reason: error.to_string(),
+            reason: causes(&*error),
             panicked: false,
         }),
         Err(payload) => {

@@ -8,7 +8,7 @@ use dsgd::{Batch, Gradient, Layout, Params, Stats, Task, TaskCommand, TaskResult
 use crate::batch::SentenceBatch;
 use crate::commands;
 use crate::data::utterances::Utterances;
-use crate::data::{Corpus, Dataset, Vocabulary, vectors};
+use crate::data::{Corpus, Cut, Dataset, Vocabulary, vectors};
 use crate::kernels::{Compute, Simd};
 use crate::model::{Frozen, Loss, Model, ModelSpec, ModelType, Workspace};
 use crate::options::Options;
@@ -103,6 +103,20 @@ impl Task for Seq2Seq {
                 .expect("tried when the task was loaded"),
             batch: SentenceBatch::default(),
         }
+    }
+
+    fn scratch_bytes(&self, _threads: usize) -> u64 {
+        let bytes = |cut: &Cut| {
+            let lengths = [cut.source_len, cut.target_len];
+            self.model.workspace_bytes(cut.rows.len(), lengths)
+        };
+        self.corpus
+            .train
+            .cuts()
+            .iter()
+            .map(bytes)
+            .max()
+            .unwrap_or(0)
     }
 
     fn gradient(

@@ -55,7 +55,7 @@ pub enum CheckpointError {
         reason: String,
     },
     /// Loading: there is no such file.
-    #[error("there is no checkpoint {path}")]
+    #[error("there is no checkpoint {path}; give the .safetensors file of one")]
     Missing {
         /// The file.
         path: PathBuf,

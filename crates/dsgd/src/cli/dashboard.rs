@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::say;
 use super::worker::host_name;
+use crate::output;
 use crate::page::{self, PORT, Page, Stand};
 use crate::run::{CONFIG, DASHBOARD, EVENTS, RunFolder};
 use crate::wire::credentials::Token;
@@ -51,6 +52,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let _page = Page::serve(stand, &run, token).context("cannot serve the page")?;
     say(format_args!("{} is shown at {url}", run.display()));
     say("Ctrl-C ends this page; the runs go on.");
+    output::written()?;
     loop {
         thread::park();
     }
@@ -100,8 +102,11 @@ fn take(wanted: &str, before: Option<u16>) -> anyhow::Result<Stand> {
     let again = before.filter(|_| address.port() == 0);
     let again = again.map(|port| SocketAddr::new(address.ip(), port));
     let candidates: Vec<_> = again.into_iter().chain([address]).collect();
-    Stand::take(&candidates).with_context(|| {
-        format!("the page cannot be served at {address}; another port may be free, or 0 for any")
+    Stand::take(&candidates).map_err(|error| {
+        anyhow!(
+            "the page cannot be served at {address}: {error}; give an address of this machine, where \
+             another port may be free, or 0 for any"
+        )
     })
 }
 

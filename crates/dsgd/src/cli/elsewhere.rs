@@ -73,7 +73,8 @@ pub(super) fn prepare<T: Task>(
     // Before anything is sent anywhere: it may be taken.
     let port = listen.map(|address| {
         let door = runtime.block_on(Door::tcp(address, &secrets.server));
-        door.with_context(|| format!("--listen {address}"))
+        let remedy = "give an address of this machine and a free port";
+        door.map_err(|error| anyhow!("--listen {address}: {error}; {remedy}"))
     });
     let port = port.transpose()?;
     let objects = cargo::<T>(&job.options)?;

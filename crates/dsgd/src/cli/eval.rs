@@ -37,9 +37,9 @@ pub(super) fn eval<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
     };
     let options: T::Options = layers::merge(call.matches, &config.options, None)?;
     let seed = config.run.get("seed").and_then(toml::Value::as_integer);
-    let task = |source| Error::Task {
+    let task = |cause| Error::Task {
         task: call.task.to_owned(),
-        source,
+        cause,
     };
     let model = T::load(&options, seed.unwrap_or(3435) as u64).map_err(task)?;
     let params = checkpoint::load_weights(&file, &Arc::new(model.layout()))?.params;

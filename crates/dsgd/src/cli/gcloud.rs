@@ -24,6 +24,7 @@ use self::call::{GcloudError, gcloud};
 use self::lines::Line;
 use self::machines::Machine;
 use super::{complain, keygen, say, signals};
+use crate::text::causes;
 
 /// Which group, and where.
 #[derive(Clone, Debug, Args)]
@@ -187,7 +188,7 @@ fn create(args: &CreateArgs) -> anyhow::Result<()> {
     ));
     let mut made = Vec::new();
     bring_up(args, &steps, &mut made, &undo)
-        .map_err(|error| anyhow!("{error:#}\n{}", left_behind(&made, &undo)))
+        .map_err(|error| anyhow!("{}\n{}", causes(&*error), left_behind(&made, &undo)))
 }
 
 /// Makes one thing after the other, noting each, and waits for the machines.

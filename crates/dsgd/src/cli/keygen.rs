@@ -16,6 +16,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::say;
 use crate::hosts::{self, Host};
+use crate::text::causes;
 
 /// File name of the key, below `~/.ssh`.
 const KEY: &str = "dist-sgd-sshkey";
@@ -211,7 +212,7 @@ fn authorize_hosts(hosts: &[Host], public: &str, args: &KeygenArgs) -> anyhow::R
             Ok(done) => say(format_args!("{host}: {}", done.words())),
             Err(error) if error.downcast_ref::<NoProgram>().is_some() => return Err(error),
             Err(error) => {
-                say(format_args!("{host}: {error:#}"));
+                say(format_args!("{host}: {}", causes(&*error)));
                 failed.push(host.to_string());
             }
         }

@@ -11,6 +11,7 @@ mod gcloud;
 mod hosts;
 mod keygen;
 mod layers;
+mod memory;
 mod places;
 mod plot;
 mod report;
@@ -24,7 +25,7 @@ mod worker;
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::exit;
 
@@ -32,8 +33,13 @@ use clap::{Arg, ArgMatches, Command};
 use clap_complete::Shell;
 
 use crate::error::Error;
-use crate::task::{Task, TaskCommand, TaskResult};
+use crate::output::{self, Output, Unwritten, say};
+use crate::task::{Task, TaskCommand};
+use crate::text::causes;
 use crate::wire::invitation::Invitation;
+
+/// Exit status where nobody reads on, as shells have it of who is ended by SIGPIPE.
+const READER_GONE: i32 = 128 + 13;
 
 /// The tasks of a program. `Tasks::new().with::<Mine>("mine").main()` is a whole one.
 #[derive(Default)]
@@ -104,18 +110,22 @@ impl Tasks {
         let Err(error) = self.run(std::env::args_os()) else {
             return;
         };
+        if let Some(Unwritten::Closed) = error.downcast_ref() {
+            exit(READER_GONE);
+        }
         if let Some(Error::Interrupted { next, status }) = error.downcast_ref() {
             say(next);
             exit(*status);
         }
-        complain(format_args!("error: {error:#}"));
+        complain(format_args!("error: {}", causes(&*error)));
         exit(1);
     }
 
     /// Runs the program with these arguments, the program's own name first.
     ///
     /// # Errors
-    /// What a person should read. Wrong usage, `--help` and `--version` end the process instead.
+    /// What a person should read, also that standard output could not be written. Wrong usage ends the
+    /// process instead.
     pub fn run(&self, args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
         let args: Vec<OsString> = args.into_iter().collect();
         let task = self.task_of(&args)?;
@@ -127,7 +137,15 @@ impl Tasks {
         for note in notes {
             complain(format_args!("Note: {note}"));
         }
-        let matches = command.clone().get_matches_from(&args);
+        let matches = match command.clone().try_get_matches_from(&args) {
+            Ok(matches) => matches,
+            Err(wrong) if wrong.use_stderr() => wrong.exit(),
+            // Help, or the version.
+            Err(asked) => {
+                output::remember(asked.print());
+                return Ok(output::written()?);
+            }
+        };
         let Some((name, matches)) = matches.subcommand() else {
             return Ok(());
         };
@@ -136,7 +154,7 @@ impl Tasks {
             command: subcommand(&command, name),
             matches,
         };
-        match name {
+        let done = match name {
             "train" => match train::restarts(matches).filter(|_| self.is_main) {
                 Some(restarts) => supervise::train(&args, restarts),
                 None => (task.train)(&call(matches)),
@@ -173,30 +191,35 @@ impl Tasks {
             },
             "bench" => match bench::run(matches) {
                 Some(result) => result,
-                None => self
-                    .task_command(name, matches)
-                    .map_err(|e| anyhow::anyhow!(e)),
+                None => self.task_command(name, matches),
             },
             "completions" => {
                 let shell = matches.get_one::<Shell>("shell").copied();
                 let mut command = command.clone();
                 let shell = shell.unwrap_or(Shell::Bash);
                 let name = command.get_name().to_owned();
-                clap_complete::generate(shell, &mut command, name, &mut std::io::stdout());
+                clap_complete::generate(shell, &mut command, name, &mut Output);
                 Ok(())
             }
-            _ => self
-                .task_command(name, matches)
-                .map_err(|e| anyhow::anyhow!(e)),
+            _ => self.task_command(name, matches),
+        };
+        done?;
+        match output::written() {
+            // A run's log has all.
+            Err(Unwritten::Closed) if name == "train" => Ok(()),
+            written => Ok(written?),
         }
     }
 
-    fn task_command(&self, name: &str, matches: &ArgMatches) -> TaskResult<()> {
+    fn task_command(&self, name: &str, matches: &ArgMatches) -> anyhow::Result<()> {
         let mut commands = self.entries.iter().flat_map(|entry| &entry.commands);
-        match commands.find(|c| c.command.get_name() == name) {
-            Some(command) => (command.run)(matches),
-            None => Err(format!("no command {name}").into()),
-        }
+        let Some(command) = commands.find(|c| c.command.get_name() == name) else {
+            anyhow::bail!("no command {name}");
+        };
+        (command.run)(matches).map_err(|error| match error.downcast_ref::<io::Error>() {
+            Some(io) if io.kind() == ErrorKind::BrokenPipe => Unwritten::Closed.into(),
+            _ => anyhow::anyhow!(error),
+        })
     }
 
     /// The task that is meant, found before the arguments are parsed, because they depend on it:
@@ -331,11 +354,6 @@ fn shell_word(path: &Path) -> String {
         return path.into_owned();
     }
     format!("'{}'", path.replace('\'', r"'\''"))
-}
-
-/// A line for standard output. A reader that has gone away does not end the program.
-fn say(text: impl Display) {
-    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// A line for standard error, whether or not anybody reads it.

@@ -10,14 +10,14 @@ use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use super::check::check;
 use super::layers::{self, ConfigFile};
 use super::serve::{Form, Job, serve};
-use super::{Call, complain, supervise};
+use super::{Call, complain, memory, supervise};
 use crate::checkpoint;
 use crate::config::{LOCAL_WORKERS, RunConfig, WHERE};
 use crate::core::Progress;
 use crate::error::Error;
 use crate::observe::Verbosity;
 use crate::optim::{Updater, Versions};
-use crate::params::Params;
+use crate::params::{Layout, Params};
 use crate::run::{self, CONFIG, RunFolder};
 use crate::task::Task;
 
@@ -117,9 +117,9 @@ pub(super) fn train<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
     let (config, options) = options::<T>(call, &args)?;
     check(&config)?;
     let seed = config.seed;
-    let task = T::load(&options, seed).map_err(|source| Error::Task {
+    let task = T::load(&options, seed).map_err(|cause| Error::Task {
         task: call.task.to_owned(),
-        source,
+        cause,
     })?;
     if task.batches() == 0 {
         bail!("task {}: there is no training batch in the data", call.task);
@@ -199,6 +199,7 @@ fn prepare<T: Task>(
     args: &CallArgs,
 ) -> anyhow::Result<Job<T>> {
     let layout = Arc::new(task.layout());
+    check_memory(&config, &*task, &layout)?;
     let updater = Updater::new(config.optimizer, config.hyper, Arc::clone(&layout));
     let updater = updater.with_threads(threads_of_the_server(&config));
     let text = layers::write(name, &config, &options)?;
@@ -230,9 +231,9 @@ fn prepare<T: Task>(
     } else {
         let mut params = Params::zeros(Arc::clone(&layout));
         task.init(config.seed, &mut params)
-            .map_err(|source| Error::Task {
+            .map_err(|cause| Error::Task {
                 task: name.to_owned(),
-                source,
+                cause,
             })?;
         params
     };
@@ -256,6 +257,22 @@ fn prepare<T: Task>(
         dashboard: args.dashboard.clone(),
         supervisor: None,
     })
+}
+
+/// What this machine is to hold of the run: the server's part, and that of workers who are its threads.
+fn check_memory<T: Task>(config: &RunConfig, task: &T, layout: &Layout) -> anyhow::Result<()> {
+    let elsewhere = config.elsewhere.uses_ssh();
+    let usual = if elsewhere { 1 } else { LOCAL_WORKERS };
+    let scratch = if elsewhere {
+        0
+    } else {
+        task.scratch_bytes(threads_of_a_worker(config))
+    };
+    let sizes = memory::Sizes::of_server(config, layout, scratch);
+    if let Some(warning) = sizes.check(config.workers.unwrap_or(usual))? {
+        complain(format_args!("Warning: {warning}"));
+    }
+    Ok(())
 }
 
 /// Threads that make a step: while it is made, a local worker's own are idle, and with workers

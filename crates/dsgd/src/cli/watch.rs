@@ -15,7 +15,9 @@ use super::say;
 use crate::observe::board::Board;
 use crate::observe::follow::Follow;
 use crate::observe::{Observer, Verbosity, duration, screen, terminal};
+use crate::output;
 use crate::run::{CONFIG, EVENTS};
+use crate::text::causes;
 
 /// The screen is drawn anew this often.
 const REFRESH: Duration = Duration::from_millis(250);
@@ -201,7 +203,7 @@ impl Page {
                 self.board = board;
                 self.trouble = None;
             }
-            Err(error) => self.trouble = Some(format!("{error:#}")),
+            Err(error) => self.trouble = Some(causes(&*error)),
         }
     }
 
@@ -216,6 +218,7 @@ fn lines(source: &mut Source) -> anyhow::Result<()> {
     let mut said = 0;
     loop {
         source.look()?;
+        output::written()?;
         let board = source.board();
         if let Source::Page(page) = &source
             && (board.steps > said || board.outcome.is_some())

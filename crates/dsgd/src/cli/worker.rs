@@ -13,12 +13,13 @@ use anyhow::{Context, anyhow, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::train::cores;
-use super::{Call, complain, layers, say, signals};
+use super::{Call, complain, layers, memory, say, signals};
 use crate::config::RunConfig;
 use crate::error::Error;
 use crate::launch::outpost::{self, Outpost, OutpostError};
 use crate::launch::trouble::CANNOT_WORK;
 use crate::task::Task;
+use crate::text::causes;
 use crate::wire::invitation::{Cargo, Invitation, Near};
 use crate::wire::link::Way;
 
@@ -106,7 +107,7 @@ pub(super) fn end(matches: &ArgMatches, worked: anyhow::Result<()>) -> anyhow::R
         && matches.get_flag("tethered")
         && is_permanent(error)
     {
-        complain(format_args!("error: {error:#}"));
+        complain(format_args!("error: {}", causes(&**error)));
         std::process::exit(CANNOT_WORK);
     }
     worked
@@ -141,16 +142,21 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
     for (file, cargo) in files.into_iter().zip(&invitation.files) {
         *file = place(cargo)?;
     }
-    let task = T::load(&options, config.seed).map_err(|source| Error::Task {
+    let task = T::load(&options, config.seed).map_err(|cause| Error::Task {
         task: call.task.to_owned(),
-        source,
+        cause,
     })?;
     let slots = args.workers.or(invitation.slots).unwrap_or_else(cores);
     let threads = args.threads.or(config.threads);
+    let threads = threads.unwrap_or_else(|| (cores() / slots).max(1));
+    let sizes = memory::Sizes::of_workers(&task.layout(), task.scratch_bytes(threads));
+    if let Some(warning) = sizes.check(slots)? {
+        complain(format_args!("Warning: {warning}"));
+    }
     let outpost = Outpost {
         way,
         slots,
-        threads: threads.unwrap_or_else(|| (cores() / slots).max(1)),
+        threads,
         prefetch: config.elsewhere.prefetch,
         orphan_after: Duration::from_secs_f64(config.elsewhere.orphan_after),
         leaving,

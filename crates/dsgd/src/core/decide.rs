@@ -34,7 +34,7 @@ impl Core {
             && staleness > max
         {
             let reason = format!("{staleness} versions old, more than --max-staleness {max}");
-            self.refuse(worker, lease, reason, actions);
+            self.set_aside(worker, lease, reason, actions);
             return;
         }
         self.not_finite_in_a_row = 0;
@@ -150,7 +150,7 @@ impl Core {
         if self.rules.mode == Mode::Sync {
             for (lease, worker) in self.ledger_mut().close_group() {
                 let reason = "the step was made without it (--backup-workers)".to_owned();
-                self.roster.revoke(worker, lease, reason);
+                self.roster.overtake(worker, lease, reason);
             }
         }
         step.learning_rate = self.schedule.learning_rate(self.progress.version);
@@ -197,14 +197,23 @@ impl Core {
 
     /// The batch of this lease is someone else's now, or nobody's.
     fn refuse_late(&mut self, worker: WorkerId, lease: LeaseId, actions: &mut Vec<Action>) {
-        let reason = if self.over {
-            "the run is over".to_owned()
+        let (by_rule, reason) = if self.over {
+            (false, "the run is over".to_owned())
         } else {
             self.roster.why_revoked(worker, lease)
         };
         self.roster.free(worker);
-        self.progress.refused += 1;
         actions.push(Action::Discard { lease });
+        if by_rule {
+            self.progress.set_aside += 1;
+            actions.push(Action::Observe(Event::SetAside {
+                worker,
+                batch: None,
+                reason,
+            }));
+            return;
+        }
+        self.progress.refused += 1;
         actions.push(Action::Observe(Event::Refused {
             worker,
             batch: None,
@@ -212,7 +221,8 @@ impl Core {
         }));
     }
 
-    fn refuse(
+    /// The rules want no more of this gradient; its batch is free again.
+    fn set_aside(
         &mut self,
         worker: WorkerId,
         lease: LeaseId,
@@ -221,9 +231,9 @@ impl Core {
     ) {
         let lost = self.ledger_mut().free(lease);
         let batch = lost.map(|l| self.ledger().batch(l.position));
-        self.progress.refused += 1;
+        self.progress.set_aside += 1;
         actions.push(Action::Discard { lease });
-        actions.push(Action::Observe(Event::Refused {
+        actions.push(Action::Observe(Event::SetAside {
             worker,
             batch,
             reason,

@@ -26,6 +26,8 @@ enum State {
     Busy(LeaseId),
     /// Still computes for a lease that it no longer has, for this reason.
     Revoked(LeaseId, String),
+    /// As before, because the rules did not wait for it.
+    Overtaken(LeaseId, String),
 }
 
 impl Roster {
@@ -77,12 +79,18 @@ impl Roster {
         self.set(worker, State::Revoked(lease, reason));
     }
 
-    /// Why the lease that the worker speaks of is not its own any more.
-    pub(super) fn why_revoked(&self, worker: WorkerId, lease: LeaseId) -> String {
+    /// The worker keeps computing, but the rules did not wait for it.
+    pub(super) fn overtake(&mut self, worker: WorkerId, lease: LeaseId, reason: String) {
+        self.set(worker, State::Overtaken(lease, reason));
+    }
+
+    /// Why the lease that the worker speaks of is not its own any more, and whether the rules want it so.
+    pub(super) fn why_revoked(&self, worker: WorkerId, lease: LeaseId) -> (bool, String) {
         match self.workers.get(&worker).map(|w| &w.state) {
-            None => "the worker had been given up for lost".to_owned(),
-            Some(State::Revoked(old, reason)) if *old == lease => reason.clone(),
-            Some(_) => format!("lease {lease} is not this worker's"),
+            None => (false, "the worker had been given up for lost".to_owned()),
+            Some(State::Revoked(old, reason)) if *old == lease => (false, reason.clone()),
+            Some(State::Overtaken(old, reason)) if *old == lease => (true, reason.clone()),
+            Some(_) => (false, format!("lease {lease} is not this worker's")),
         }
     }
 

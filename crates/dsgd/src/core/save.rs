@@ -31,6 +31,9 @@ pub struct Progress {
     pub staleness: u64,
     /// Gradients refused in the epoch.
     pub refused: u64,
+    /// Gradients of the epoch that were set aside by the rules.
+    #[serde(default)]
+    pub set_aside: u64,
     /// Gradients of the epoch that were refused because they were not finite.
     pub not_finite: u64,
     /// Learning rate of the last step.
@@ -56,6 +59,7 @@ impl Progress {
             epoch_steps: 0,
             staleness: 0,
             refused: 0,
+            set_aside: 0,
             not_finite: 0,
             learning_rate: 0.0,
             ramped_up: false,
@@ -140,6 +144,7 @@ impl Core {
             validation,
             learning_rate: self.progress.learning_rate,
             refused: self.progress.refused,
+            set_aside: self.progress.set_aside,
             left_out: self.progress.left_out.len() as u64,
             staleness: self.progress.staleness as f64 / self.progress.epoch_steps.max(1) as f64,
         }));

@@ -20,7 +20,7 @@ use crate::config::Mode;
 use crate::event::{Event, Record, Step};
 
 pub use epochs::EpochRow;
-pub use rows::{State, Totals, WorkerRow};
+pub use rows::{Counts, State, Totals, WorkerRow};
 pub use series::{Bucket, Series};
 pub use verdict::{HostRow, Slowest};
 
@@ -138,25 +138,6 @@ pub struct Happening {
     pub words: String,
 }
 
-/// How often something happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Workers that were lost.
-    pub lost: u64,
-    /// Gradients that were refused.
-    pub refused: u64,
-    /// Batches that were given to another worker.
-    pub freed: u64,
-    /// Batches that were left out of their epochs.
-    pub left_out: u64,
-    /// Checkpoints.
-    pub saved: u64,
-    /// Warnings.
-    pub warnings: u64,
-    /// Steps that were made and lost when the server went: those after the checkpoint.
-    pub undone: u64,
-}
-
 /// A gradient's way, ending when its step was made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Moment {
@@ -225,6 +206,7 @@ impl Board {
                 }
                 self.happened(Kind::Refused, name.as_ref(), reason);
             }
+            Event::SetAside { .. } => self.counts.set_aside += 1,
             Event::BatchFreed { batch, reason } => {
                 self.counts.freed += 1;
                 let words = format!("batch {batch} goes to another worker: {reason}");

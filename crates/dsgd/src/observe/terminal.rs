@@ -1,6 +1,6 @@
 //! The terminal: a live picture below the lines, or lines alone where there is no terminal.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use super::Observer;
 use super::board::Board;
@@ -8,6 +8,7 @@ use super::live::Live;
 use super::meter::Meter;
 use super::words::{line, step_line};
 use crate::event::{Event, Record};
+use crate::output::say;
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +57,7 @@ pub fn terminal(verbosity: Verbosity, plain: bool, print_every: usize) -> Observ
             && record.at_secs >= last_line + LINE_EVERY_SECS
         {
             last_line = record.at_secs;
-            say(&step_line(record.at_secs, step, &meter));
+            say(step_line(record.at_secs, step, &meter));
         }
     })
 }
@@ -73,11 +74,8 @@ pub(super) fn words(record: &Record, meter: &Meter, verbosity: Verbosity) -> Opt
         (_, Verbosity::Quiet) if !important => None,
         // All of them join in the beginning; who comes later is news.
         (Event::WorkerJoined { .. }, Verbosity::Normal) if !meter.has_stepped() => None,
+        // One or more a step, as it was wished; the log has them.
+        (Event::SetAside { .. }, Verbosity::Normal) => None,
         _ => line(record, meter),
     }
-}
-
-/// A reader that has gone away does not end the run.
-fn say(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -1,7 +1,5 @@
 //! What happens as `tracing` events, for whoever collects logs: a line of JSON each.
 
-use std::io;
-
 use tracing::{Dispatch, Level, event};
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -10,6 +8,7 @@ use super::meter::Meter;
 use super::terminal::{LINE_EVERY_SECS, Verbosity, words};
 use super::words::step_line;
 use crate::event::{Event, Record};
+use crate::output::Output;
 
 /// Says on standard output what happens, a JSON object a line: time, level, and as fields the words,
 /// the seconds of the run, the kind of event, and for a step its figures.
@@ -20,7 +19,8 @@ pub fn json_terminal(verbosity: Verbosity, print_every: usize) -> Observer {
         .with_target(false)
         .with_current_span(false)
         .with_span_list(false)
-        .with_writer(io::stdout)
+        .log_internal_errors(false)
+        .with_writer(|| Output)
         .finish();
     let lines = Dispatch::new(lines);
     let mut meter = Meter::default();

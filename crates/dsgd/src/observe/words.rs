@@ -50,6 +50,14 @@ pub(super) fn line(record: &Record, meter: &Meter) -> Option<String> {
             Some(batch) => format!("Refused batch {batch} of worker {worker}: {reason}"),
             None => format!("Refused a gradient of worker {worker}: {reason}"),
         },
+        Event::SetAside {
+            worker,
+            batch,
+            reason,
+        } => match batch {
+            Some(batch) => format!("Set aside batch {batch} of worker {worker}: {reason}"),
+            None => format!("Set aside a gradient of worker {worker}: {reason}"),
+        },
         Event::BatchFreed { batch, reason } => {
             format!("Batch {batch} goes to another worker: {reason}")
         }
@@ -84,6 +92,7 @@ fn epoch_line(record: &Record, meter: &Meter) -> Option<String> {
         train,
         validation,
         refused,
+        set_aside,
         left_out,
         staleness,
         ..
@@ -100,6 +109,9 @@ fn epoch_line(record: &Record, meter: &Meter) -> Option<String> {
     }
     if *refused > 0 {
         let _ = write!(line, ", {refused} gradients refused");
+    }
+    if *set_aside > 0 {
+        let _ = write!(line, ", {set_aside} gradients set aside");
     }
     if *left_out > 0 {
         let _ = write!(line, ", {left_out} batches left out");

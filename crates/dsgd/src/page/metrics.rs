@@ -105,6 +105,11 @@ const OF_A_RUN: &[Metric<Board>] = &[
         |b| b.counts.refused as f64,
     ),
     (
+        "gradients_set_aside_total",
+        "Gradients that were set aside, as the run's options want it.",
+        |b| b.counts.set_aside as f64,
+    ),
+    (
         "batches_freed_total",
         "Batches that went to another worker.",
         |b| b.counts.freed as f64,

@@ -85,7 +85,9 @@ impl Layout {
             "tensor {name} is declared twice"
         );
         let start = self.len;
-        self.len += shape.iter().product::<usize>();
+        // What no memory can hold is refused where memory is asked for.
+        let product = shape.iter().copied().fold(1, usize::saturating_mul);
+        self.len = self.len.saturating_add(product);
         self.tensors.push(Tensor {
             name,
             shape,

@@ -275,6 +275,18 @@ fn work(board: &Board) -> Vec<String> {
             format!("{moved} of tensors were moved, {batch} a gradient, both ways together.")
         }
     });
+    if board.counts.set_aside > 0 {
+        let set_aside = board.counts.set_aside;
+        let compute = totals.compute_secs / totals.batches.max(1) as f64;
+        lines.push(format!(
+            "{} set aside, as --backup-workers or --max-staleness wants it: about {} of one worker's time.",
+            match set_aside {
+                1 => "1 gradient was".to_owned(),
+                many => format!("{} gradients were", whole(many)),
+            },
+            secs(set_aside as f64 * compute)
+        ));
+    }
     if let Some(times) = speed_up(board) {
         let batches_per_s = totals.batches as f64 / board.stepping_secs;
         let compute = totals.compute_secs / totals.batches.max(1) as f64;

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Modules of the library; each may use those before it.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "hosts",
     "text",
+    "output",
     "params",
     "task",
     "optim",

@@ -345,6 +345,48 @@ fn a_configuration_file_is_checked_as_options_are() {
     }
 }
 
+// Memory
+
+/// Before anything is asked for, and with figures.
+#[test]
+fn memory_that_cannot_be_had_is_said_beforehand() {
+    let program = Program::new();
+    let refused = |args: &str, words: &[&str]| {
+        let error = program.fails(&format!("train --run-dir run {args}"), "");
+        for word in words {
+            assert!(error.contains(word), "{args}: {error}");
+        }
+        assert!(!program.path("run").exists());
+    };
+    let large = [
+        "1,000,000,000,",
+        "need about",
+        "for the parameters once; it has",
+        "smaller model",
+    ];
+    refused("--ballast 1000000000000", &large);
+    refused(
+        "--ballast 1000000000000 -n 1 --optimizer adam --mode sync",
+        &large,
+    );
+    refused("--ballast 18446744073709551615", &["need about"]);
+    // A gigabyte of parameters or so, and as many copies as workers.
+    refused(
+        "--ballast 300000000 -n 4000",
+        &["4,000 workers", "-n ", " would fit"],
+    );
+    let file = program.command("", "").get_program().to_owned();
+    let shell = "ulimit -v 1000000; exec \"$0\" train --run-dir run --ballast 100000000";
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", shell])
+        .arg(file)
+        .current_dir(program.path(""));
+    let error = failed(&limited.output().unwrap());
+    assert!(error.contains("ulimit -v allows 1.02 GB"), "{error}");
+    program.says("train --run-dir run --ballast 100000 --epochs 1 -n 64");
+}
+
 // The task's own code
 
 #[test]
@@ -407,6 +449,35 @@ fn a_task_that_cannot_compute_anything_ends_the_run() {
     assert!(error.contains("panicked in words only"), "{error}");
     let error = program.fails("train -n 2 --examples 30 --run-dir run2", "nan");
     assert!(error.contains("its gradient is not finite"), "{error}");
+}
+
+/// What was ordered is no fault, and no line for each step.
+#[test]
+fn gradients_that_the_rules_set_aside_are_no_faults() {
+    let program = Program::new();
+    for (words, run) in [
+        ("-n 3 --mode sync --backup-workers 1", "sync"),
+        ("-n 3 --max-staleness 0", "async"),
+    ] {
+        let args = format!("train {words} --epochs 3 --run-dir {run}");
+        let out = finished(&program.start(&args, "jitter"));
+        assert!(out.contains("Faults: none"), "{out}");
+        assert!(out.contains(" gradients set aside"), "{out}");
+        assert!(!out.to_lowercase().contains("refused"), "{out}");
+        assert!(!out.contains("Set aside"), "{out}");
+        let log = fs::read_to_string(program.path(run).join("log.txt")).unwrap();
+        assert!(log.contains("Set aside "), "{log}");
+        let report = fs::read_to_string(program.path(run).join("report.md")).unwrap();
+        let (_, faults) = report.split_once("Faults and what they cost").unwrap();
+        assert!(faults.trim_start().starts_with("None."), "{report}");
+        assert!(
+            report.contains("set aside, as --backup-workers"),
+            "{report}"
+        );
+        let table = program.says(&format!("runs {run}"));
+        let row = table.lines().find(|line| line.trim().starts_with("faults"));
+        assert!(row.unwrap().trim().ends_with(" 0"), "{table}");
+    }
 }
 
 #[test]

@@ -104,10 +104,10 @@ fn run_bench(matches: &ArgMatches) -> TaskResult<()> {
     })
 }
 
-/// Whoever closes the pipe that we write to, as `head` does, has seen enough: that is no failure.
+/// Whoever closes the pipe that we write to, as `head` does, has seen enough: that wants no words.
 fn quietly(result: anyhow::Result<()>) -> TaskResult<()> {
     match result {
-        Err(error) if is_broken_pipe(&error) => Ok(()),
+        Err(error) if is_broken_pipe(&error) => Err(io::Error::from(ErrorKind::BrokenPipe).into()),
         result => Ok(result?),
     }
 }

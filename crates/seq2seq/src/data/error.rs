@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum DataError {
     /// The file system refused.
-    #[error("cannot {action} {}: {source}", file.display())]
+    #[error("cannot {action} {}: {source}; {}", file.display(), remedy(action, source))]
     Io {
         /// What was tried: `open`, `read`, `write`.
         action: &'static str,
@@ -200,4 +200,16 @@ pub enum DataError {
         /// What is wrong with its value.
         problem: String,
     },
+}
+
+/// What to do where the file system refuses.
+fn remedy(action: &str, why: &io::Error) -> &'static str {
+    match (why.kind(), action) {
+        (io::ErrorKind::NotFound, _) => {
+            "look for a slip in its name; one without a / in front is sought in this folder"
+        }
+        (io::ErrorKind::PermissionDenied, _) => "let this user in, or name another file",
+        (io::ErrorKind::StorageFull, _) | (_, "write") => "free space there, or name another place",
+        _ => "name another file",
+    }
 }

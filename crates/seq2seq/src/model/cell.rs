@@ -136,6 +136,13 @@ impl Cell {
         self.kind.gates() * self.hidden
     }
 
+    /// Numbers that are kept of one column: the input twice, the gates, and the state in four forms.
+    pub(crate) fn track_floats(&self) -> u64 {
+        let (input, hidden) = (self.input as u64, self.hidden as u64);
+        let of_states = hidden.saturating_mul(self.kind.gates() as u64 + 4);
+        input.saturating_mul(2).saturating_add(of_states)
+    }
+
     /// The slots of the states before and after step t.
     pub(crate) fn slots(&self, t: usize) -> (usize, usize) {
         if self.reverse { (t + 1, t) } else { (t, t + 1) }

@@ -103,6 +103,12 @@ impl Model {
         self.layout.clone()
     }
 
+    /// Bytes of what a [`Workspace`] keeps of a batch between the way forward and the way back, for so many
+    /// rows and words of source and target: a little less than it grows to.
+    pub fn workspace_bytes(&self, rows: usize, lengths: [usize; 2]) -> u64 {
+        self.network.track_floats(rows, lengths).saturating_mul(4)
+    }
+
     /// Every parameter uniform in (-`param_init`, `param_init`); a function of the seed alone.
     pub fn init(&self, seed: u64, param_init: f32, params: &mut Params) {
         let mut random = ChaCha8Rng::seed_from_u64(seed);

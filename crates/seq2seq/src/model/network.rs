@@ -10,6 +10,7 @@ use super::stack::Stack;
 use crate::batch::SentenceBatch;
 use crate::kernels::dispatch::each;
 use crate::kernels::product::{Grouped, Product, Size, Start, over_columns, rows};
+use crate::kernels::turn::groups;
 use crate::kernels::{GROUP, Isa};
 
 /// Tensors that are not trained: no gradient of them is produced.
@@ -103,6 +104,24 @@ impl Network {
     /// The decoder's place among the stacks.
     pub(crate) fn decoder(&self) -> usize {
         self.stacks.len() - 1
+    }
+
+    /// Numbers that the stacks keep of a batch until they have gone back over it.
+    pub(crate) fn track_floats(&self, rows: usize, [source, target]: [usize; 2]) -> u64 {
+        let of = |(at, stack): (usize, &Stack)| {
+            let steps = match at {
+                decoder if decoder == self.decoder() => target,
+                context if Some(context) == self.context() => self.utterances,
+                _ => source,
+            };
+            let columns = groups(rows) * GROUP * steps;
+            let cells = stack.layers.iter().flatten().map(Cell::track_floats);
+            cells
+                .fold(0u64, u64::saturating_add)
+                .saturating_mul(columns as u64)
+        };
+        let stacks = self.stacks.iter().enumerate().map(of);
+        stacks.fold(0, u64::saturating_add)
     }
 
     /// The context's, where there is one.

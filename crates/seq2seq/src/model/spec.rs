@@ -3,6 +3,12 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+/// Layers of a stack, and stacks: each is looked up by name.
+const MOST_LAYERS: usize = 100;
+
+/// Units of a layer: their square has room in a word of the machine.
+const MOST_UNITS: usize = u32::MAX as usize;
+
 /// The recurrent layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -77,6 +83,16 @@ pub enum Error {
         /// Its size.
         size: usize,
     },
+    /// A size that no machine has room for.
+    #[error("{name} is {size}, more than the {most} that a model can have")]
+    LargeSize {
+        /// Which size.
+        name: &'static str,
+        /// What it is.
+        size: usize,
+        /// The limit.
+        most: usize,
+    },
     /// Dropout outside 0 ..< 1.
     #[error("dropout is {0}, but must be at least 0 and below 1")]
     Dropout(f32),
@@ -119,6 +135,16 @@ impl ModelSpec {
         }
         if self.model_type == ModelType::Hred && self.utter_context == 0 {
             return Err(Error::ZeroSize("utter_context"));
+        }
+        for (name, size, most) in [
+            ("layers", self.layers, MOST_LAYERS),
+            ("utter_context", self.utterances(), MOST_LAYERS),
+            ("word_vec_size", self.word_vec_size, MOST_UNITS),
+            ("hidden_size", self.hidden_size, MOST_UNITS),
+        ] {
+            if size > most {
+                return Err(Error::LargeSize { name, size, most });
+            }
         }
         for (name, size) in [
             ("source_size", self.source_size),

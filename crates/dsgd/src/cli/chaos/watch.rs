@@ -292,6 +292,7 @@ mod tests {
             validation: None,
             learning_rate: 0.0,
             refused: 0,
+            set_aside: 0,
             left_out: 0,
             staleness: 0.0,
         }

@@ -1,11 +1,11 @@
 //! `dsgd hosts run`, `stop` and `clean`.
 
-use std::io::{self, Write};
-
 use clap::Args;
 
 use super::on_each;
+use crate::cli::{complain, say};
 use crate::config::Places;
+use crate::output;
 use crate::ssh::{Ended, Remote, SshError, Stopped, Stream, shell_words, size};
 
 #[derive(Debug, Args)]
@@ -46,11 +46,14 @@ async fn run_on(remote: Remote, command: String) -> Result<(), SshError> {
     let mut running = remote.run(&command).await?;
     let name = remote.name();
     while let Some((stream, line)) = running.line().await {
-        // Whether or not anybody reads it.
-        let _ = match stream {
-            Stream::Out => writeln!(io::stdout(), "{name}: {line}"),
-            Stream::Err => writeln!(io::stderr(), "{name}: {line}"),
-        };
+        match stream {
+            Stream::Out => say(format_args!("{name}: {line}")),
+            Stream::Err => complain(format_args!("{name}: {line}")),
+        }
+        if output::written().is_err() {
+            // Nobody is there for whom it runs.
+            return Ok(());
+        }
     }
     let said = match running.wait().await {
         Ended::Status(0) => return Ok(()),

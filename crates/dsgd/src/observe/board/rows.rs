@@ -6,6 +6,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Contribution;
 
+/// How often something happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Workers that were lost.
+    pub lost: u64,
+    /// Gradients that were refused.
+    pub refused: u64,
+    /// Gradients that were set aside, as the run's options want it.
+    pub set_aside: u64,
+    /// Batches that were given to another worker.
+    pub freed: u64,
+    /// Batches that were left out of their epochs.
+    pub left_out: u64,
+    /// Checkpoints.
+    pub saved: u64,
+    /// Warnings.
+    pub warnings: u64,
+    /// Steps that were made and lost when the server went: those after the checkpoint.
+    pub undone: u64,
+}
+
 /// Gradients over which the speed of a worker now is measured.
 const RECENT: usize = 20;
 

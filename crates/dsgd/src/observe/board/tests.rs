@@ -150,6 +150,7 @@ fn the_best_epoch_is_known_also_after_a_resumption() {
         validation: Some(Stats::of_examples(loss, 1)),
         learning_rate: 0.5,
         refused: 0,
+        set_aside: 0,
         left_out: 0,
         staleness: 0.0,
     };
