@@ -28,6 +28,7 @@ pub mod checkpoint;
 mod cli;
 pub mod config;
 pub mod core;
+pub mod data;
 mod error;
 pub mod event;
 pub mod hosts;
@@ -48,6 +49,7 @@ pub mod wire;
 pub mod worker;
 
 pub use cli::Tasks;
+pub use data::DataFile;
 pub use error::Error;
 pub use params::{Gradient, Kind, Layout, Params, Part, Rows, Tensor, TensorId};
 pub use task::{Batch, NoOptions, Stats, Task, TaskCommand, TaskResult};

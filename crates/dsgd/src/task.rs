@@ -1,7 +1,6 @@
 //! The user's extension point: a model and its data behind one trait.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -78,7 +77,9 @@ pub trait Task: Sized + Send + Sync + 'static {
     const ABOUT: &'static str = "";
 
     /// Options of its own, shown in `--help` under the task's heading and kept in the run under
-    /// the names of their fields (so do not rename them, for serde or for clap).
+    /// the names of their fields (so do not rename them, for serde or for clap). Each file that
+    /// [`load`](Task::load) or [`init`](Task::init) reads is a [`DataFile`](crate::DataFile), so
+    /// that workers elsewhere get a copy; folders do not travel.
     type Options: clap::Args + Serialize + DeserializeOwned + Clone + Send + Sync;
 
     /// What each worker keeps for itself between batches.
@@ -90,13 +91,6 @@ pub trait Task: Sized + Send + Sync + 'static {
     /// Options of `dsgd train` for which this task knows a better default, as typed on the command
     /// line; whatever the user says wins.
     fn defaults(options: &Self::Options) -> Vec<String> {
-        let _ = options;
-        Vec::new()
-    }
-
-    /// The files that [`Task::load`] reads. Workers elsewhere get copies, and these paths are
-    /// pointed at them; folders do not travel.
-    fn files(options: &mut Self::Options) -> Vec<&mut PathBuf> {
         let _ = options;
         Vec::new()
     }

@@ -1,12 +1,11 @@
 //! The demo's options: which data, which model. The names are the ancestor's.
 
-use std::path::PathBuf;
-
+use dsgd::DataFile;
 use serde::{Deserialize, Serialize};
 
 use crate::data::numbers::NumbersOptions;
 use crate::data::text::{TextOptions, TextPair};
-use crate::data::{DataError, DataSource};
+use crate::data::{DataError, DataSource, Dictionaries};
 use crate::kernels::Precision;
 use crate::model::{LayerType, ModelType};
 
@@ -37,10 +36,10 @@ const NUMBERS: Sizes = Sizes {
 pub struct Options {
     /// Training data (HDF5) [default: number words, English to French, built in]
     #[arg(long, alias = "train", value_name = "FILE")]
-    pub data_file: Option<PathBuf>,
+    pub data_file: Option<DataFile<Dictionaries>>,
     /// Validation data (HDF5)
     #[arg(long, value_name = "FILE", requires = "data_file")]
-    pub val_data_file: Option<PathBuf>,
+    pub val_data_file: Option<DataFile>,
     /// Training text, source side: a sentence a line, may be gzip
     #[arg(
         long,
@@ -48,16 +47,16 @@ pub struct Options {
         requires = "targ_train",
         conflicts_with = "data_file"
     )]
-    pub src_train: Option<PathBuf>,
+    pub src_train: Option<DataFile>,
     /// Training text, target side
     #[arg(long, value_name = "FILE", requires = "src_train")]
-    pub targ_train: Option<PathBuf>,
+    pub targ_train: Option<DataFile>,
     /// Validation text, source side
     #[arg(long, value_name = "FILE", requires = "targ_val")]
-    pub src_val: Option<PathBuf>,
+    pub src_val: Option<DataFile>,
     /// Validation text, target side
     #[arg(long, value_name = "FILE", requires_all = ["src_val", "src_train"])]
-    pub targ_val: Option<PathBuf>,
+    pub targ_val: Option<DataFile>,
     /// Text: words of the longest sentence that is kept
     #[arg(long, value_name = "WORDS", default_value_t = 50)]
     pub max_length: usize,
@@ -104,10 +103,10 @@ pub struct Options {
     pub end_utterance: String,
     /// hred: start from the weights of this red checkpoint
     #[arg(long, value_name = "FILE")]
-    pub load_red: Option<PathBuf>,
+    pub load_red: Option<DataFile>,
     /// Word vectors to start from: HDF5 with `word_vecs` (source), `word_vecs_dec` (target) or both
     #[arg(long, value_name = "FILE")]
-    pub pre_word_vecs: Option<PathBuf>,
+    pub pre_word_vecs: Option<DataFile>,
     /// 1: word vectors are not trained
     #[arg(long, value_name = "0|1", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=1))]
     pub fix_word_vecs: u8,
@@ -132,14 +131,15 @@ impl Options {
 
     /// Where the data come from.
     pub fn source(&self, seed: u64) -> Result<DataSource, DataError> {
-        let pair = |source: &Option<PathBuf>, target: &Option<PathBuf>| {
-            let (source, target) = (source.clone()?, target.clone()?);
+        let file = |file: &DataFile| file.to_path_buf();
+        let pair = |source: &Option<DataFile>, target: &Option<DataFile>| {
+            let (source, target) = (file(source.as_ref()?), file(target.as_ref()?));
             Some(TextPair { source, target })
         };
         if let Some(train) = &self.data_file {
             return Ok(DataSource::Hdf5 {
-                train: train.clone(),
-                valid: self.val_data_file.clone(),
+                train: train.to_path_buf(),
+                valid: self.val_data_file.as_ref().map(file),
             });
         }
         Ok(match pair(&self.src_train, &self.targ_train) {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use super::serve::Job;
-use super::worker;
+use super::{cargo, worker};
 use crate::event::Event;
 use crate::launch::fleet::{Crew, Fleet, ListedHosts, Orders};
 use crate::observe::Verbosity;
@@ -23,7 +23,7 @@ use crate::server::{Letter, Server};
 use crate::ssh::Object;
 use crate::task::Task;
 use crate::wire::credentials::{Papers, Token};
-use crate::wire::invitation::{Cargo, Invitation, Near};
+use crate::wire::invitation::{Invitation, Near};
 use crate::wire::link::Way;
 use crate::wire::listen::{Door, serve};
 use crate::wire::service::{Service, Terms};
@@ -77,7 +77,7 @@ pub(super) fn prepare<T: Task>(
         door.map_err(|error| anyhow!("--listen {address}: {error}; {remedy}"))
     });
     let port = port.transpose()?;
-    let objects = cargo::<T>(&job.options)?;
+    let (files, objects) = cargo::pack::<T>(&job.options)?;
     let fleet = if wishes.uses_ssh() {
         Some(Fleet::reach(
             &runtime,
@@ -105,7 +105,7 @@ pub(super) fn prepare<T: Task>(
             },
             task: job.name.to_owned(),
             config: job.text.clone(),
-            files: objects.iter().map(cargo_of).collect(),
+            files,
             near: None,
             slots: None,
         },
@@ -325,21 +325,6 @@ fn address(text: &str) -> anyhow::Result<SocketAddr> {
     text.parse().map_err(|_| {
         anyhow!("--listen {text}: must be an address and a port, such as 0.0.0.0:7077")
     })
-}
-
-/// The files that the task reads.
-fn cargo<T: Task>(options: &T::Options) -> anyhow::Result<Vec<Object>> {
-    let mut options = options.clone();
-    let files = T::files(&mut options);
-    let objects = files.into_iter().map(|file| Ok(Object::of(file)?));
-    objects.collect()
-}
-
-fn cargo_of(object: &Object) -> Cargo {
-    Cargo {
-        path: object.path.clone(),
-        sha256: object.hash.clone(),
-    }
 }
 
 /// Those of the run's earlier life, or new ones.

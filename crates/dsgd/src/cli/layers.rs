@@ -70,10 +70,8 @@ pub(super) fn run_config(folder: &Path) -> anyhow::Result<RunConfig> {
     if !file.is_file() {
         bail!("{} is not a run: it has no {CONFIG}", folder.display());
     }
-    let nothing_typed = Command::new("").no_binary_name(true);
-    let nothing_typed = RunConfig::augment_args(nothing_typed).get_matches_from([""; 0]);
     let in_file = || file.display().to_string();
-    merge(&nothing_typed, &read(&file)?.run, None).with_context(in_file)
+    merge(&nothing_typed::<RunConfig>(), &read(&file)?.run, None).with_context(in_file)
 }
 
 /// The text of a `config.toml`.
@@ -104,7 +102,7 @@ pub(super) fn merge<C>(
 where
     C: Args + Serialize + DeserializeOwned,
 {
-    let mut values = serde_json::to_value(C::from_arg_matches(typed)?)?;
+    let mut values = serde_json::to_value(completed::<C>(typed, file)?)?;
     let task_values = task.map(C::from_arg_matches).transpose()?;
     let task_values = serde_json::to_value(task_values)?;
     let ids = ids::<C>();
@@ -131,12 +129,59 @@ where
     Ok(serde_json::from_value(values)?)
 }
 
+/// What is typed; where the file says what must be given, it need not be typed.
+fn completed<C: Args>(typed: &ArgMatches, file: &Table) -> anyhow::Result<C> {
+    let command = C::augment_args(Command::new(""));
+    let required = command.get_arguments().filter(|arg| arg.is_required_set());
+    let missing: Vec<_> = required
+        .filter(|arg| !is_typed(typed, arg.get_id().as_str()))
+        .collect();
+    if missing.is_empty() {
+        return Ok(C::from_arg_matches(typed)?);
+    }
+    let mut words = Vec::new();
+    for arg in missing {
+        let id = arg.get_id().as_str();
+        let Some(value) = file.get(id) else {
+            bail!("{arg} must be given");
+        };
+        let values = match value {
+            toml::Value::Array(values) => values.as_slice(),
+            value => std::slice::from_ref(value),
+        };
+        words.extend(arg.get_long().map(|long| format!("--{long}")));
+        words.extend(values.iter().map(|value| match value {
+            toml::Value::String(text) => text.clone(),
+            value => value.to_string(),
+        }));
+    }
+    let command = relaxed::<C>(command).no_binary_name(true);
+    let mut options = C::from_arg_matches(&command.try_get_matches_from(words)?)?;
+    options.update_from_arg_matches(typed)?;
+    Ok(options)
+}
+
+/// The command without the duty to type options of `C`: a file may say them.
+pub(super) fn relaxed<C: Args>(command: Command) -> Command {
+    let ids = ids::<C>().into_iter();
+    ids.fold(command, |command, id| {
+        command.mut_arg(id, |arg| arg.required(false))
+    })
+}
+
+/// What a command line without any option of `C` says.
+pub(super) fn nothing_typed<C: Args>() -> ArgMatches {
+    let command = relaxed::<C>(C::augment_args(Command::new("")));
+    command.no_binary_name(true).get_matches_from([""; 0])
+}
+
 /// The options of a file's table; what it does not say is as if nothing were typed.
 pub(super) fn of_file<C>(file: &Table) -> Option<C>
 where
     C: Args + Serialize + DeserializeOwned,
 {
-    let mut values = serde_json::to_value(untyped::<C>(Vec::new())?).ok()?;
+    let options = completed::<C>(&nothing_typed::<C>(), file).ok()?;
+    let mut values = serde_json::to_value(options).ok()?;
     for (id, value) in file {
         values[id] = serde_json::to_value(value).ok()?;
     }

@@ -2,6 +2,7 @@
 
 mod ancestor;
 mod bench;
+mod cargo;
 mod chaos;
 mod check;
 mod dashboard;
@@ -29,9 +30,11 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::exit;
 
+use anyhow::Context;
 use clap::{Arg, ArgMatches, Command};
 use clap_complete::Shell;
 
+use self::cargo::Luggage;
 use crate::error::Error;
 use crate::output::{self, Output, Unwritten, say};
 use crate::task::{Task, TaskCommand};
@@ -55,10 +58,13 @@ pub(crate) struct Entry {
     aliases: Vec<&'static str>,
     about: &'static str,
     options: fn(Command) -> Command,
+    /// The command, without the duty to type options that a file says.
+    relaxed: fn(Command) -> Command,
     train: fn(&Call<'_>) -> anyhow::Result<()>,
     eval: fn(&Call<'_>) -> anyhow::Result<()>,
     report: fn(&Call<'_>) -> anyhow::Result<()>,
     work: fn(&Call<'_>, &Invitation) -> anyhow::Result<()>,
+    luggage: fn(&Call<'_>) -> anyhow::Result<Luggage>,
     commands: Vec<TaskCommand>,
 }
 
@@ -86,10 +92,12 @@ impl Tasks {
             aliases: Vec::new(),
             about: T::ABOUT,
             options: <T::Options as clap::Args>::augment_args,
+            relaxed: layers::relaxed::<T::Options>,
             train: train::train::<T>,
             eval: eval::eval::<T>,
             report: report::report::<T>,
             work: worker::work::<T>,
+            luggage: train::luggage::<T>,
             commands: T::commands(),
         });
         self
@@ -129,10 +137,9 @@ impl Tasks {
     pub fn run(&self, args: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
         let args: Vec<OsString> = args.into_iter().collect();
         let task = self.task_of(&args)?;
-        let program = args.first().map(std::path::Path::new);
-        let program = program.and_then(|path| path.file_stem());
+        let program = args.first().map(Path::new).and_then(Path::file_stem);
         let program = program.map_or("dsgd".into(), |name| name.to_string_lossy());
-        let command = self.command(task).name(program.into_owned());
+        let command = self.command(task, &args).name(program.into_owned());
         let (args, notes) = ancestor::translate(&command, args)?;
         for note in notes {
             complain(format_args!("Note: {note}"));
@@ -185,10 +192,13 @@ impl Tasks {
                 });
                 worker::end(matches, worked)
             }
-            "hosts" => match matches.subcommand() {
-                Some(("gcloud", matches)) => gcloud::run(matches),
-                _ => hosts::hosts(matches),
-            },
+            "hosts" => {
+                let luggage = hosts::train_words(matches).map(|words| self.luggage(words));
+                match matches.subcommand_matches("gcloud") {
+                    Some(matches) => gcloud::run(matches),
+                    None => hosts::hosts(matches, luggage.transpose()?),
+                }
+            }
             "bench" => match bench::run(matches) {
                 Some(result) => result,
                 None => self.task_command(name, matches),
@@ -209,6 +219,23 @@ impl Tasks {
             Err(Unwritten::Closed) if name == "train" => Ok(()),
             written => Ok(written?),
         }
+    }
+
+    /// What hosts need for a `train` with these words.
+    fn luggage(&self, words: Vec<OsString>) -> anyhow::Result<Luggage> {
+        let mut args = ["dsgd", "train"].map(OsString::from).to_vec();
+        // As it was typed for `train`, with or without that word.
+        args.extend(words.into_iter().skip_while(|word| word == "train"));
+        let task = self.task_of(&args)?;
+        let command = self.command(task, &args);
+        let (args, _) = ancestor::translate(&command, args)?;
+        let matches = command.clone().get_matches_from(args);
+        let matches = matches.subcommand_matches("train");
+        (task.luggage)(&Call {
+            task: task.name,
+            command: subcommand(&command, "train"),
+            matches: matches.context("train was not understood")?,
+        })
     }
 
     fn task_command(&self, name: &str, matches: &ArgMatches) -> anyhow::Result<()> {
@@ -236,8 +263,7 @@ impl Tasks {
             Some(name)
         } else {
             let config = value(&["--config"]).map(Into::into);
-            let resumed = value(&["--resume"])
-                .map(|run| std::path::PathBuf::from(run).join(crate::run::CONFIG));
+            let resumed = value(&["--resume"]).map(|run| Path::new(&run).join(crate::run::CONFIG));
             let file = config.or(resumed).filter(|path| path.is_file());
             file.map(|path| layers::task_in(&path)).transpose()?
         };
@@ -268,7 +294,9 @@ impl Tasks {
         })
     }
 
-    fn command(&self, task: &Entry) -> Command {
+    /// The whole program's command, for these arguments: what a file says need not be typed.
+    fn command(&self, task: &Entry, args: &[OsString]) -> Command {
+        let reads_file = value_of(args, &["--config", "--resume"]).is_some();
         let with_task = |command: Command| {
             let heading = format!("Task {} ({})", task.name, task.about);
             let heading = heading.trim_end_matches(" ()").to_owned();
@@ -290,15 +318,21 @@ impl Tasks {
             .hide_possible_values(self.entries.len() == 1)
             .help_heading("Training")
             .help("What to train");
-        let train = train::command().arg(which.clone());
+        let train = with_task(train::command().arg(which.clone()));
+        let train = if reads_file {
+            (task.relaxed)(train)
+        } else {
+            train
+        };
+        let eval = with_task(eval::command().arg(which));
         let root = Command::new("dsgd")
             .version(env!("CARGO_PKG_VERSION"))
             .about("Train your model on the machines you have")
             .help_template("{about}\n{usage-heading} {usage}\n{all-args}")
             .subcommand_required(true)
             .arg_required_else_help(true)
-            .subcommand(with_task(train))
-            .subcommand(with_task(eval::command().arg(which)))
+            .subcommand(train)
+            .subcommand((task.relaxed)(eval))
             .subcommand(watch::command())
             .subcommand(dashboard::command())
             .subcommand(runs::command())

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 
+use super::cargo::{self, Luggage};
 use super::check::check;
 use super::layers::{self, ConfigFile};
 use super::serve::{Form, Job, serve};
@@ -130,6 +131,19 @@ pub(super) fn train<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
     serve(job, verbosity).inspect_err(|_| folder.abandon())
 }
 
+/// What hosts need for such a run.
+pub(super) fn luggage<T: Task>(call: &Call<'_>) -> anyhow::Result<Luggage> {
+    let args = CallArgs::from_arg_matches(call.matches)?;
+    let (config, options) = options::<T>(call, &args)?;
+    let (files, objects) = cargo::pack::<T>(&options)?;
+    Ok(Luggage {
+        task: call.task,
+        config: layers::write(call.task, &config, &options)?,
+        files,
+        objects,
+    })
+}
+
 /// The run's and the task's options, each from the first layer that says something.
 fn options<T: Task>(call: &Call<'_>, args: &CallArgs) -> anyhow::Result<(RunConfig, T::Options)> {
     let resumed = args.resume.as_ref().map(|run| run.join(CONFIG));
@@ -158,7 +172,8 @@ fn options<T: Task>(call: &Call<'_>, args: &CallArgs) -> anyhow::Result<(RunConf
         layers::merge(call.matches, &file.options, None).with_context(in_file)?;
     let defaults = T::defaults(&options);
     let defaults = std::iter::once(call.command.get_name().to_owned()).chain(defaults);
-    let defaults = call.command.clone().try_get_matches_from(defaults)?;
+    let defaults =
+        layers::relaxed::<T::Options>(call.command.clone()).try_get_matches_from(defaults)?;
     let config = layers::merge(call.matches, &file.run, Some(&defaults)).with_context(in_file)?;
     Ok((config, options))
 }

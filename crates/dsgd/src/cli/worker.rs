@@ -2,25 +2,25 @@
 
 use std::fs;
 use std::io::{self, IsTerminal, Read};
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::train::cores;
-use super::{Call, complain, layers, memory, say, signals};
+use super::{Call, cargo, complain, layers, memory, say, signals};
 use crate::config::RunConfig;
+use crate::data;
 use crate::error::Error;
 use crate::launch::outpost::{self, Outpost, OutpostError};
 use crate::launch::trouble::CANNOT_WORK;
 use crate::task::Task;
 use crate::text::causes;
-use crate::wire::invitation::{Cargo, Invitation, Near};
+use crate::wire::invitation::{Invitation, Near};
 use crate::wire::link::Way;
 
 /// Bytes of an invitation: its largest part is a list of files.
@@ -46,6 +46,9 @@ struct WorkerArgs {
     /// End when standard input ends
     #[arg(long, hide = true)]
     tethered: bool,
+    /// Load the task, and end
+    #[arg(long, hide = true)]
+    rehearse: bool,
     /// Mark of the run, for whoever looks at this process
     #[arg(long, hide = true)]
     run: Option<String>,
@@ -118,6 +121,9 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
     if args.tethered {
         thread::Builder::new().spawn(end_with_stdin)?;
     }
+    if args.rehearse {
+        return load::<T>(call, invitation).map(drop);
+    }
     let leaving = Arc::new(AtomicBool::new(false));
     let reached = Arc::new(AtomicBool::new(false));
     let tethered = args.tethered;
@@ -130,22 +136,7 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
         status
     })?;
     let way = way(&args, invitation)?;
-    let (config, mut options) = options::<T>(&invitation.config)?;
-    let files = T::files(&mut options);
-    if files.len() != invitation.files.len() {
-        bail!(
-            "the server's task reads {} files, this program's {}",
-            invitation.files.len(),
-            files.len()
-        );
-    }
-    for (file, cargo) in files.into_iter().zip(&invitation.files) {
-        *file = place(cargo)?;
-    }
-    let task = T::load(&options, config.seed).map_err(|cause| Error::Task {
-        task: call.task.to_owned(),
-        cause,
-    })?;
+    let (config, task) = load::<T>(call, invitation)?;
     let slots = args.workers.or(invitation.slots).unwrap_or_else(cores);
     let threads = args.threads.or(config.threads);
     let threads = threads.unwrap_or_else(|| (cores() / slots).max(1));
@@ -180,6 +171,17 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
     Ok(())
 }
 
+/// The run's options, and the task with the files that were sent here.
+fn load<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow::Result<(RunConfig, T)> {
+    let copies = cargo::unpack(&invitation.files)?;
+    let (config, options) = data::with_copies(copies, || options::<T>(&invitation.config))?;
+    let task = T::load(&options, config.seed).map_err(|cause| Error::Task {
+        task: call.task.to_owned(),
+        cause,
+    })?;
+    Ok((config, task))
+}
+
 /// The way to the server: as it was typed, else a shorter one on its own machine, else as the invitation says.
 /// What is wrong with it is said before anything is loaded.
 fn way(args: &WorkerArgs, invitation: &Invitation) -> anyhow::Result<Way> {
@@ -208,46 +210,9 @@ fn end_with_stdin() {
 /// The run's options and the task's.
 fn options<T: Task>(text: &str) -> anyhow::Result<(RunConfig, T::Options)> {
     let file = layers::parse(text, Path::new("the server's configuration"))?;
-    let nothing_typed = |command: Command| command.no_binary_name(true).get_matches_from([""; 0]);
-    let run = nothing_typed(RunConfig::augment_args(Command::new("")));
-    let task = nothing_typed(T::Options::augment_args(Command::new("")));
-    let config = layers::merge(&run, &file.run, None)?;
-    Ok((config, layers::merge(&task, &file.options, None)?))
-}
-
-/// Where a file lies here: in the cache, under its own name, else where it lies on the server's machine.
-fn place(cargo: &Cargo) -> anyhow::Result<PathBuf> {
-    let cache = cache();
-    let object = cache.join("objects").join(&cargo.sha256);
-    if object.is_file() {
-        // Names matter to some readers, such as `.gz`.
-        let folder = cache.join("files").join(&cargo.sha256);
-        let name = cargo.path.file_name().unwrap_or("data".as_ref());
-        let link = folder.join(name);
-        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        match symlink(&object, &link) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(error).with_context(|| link.display().to_string());
-            }
-            _ => return Ok(link),
-        }
-    }
-    if cargo.path.is_file() {
-        return Ok(cargo.path.clone());
-    }
-    bail!(
-        "{} is not here: copy it to the same path, or send it from the server's machine by `dsgd \
-         hosts init`",
-        cargo.path.display()
-    )
-}
-
-/// Where files lie that were sent here.
-fn cache() -> PathBuf {
-    let set = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty());
-    let cache = set.map(PathBuf::from);
-    let home = || std::env::home_dir().unwrap_or_default().join(".cache");
-    cache.unwrap_or_else(home).join("dsgd")
+    let config = layers::merge(&layers::nothing_typed::<RunConfig>(), &file.run, None)?;
+    let nothing_typed = layers::nothing_typed::<T::Options>();
+    Ok((config, layers::merge(&nothing_typed, &file.options, None)?))
 }
 
 /// What this machine calls itself.

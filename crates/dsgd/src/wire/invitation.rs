@@ -25,7 +25,7 @@ pub struct Invitation {
     pub task: String,
     /// The text of the run's `config.toml`.
     pub config: String,
-    /// Files that the task reads, in the order of [`Task::files`](crate::Task::files).
+    /// Files that the task's options name.
     pub files: Vec<Cargo>,
     /// Workers of the process; none for the machine's cores.
     pub slots: Option<usize>,
@@ -59,10 +59,21 @@ fn machine() -> Option<String> {
     Some(mark.trim().to_owned())
 }
 
-/// A file that a worker needs.
+/// A file that a worker needs, and those that have to lie beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cargo {
-    /// Where it lies on the server's machine.
+    /// What the options call it.
+    pub named: PathBuf,
+    /// The file.
+    pub file: Content,
+    /// Those beside it.
+    pub beside: Vec<Content>,
+}
+
+/// A file and what is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// Where it lies on the server's machine, from the root.
     pub path: PathBuf,
     /// SHA-256 of its contents, in hexadecimal digits.
     pub sha256: String,

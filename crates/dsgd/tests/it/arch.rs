@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Modules of the library; each may use those before it.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 23] = [
+    "data",
     "hosts",
     "text",
     "output",

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use dsgd::{Batch, Gradient, Layout, Params, Stats, Task, TaskResult, TensorId};
+use dsgd::{Batch, DataFile, Gradient, Layout, Params, Stats, Task, TaskResult, TensorId};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -52,7 +52,7 @@ pub(crate) struct Options {
     pub(crate) trouble: String,
     /// A file of numbers, one a line
     #[arg(long)]
-    pub(crate) data: Option<PathBuf>,
+    pub(crate) data: Option<DataFile>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -186,10 +186,6 @@ impl Task for Words {
         let trouble = Trouble::parse(&trouble)?;
         let words = Self::new(options.clone());
         Ok(Self { trouble, ..words })
-    }
-
-    fn files(options: &mut Options) -> Vec<&mut PathBuf> {
-        options.data.iter_mut().collect()
     }
 
     fn layout(&self) -> Layout {

@@ -41,5 +41,5 @@ pub mod vocab;
 
 pub use dataset::{Counts, Cut, Dataset, Sentences, Sizes};
 pub use error::DataError;
-pub use source::{Corpus, DataSource};
+pub use source::{Corpus, DataSource, Dictionaries};
 pub use vocab::Vocabulary;

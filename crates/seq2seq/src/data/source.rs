@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use dsgd::data::Beside;
+
 use super::numbers::{self, NumbersOptions};
 use super::text::{self, TextOptions, TextPair};
 use super::{DataError, Dataset, Sizes, Vocabulary, hdf5};
@@ -119,6 +121,19 @@ pub(super) fn read_dictionary(
         data: data.to_owned(),
         size,
     })
+}
+
+/// The dictionaries beside an HDF5 file with the training data travel with it.
+#[derive(Clone, Copy, Debug)]
+pub enum Dictionaries {}
+
+impl Beside for Dictionaries {
+    fn beside(file: &Path) -> Vec<PathBuf> {
+        let endings = [SOURCE_DICTIONARY, TARGET_DICTIONARY].into_iter();
+        endings
+            .filter_map(|ending| dictionary_beside(file, ending))
+            .collect()
+    }
 }
 
 fn dictionary_beside(data: &Path, ending: &str) -> Option<PathBuf> {

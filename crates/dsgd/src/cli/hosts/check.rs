@@ -1,9 +1,10 @@
 //! `dsgd hosts check`: a doctor. Every problem is said with its remedy.
 //!
 //! Where looking shows none, it does what a run does before its workers begin: it writes the program into
-//! the cache, lays the way back, and starts the program. What is left out: the task's data, which only
-//! a run knows.
+//! the cache, lays the way back, and starts the program. With options of `train` it sends the files that
+//! they name, too, and lets the program load the task there.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +12,16 @@ use clap::Args;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Failed, each, runtime, say};
+use crate::cli::cargo::Luggage;
 use crate::config::Places;
 use crate::launch::trouble::Trouble;
-use crate::ssh::{Binaries, Control, Facts, Remote, SshError, Stream, send_all, size};
+use crate::ssh::{Binaries, Control, Facts, Object, Remote, SshError, Stream, send_all, size};
 
 /// Logging in and looking around, also on a slow connection that loses much; then it is over, even
 /// where nobody answers.
 const LOOKING: Duration = Duration::from_secs(60);
+/// Loading the largest data that somebody trains on.
+const LOADING: Duration = Duration::from_secs(600);
 /// Less is taken by a program and a little data.
 const LEAST_DISK: u64 = 500 << 20;
 const LEAST_MEMORY: u64 = 200 << 20;
@@ -37,6 +41,9 @@ pub(super) struct CheckArgs {
     /// Seconds that a worker computes for one step
     #[arg(long, value_name = "SECS")]
     step_secs: Option<f64>,
+    /// Options of `dsgd train` for a run: its files are sent, and its task is loaded there
+    #[arg(last = true, value_name = "OPTIONS OF TRAIN")]
+    train: Vec<OsString>,
 }
 
 impl CheckArgs {
@@ -46,7 +53,8 @@ impl CheckArgs {
     }
 }
 
-pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
+pub(super) fn check(args: &CheckArgs, luggage: Option<Luggage>) -> anyhow::Result<()> {
+    let luggage = Arc::new(luggage);
     let binaries = args.hosts.binaries()?;
     let control = Arc::new(Control::new()?);
     let deadline = Instant::now() + LOOKING;
@@ -55,11 +63,19 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
         let (control, binaries) = (Arc::clone(&control), binaries.clone());
         move |remote: Remote| {
             let (control, binaries) = (Arc::clone(&control), binaries.clone());
+            let luggage = Arc::clone(&luggage);
             async move {
                 let (facts, speed) = look(&remote, deadline).await?;
                 let mut problems = problems(remote.name(), &facts, &binaries, model);
                 if problems.is_empty() {
-                    let tried = rehearse(&remote, &facts, &control, &binaries).await;
+                    let tried = rehearse(
+                        &remote,
+                        &facts,
+                        &control,
+                        &binaries,
+                        luggage.as_ref().as_ref(),
+                    )
+                    .await;
                     problems.extend(tried.err().map(|trouble| trouble.to_string()));
                 }
                 Ok((facts, speed, problems))
@@ -99,25 +115,59 @@ async fn rehearse(
     facts: &Facts,
     control: &Control,
     binaries: &Binaries,
+    luggage: Option<&Luggage>,
 ) -> Result<(), Trouble> {
     let program = binaries.choose(remote.name(), facts)?;
     // A run does several things at once in a login.
     let _held = remote.run("sleep 20").await?;
-    let sent = send_all(vec![(remote.clone(), vec![program.clone()])], false).await;
+    let mut objects = vec![program.clone()];
+    objects.extend(luggage.iter().flat_map(|luggage| luggage.objects.clone()));
+    let sent = send_all(vec![(remote.clone(), objects)], false).await;
     sent.into_iter().collect::<Result<(), _>>()?;
     // Nobody has to listen here for it to be laid.
     remote.forward(&control.file("check")).await?;
-    let mut running = remote.start(&program, &["--version"], "").await?;
-    let (mut out, mut err) = (None, None);
-    while let Some((stream, line)) = running.line().await {
-        match stream {
-            Stream::Out => out = Some(line),
-            Stream::Err => err = Some(line),
-        }
+    let introduction = said_by(remote, &program, &["--version"], "").await?;
+    same_version(remote.name(), &introduction)?;
+    if let Some(luggage) = luggage {
+        let line = luggage.rehearsal().to_line();
+        said_by(
+            remote,
+            &program,
+            &["worker", "--tethered", "--rehearse"],
+            &line,
+        )
+        .await?;
     }
-    let host = remote.name();
-    match Trouble::of(host, running.wait().await, err) {
-        Trouble::Left { .. } => same_version(host, out.as_deref().unwrap_or_default()),
+    Ok(())
+}
+
+/// The last line of a program that ends well, and soon, but for what it has to load.
+async fn said_by(
+    remote: &Remote,
+    program: &Object,
+    args: &[&str],
+    first: &str,
+) -> Result<String, Trouble> {
+    let ends = Instant::now() + LOADING;
+    let mut running = remote.start(program, args, first).await?;
+    let (mut out, mut err) = (None, None);
+    let listening = async {
+        while let Some((stream, line)) = running.line().await {
+            match stream {
+                Stream::Out => out = Some(line),
+                Stream::Err => err = Some(line),
+            }
+        }
+    };
+    if timeout_at(ends, listening).await.is_err() {
+        return Err(Trouble::Ssh(SshError::TimedOut {
+            host: remote.name().to_owned(),
+            what: "loading the task",
+            secs: LOADING.as_secs(),
+        }));
+    }
+    match Trouble::of(remote.name(), running.wait().await, err) {
+        Trouble::Left { .. } => Ok(out.unwrap_or_default()),
         trouble => Err(trouble),
     }
 }

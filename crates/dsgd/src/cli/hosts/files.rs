@@ -1,12 +1,14 @@
 //! `dsgd hosts init` and `fetch`.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 
 use super::{Failed, complain, each, runtime, say};
+use crate::cli::cargo::Luggage;
 use crate::config::Places;
 use crate::ssh::{Control, Fetched, Object, Remote, send_all, size};
 
@@ -20,6 +22,9 @@ pub(super) struct InitArgs {
     /// Say only what went wrong
     #[arg(long, short)]
     quiet: bool,
+    /// Options of `dsgd train` for a run: the files that they name are sent, too
+    #[arg(last = true, value_name = "OPTIONS OF TRAIN")]
+    train: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -34,9 +39,10 @@ pub(super) struct FetchArgs {
     to: PathBuf,
 }
 
-pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
+pub(super) fn init(args: &InitArgs, luggage: Option<Luggage>) -> anyhow::Result<()> {
     let files: Result<Vec<_>, _> = args.files.iter().map(|file| Object::of(file)).collect();
-    let (files, binaries) = (files?, args.hosts.binaries()?);
+    let (mut files, binaries) = (files?, args.hosts.binaries()?);
+    files.extend(luggage.into_iter().flat_map(|luggage| luggage.objects));
     let control = Arc::new(Control::new()?);
     let runtime = runtime()?;
     let look = |remote: Remote| async move {

@@ -8,6 +8,7 @@ mod files;
 mod members;
 mod processes;
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::cargo::Luggage;
 use super::{complain, say};
 use crate::config::Places;
 use crate::hosts::Host;
@@ -54,10 +56,17 @@ pub(super) fn command() -> Command {
         .arg_required_else_help(true)
 }
 
-pub(super) fn hosts(matches: &ArgMatches) -> anyhow::Result<()> {
+/// The words of `train` for which hosts are looked at or filled, where there are any.
+pub(super) fn train_words(matches: &ArgMatches) -> Option<Vec<OsString>> {
+    let (_, matches) = matches.subcommand()?;
+    let words = matches.try_get_many::<OsString>("train").ok()??;
+    Some(words.cloned().collect())
+}
+
+pub(super) fn hosts(matches: &ArgMatches, luggage: Option<Luggage>) -> anyhow::Result<()> {
     match What::from_arg_matches(matches)? {
-        What::Check(args) => check::check(&args),
-        What::Init(args) => files::init(&args),
+        What::Check(args) => check::check(&args, luggage),
+        What::Init(args) => files::init(&args, luggage),
         What::Run(args) => processes::run(&args),
         What::Fetch(args) => files::fetch(&args),
         What::Add(args) => members::add(&args),

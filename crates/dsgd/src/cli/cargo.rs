@@ -1,0 +1,212 @@
+//! Files of data on their way to workers elsewhere: what is sent, and where it lies there.
+
+use std::any::TypeId;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::{Args, Command};
+
+use crate::data;
+use crate::ssh::Object;
+use crate::task::Task;
+use crate::wire::credentials::Token;
+use crate::wire::invitation::{Cargo, Content, Invitation};
+use crate::wire::link::Way;
+
+/// What hosts need for a run that has not begun.
+pub(super) struct Luggage {
+    pub(super) task: &'static str,
+    /// The text of its `config.toml`.
+    pub(super) config: String,
+    pub(super) files: Vec<Cargo>,
+    pub(super) objects: Vec<Object>,
+}
+
+impl Luggage {
+    /// An invitation with which a worker can load the task, and join nobody.
+    pub(super) fn rehearsal(&self) -> Invitation {
+        Invitation {
+            run: "rehearsal".to_owned(),
+            way: Way {
+                address: String::new(),
+                papers: None,
+                token: Token::fresh(),
+                host: String::new(),
+            },
+            near: None,
+            task: self.task.to_owned(),
+            config: self.config.clone(),
+            files: self.files.clone(),
+            slots: None,
+        }
+    }
+}
+
+/// What the options of a task name, for an invitation, and as what is sent.
+pub(super) fn pack<T: Task>(options: &T::Options) -> anyhow::Result<(Vec<Cargo>, Vec<Object>)> {
+    refuse_paths::<T>(options)?;
+    let mut objects: BTreeMap<PathBuf, Object> = BTreeMap::new();
+    let mut content = |path: &Path| -> anyhow::Result<Content> {
+        let path = std::path::absolute(path).with_context(|| path.display().to_string())?;
+        let object = match objects.get(&path) {
+            Some(object) => object.clone(),
+            None => Object::of(&path)?,
+        };
+        let sha256 = object.hash.clone();
+        objects.insert(path.clone(), object);
+        Ok(Content { path, sha256 })
+    };
+    let mut cargo = Vec::new();
+    for (named, beside) in data::named_by(options)? {
+        let file = content(&named)?;
+        let beside: Result<_, _> = beside.iter().map(|path| content(path)).collect();
+        let beside = beside?;
+        cargo.push(Cargo {
+            named,
+            file,
+            beside,
+        });
+    }
+    Ok((cargo, objects.into_values().collect()))
+}
+
+/// A path that does not travel would be looked for on every host, and be found on none.
+fn refuse_paths<T: Task>(options: &T::Options) -> anyhow::Result<()> {
+    let values = serde_json::to_value(options)?;
+    let command = T::Options::augment_args(Command::new(""));
+    let is_path = |arg: &&clap::Arg| arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+    let mut paths = command.get_arguments().filter(is_path);
+    let given = paths.find(|arg| !values[arg.get_id().as_str()].is_null());
+    if let Some(arg) = given {
+        let name = arg.get_long().unwrap_or(arg.get_id().as_str());
+        bail!(
+            "--{name} is a path of this machine, which workers elsewhere do not have: let its type in the \
+             task's options be dsgd::DataFile instead of PathBuf, and the file travels; or train here, with \
+             -n alone"
+        );
+    }
+    Ok(())
+}
+
+/// Where the files lie here, by what the options call them.
+pub(super) fn unpack(files: &[Cargo]) -> anyhow::Result<BTreeMap<PathBuf, PathBuf>> {
+    let places = files.iter().map(|cargo| {
+        let place = place(&cache(), cargo)?;
+        Ok((cargo.named.clone(), place))
+    });
+    places.collect()
+}
+
+/// In the cache, under their own names in one folder; else where they lie on the server's machine.
+fn place(cache: &Path, cargo: &Cargo) -> anyhow::Result<PathBuf> {
+    let all = || std::iter::once(&cargo.file).chain(&cargo.beside);
+    let object = |content: &Content| cache.join("objects").join(&content.sha256);
+    if let Some(missing) = all().find(|content| !object(content).is_file()) {
+        return lying(all(), missing).map(|()| cargo.file.path.clone());
+    }
+    // Another dictionary beside the same data is another folder.
+    let marks = all().map(|content| content.sha256.chars().take(32).collect());
+    let folder = cache
+        .join("files")
+        .join(marks.collect::<Vec<String>>().join("-"));
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    // Names matter to some readers, such as `.gz`.
+    let name = |content: &Content| folder.join(content.path.file_name().unwrap_or("data".as_ref()));
+    for content in all() {
+        let link = name(content);
+        match symlink(object(content), &link) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(error).with_context(|| link.display().to_string());
+            }
+            _ => {}
+        }
+    }
+    Ok(name(&cargo.file))
+}
+
+/// Whether all lie here as on the server's machine, with the same contents.
+fn lying<'a>(mut all: impl Iterator<Item = &'a Content>, missing: &Content) -> anyhow::Result<()> {
+    all.try_for_each(|content| {
+        let path = content.path.display();
+        if !content.path.is_file() {
+            let missing = missing.path.display();
+            bail!(
+                "{missing} is not here: copy it to the same path, or send it from the server's machine by \
+                 `dsgd hosts init`"
+            );
+        }
+        if Object::of(&content.path)?.hash != content.sha256 {
+            bail!(
+                "{path} is another file here than on the server's machine: copy it from there, or send it by \
+                 `dsgd hosts init`"
+            );
+        }
+        Ok(())
+    })
+}
+
+/// Where files lie that were sent here.
+fn cache() -> PathBuf {
+    let set = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty());
+    let cache = set.map(PathBuf::from);
+    let home = || std::env::home_dir().unwrap_or_default().join(".cache");
+    cache.unwrap_or_else(home).join("dsgd")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(folder: &Path, name: &str, text: &str) -> Content {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        let sha256 = Object::of(&path).unwrap().hash;
+        Content { path, sha256 }
+    }
+
+    #[test]
+    fn what_was_sent_lies_together_under_its_own_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = folder.path().join("cache");
+        fs::create_dir_all(cache.join("objects")).unwrap();
+        let sent = |content: &Content| {
+            fs::copy(&content.path, cache.join("objects").join(&content.sha256)).unwrap();
+        };
+        let cargo = |words: &str| Cargo {
+            named: "demo train.hdf5".into(),
+            file: content(folder.path(), "demo train.hdf5", "data"),
+            beside: vec![content(folder.path(), "demo.dict", words)],
+        };
+        for words in ["first", "second"] {
+            let cargo = cargo(words);
+            sent(&cargo.file);
+            sent(&cargo.beside[0]);
+            let place = place(&cache, &cargo).unwrap();
+            assert!(place.starts_with(&cache) && place.ends_with("demo train.hdf5"));
+            let dictionary = place.with_file_name("demo.dict");
+            assert_eq!(fs::read_to_string(dictionary).unwrap(), words);
+        }
+    }
+
+    #[test]
+    fn a_file_at_the_same_path_must_be_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = folder.path().join("cache");
+        let cargo = Cargo {
+            named: "x".into(),
+            file: content(folder.path(), "x", "data"),
+            beside: Vec::new(),
+        };
+        assert_eq!(place(&cache, &cargo).unwrap(), cargo.file.path);
+        fs::write(&cargo.file.path, "other").unwrap();
+        let error = place(&cache, &cargo).unwrap_err().to_string();
+        assert!(error.contains("is another file here"), "{error}");
+        fs::remove_file(&cargo.file.path).unwrap();
+        let error = place(&cache, &cargo).unwrap_err().to_string();
+        assert!(error.contains("is not here"), "{error}");
+    }
+}
