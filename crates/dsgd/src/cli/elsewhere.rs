@@ -1,10 +1,12 @@
 //! The part of `dsgd train` that has workers elsewhere: from options to hosts with workers, and
 //! a door for those who join by hand.
 
+mod by_hand;
+
 use std::fs::{self, Permissions};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -13,20 +15,25 @@ use anyhow::{Context, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
+use super::cargo;
 use super::serve::Job;
-use super::{cargo, worker};
 use crate::event::Event;
 use crate::launch::fleet::{Crew, Fleet, ListedHosts, Orders};
 use crate::observe::Verbosity;
 use crate::run::{INVITATION, RunFolder, SECRETS, SOCKET};
 use crate::server::{Letter, Server};
-use crate::ssh::Object;
+use crate::ssh::{Object, Telling};
 use crate::task::Task;
 use crate::wire::credentials::{Papers, Token};
 use crate::wire::invitation::{Invitation, Near};
 use crate::wire::link::Way;
 use crate::wire::listen::{Door, serve};
 use crate::wire::service::{Service, Terms};
+use by_hand::{called, join_line, login, outward};
+
+/// What is there when sending to hosts was stopped.
+pub(super) const LEFT_ON_HOSTS: &str = "What has arrived on hosts stays in their cache (~/.cache/dsgd), and is \
+     not sent again; hosts clean removes it";
 
 /// Secrets of a run, kept so that its next life knows them.
 #[derive(Serialize, Deserialize)]
@@ -119,7 +126,11 @@ pub(super) fn prepare<T: Task>(
         runtime,
     };
     if let Some(fleet) = &mut this.fleet {
-        fleet.send(&this.runtime, &this.objects, verbosity == Verbosity::Quiet)?;
+        let telling = match verbosity {
+            Verbosity::Quiet => Telling::Nobody,
+            Verbosity::Normal | Verbosity::Verbose => Telling::Stderr,
+        };
+        fleet.send(&this.runtime, &this.objects, telling)?;
     }
     Ok(Some(this))
 }
@@ -224,68 +235,6 @@ impl Elsewhere {
     }
 }
 
-/// What a person reads who wants to join by hand: a command that works as it stands on another machine.
-fn join_line(address: SocketAddr, file: &Path, program: &str, login: Option<&str>) -> String {
-    let file = super::shell_word(file);
-    let host = outward(address);
-    if address.ip().is_loopback() {
-        return format!(
-            "Listening on {address}, which is this machine's own. More workers join here with: \
-             {program} worker < {file}"
-        );
-    }
-    let login = login.map_or(String::new(), |name| format!("{name}@"));
-    // ssh has brackets nowhere, and gives its words to another shell.
-    let to = host.trim_start_matches('[').trim_end_matches(']');
-    let there = super::shell_word(Path::new(&file));
-    format!(
-        "Listening on {address}. A machine that has this program, too, joins with: ssh {login}{to} \
-         cat {there} | {program} worker --join https://{host}:{}",
-        address.port()
-    )
-}
-
-/// The host of a URL by which others reach that address: where we listen everywhere, the address
-/// from which this machine would speak to the world, else its name.
-fn outward(address: SocketAddr) -> String {
-    let bracketed = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
-    };
-    if !address.ip().is_unspecified() {
-        return bracketed(address.ip());
-    }
-    // Nothing is sent: the system only chooses a route. The address is one of RFC 5737's.
-    let ours = UdpSocket::bind(("0.0.0.0", 0)).and_then(|socket| {
-        socket.connect(("192.0.2.1", 9))?;
-        socket.local_addr()
-    });
-    ours.map_or_else(|_| worker::host_name(), |ours| bracketed(ours.ip()))
-}
-
-/// This program, as it can be called from any folder.
-fn called() -> String {
-    let name = PathBuf::from(std::env::args_os().next().unwrap_or_default());
-    let in_path = name.components().count() < 2;
-    let whole = if in_path {
-        Ok(name.clone())
-    } else {
-        std::path::absolute(&name)
-    };
-    super::shell_word(&whole.unwrap_or(name))
-}
-
-/// Who may read the invitation.
-fn login() -> Option<String> {
-    let uid = rustix::process::geteuid().as_raw().to_string();
-    let users = fs::read_to_string("/etc/passwd").ok()?;
-    let mut users = users.lines().map(|line| line.split(':'));
-    users.find_map(|mut user| {
-        let name = user.next()?;
-        (user.nth(1)? == uid).then(|| name.to_owned())
-    })
-}
-
 /// A socket in the file system, which goes when this does.
 struct Socket(PathBuf);
 
@@ -347,38 +296,4 @@ fn secrets(folder: &RunFolder) -> anyhow::Result<Secrets> {
     };
     folder.write_secret(SECRETS, &serde_json::to_string(&secrets)?)?;
     Ok(secrets)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line(address: &str, file: &str, login: Option<&str>) -> String {
-        join_line(
-            address.parse().unwrap(),
-            Path::new(file),
-            "/opt/mine",
-            login,
-        )
-    }
-
-    #[test]
-    fn the_line_to_join_with_can_be_pasted_elsewhere() {
-        let told = line("10.0.0.1:7077", "/r/invitation", Some("ann"));
-        let command = "ssh ann@10.0.0.1 cat /r/invitation | /opt/mine worker --join \
-                       https://10.0.0.1:7077";
-        assert!(told.ends_with(command), "{told}");
-        let told = line("[fd00::1]:7077", "/my run/invitation", None);
-        let command = r"ssh fd00::1 cat ''\''/my run/invitation'\''' | /opt/mine worker --join https://[fd00::1]:7077";
-        assert!(told.ends_with(command), "{told}");
-        let everywhere = line("0.0.0.0:7077", "/r/invitation", None);
-        assert!(!everywhere.contains("0.0.0.0:7077 cat") && !everywhere.contains("//0.0.0.0"));
-    }
-
-    #[test]
-    fn nobody_elsewhere_is_asked_to_this_machine_s_own_port() {
-        let told = line("127.0.0.1:7077", "/r/invitation", Some("ann"));
-        assert!(told.ends_with("/opt/mine worker < /r/invitation"), "{told}");
-        assert!(!told.contains("ssh"), "{told}");
-    }
 }

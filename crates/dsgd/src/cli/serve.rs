@@ -1,8 +1,8 @@
 //! A run from its first worker to its last word.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::channel;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,7 +23,7 @@ use crate::optim::{Schedule, ScheduleOptions, Versions};
 use crate::run::{
     self, CONFIG, EVENTS, HOST_LOGS, Keeper, LOG, RunFolder, SaveRequest, TENSORBOARD,
 };
-use crate::server::Server;
+use crate::server::{Letter, Server};
 use crate::task::Task;
 
 /// A run that is ready to start.
@@ -82,6 +82,9 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     let page = job.dashboard.as_deref();
     let page = page.map(|wanted| dashboard::prepare(wanted, &job.folder));
     let page = page.transpose()?;
+    let (letters, inbox) = channel();
+    let begun = Arc::<AtomicBool>::default();
+    let signalled = on_interrupt(&job, &letters, &begun)?;
     let elsewhere = elsewhere::prepare(&job, verbosity)?;
     let expected = elsewhere.as_ref().and_then(elsewhere::Elsewhere::workers);
     let workers = expected.or(job.config.workers).unwrap_or(LOCAL_WORKERS);
@@ -128,7 +131,6 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     );
     // Nothing is refused any more.
     folder.begin(&text)?;
-    let (letters, inbox) = channel();
     let told = supervisor.map(|supervisor| supervisor.tell(folder.path(), &letters));
     told.transpose()?;
     for observer in onlookers(&config, &folder, &text, form, verbosity)? {
@@ -136,9 +138,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     }
     let page = page.map(|page| page.serve(&folder)).transpose()?;
     server.tell(started);
-    let signalled = signals::on_interrupt(letters.clone(), || {
-        complain("Saving a checkpoint; once more to stop at once");
-    })?;
+    begun.store(true, Ordering::Relaxed);
     let mut watch = None;
     let local_workers = match &elsewhere {
         Some(elsewhere) if elsewhere.workers().is_some() => 0,
@@ -194,6 +194,31 @@ fn started(
         about,
         resumed_at,
     }
+}
+
+/// Lets a run that has begun be stopped and saved. One that has not, since hosts are reached and sent what they
+/// lack, leaves what was before.
+fn on_interrupt<T: Task>(
+    job: &Job<T>,
+    letters: &Sender<Letter>,
+    begun: &Arc<AtomicBool>,
+) -> std::io::Result<Arc<AtomicI32>> {
+    let (folder, resumed) = (job.folder.clone(), job.resumed);
+    let hosts = job.config.elsewhere.uses_ssh();
+    let early = move || {
+        complain(if resumed {
+            "Stopped before the run went on: it is as it was"
+        } else {
+            "Stopped before the run had begun: it leaves no folder"
+        });
+        if hosts {
+            complain(elsewhere::LEFT_ON_HOSTS);
+        }
+        folder.clone().abandon();
+    };
+    signals::on_interrupt(letters.clone(), Arc::clone(begun), early, || {
+        complain("Saving a checkpoint; once more to stop at once");
+    })
 }
 
 /// What the core is to go by. Only workers elsewhere can be silent, or come later.

@@ -12,15 +12,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::server::Letter;
 
-/// The first signal lets the run save and stop, the second one ends the process at once. What is returned
-/// holds the exit status that the first one asks for, and 0 before there is one.
+/// Before the run has begun, a signal ends the process, after a last act. Then the first one lets the run save
+/// and stop, the second one ends the process at once. What is returned holds the exit status that the first
+/// one asks for, and 0 before there is one.
 pub(super) fn on_interrupt(
     letters: Sender<Letter>,
+    begun: Arc<AtomicBool>,
+    mut last_act: impl FnMut() + Send + 'static,
     say: impl Fn() + Send + 'static,
 ) -> io::Result<Arc<AtomicI32>> {
     let first = Arc::<AtomicI32>::default();
     let asked = Arc::clone(&first);
     on_signal(move |status| {
+        if !begun.load(Ordering::Relaxed) {
+            last_act();
+            exit(status);
+        }
         if asked.swap(status, Ordering::Relaxed) != 0 || letters.send(Letter::Interrupt).is_err() {
             exit(status);
         }

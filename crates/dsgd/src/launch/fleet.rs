@@ -19,7 +19,7 @@ use super::tender::Prepared;
 use crate::hosts::{Host, HostsError, spread};
 use crate::run::RunHosts;
 use crate::server::Letter;
-use crate::ssh::{self, Binaries, Control, Facts, Object, Remote, SshError};
+use crate::ssh::{self, Binaries, Control, Facts, Object, Remote, SshError, Telling};
 use crate::wire::invitation::Invitation;
 
 /// The time for a login and a look around.
@@ -176,13 +176,13 @@ impl Fleet {
         self.working().map(describe).collect()
     }
 
-    /// Sends what the hosts lack, with a bar for each. What fails is tried again later where that
+    /// Sends what the hosts lack. What fails is tried again later where that
     /// may help; an error where it helps on no host.
     pub fn send(
         &mut self,
         runtime: &Runtime,
         objects: &[Object],
-        quiet: bool,
+        telling: Telling,
     ) -> Result<(), FleetError> {
         let mut jobs = Vec::new();
         let mut receivers = Vec::new();
@@ -195,7 +195,7 @@ impl Fleet {
                 receivers.push(berth);
             }
         }
-        let results = runtime.block_on(ssh::send_all(jobs, quiet));
+        let results = runtime.block_on(ssh::send_all(jobs, telling));
         for (berth, result) in receivers.into_iter().zip(results) {
             if let Err(error) = result {
                 berth.prepared = Err(error);

@@ -19,7 +19,7 @@ use super::trouble::Trouble;
 use crate::event::Event;
 use crate::hosts::Host;
 use crate::server::Letter;
-use crate::ssh::{self, Binaries, Control, Facts, Remote, Running, SshError, Stream};
+use crate::ssh::{self, Binaries, Control, Facts, Remote, Running, SshError, Stream, Telling};
 
 /// First and longest pause before a host is tried again. An attempt costs the host one login.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
@@ -218,7 +218,13 @@ impl Tender {
             Ok(())
         };
         let send = async {
-            let sent = ssh::send_all(vec![(remote.clone(), objects.collect())], true).await;
+            let letters = self.orders.letters.clone();
+            let tell = move |message| {
+                // A server that does not read any more is over.
+                let _ = letters.send(Letter::Tell(Event::Notice { message }));
+            };
+            let job = (remote.clone(), objects.collect());
+            let sent = ssh::send_all(vec![job], Telling::Lines(Arc::new(tell))).await;
             sent.into_iter().collect::<Result<(), _>>()
         };
         // None of them needs another, and each is some ways there and back.

@@ -45,4 +45,4 @@ pub use program::{Binaries, parse_binary};
 pub use remote::Remote;
 pub use running::{Ended, Running};
 pub use said::size;
-pub use sending::send_all;
+pub use sending::{Telling, send_all};

@@ -2,14 +2,17 @@
 //!
 //! A file is sent once: on the host it lies under its SHA-256 in the cache, and whoever needs the
 //! same bytes again, be it for another run or under another name, finds them. What stopped in the
-//! middle goes on there. A file has its name in the cache only after its content was checked there.
+//! middle goes on there. A file has its name in the cache only after its content was checked there. It
+//! travels packed where the host can unpack it (`packing`).
 //!
 //! Two may send the same file at once, two runs say. Who makes the lock's folder sends; the other
 //! waits for it to finish, and takes over when it is gone, does not get on, or was the same sender
 //! before its connection broke. Every sender writes to a part of its own, taken over by renaming,
 //! and one that is alive is ended first, so what is checked is what gets the name.
 
+mod packing;
 mod scripts;
+mod stream;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,24 +22,23 @@ use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncSeekExt;
-
 use scripts::{LOOK, SEND};
+use stream::Stream;
 
 use super::SshError;
-use super::channel::{Channel, Script};
+use super::channel::Script;
 use super::remote::{ANSWER, Remote};
 use super::said::said;
 
 /// Without any progress for so long, sending has failed. A cut connection is noticed before.
 const STALL: Duration = Duration::from_secs(30);
-/// Piece of a file that is read and written at once.
+/// Piece of a file that is read at once.
 const PIECE_BYTES: usize = 64 << 10;
 /// The slowest disk and processor for which checking a file is waited for.
 const CHECKING_BYTES_PER_S: u64 = 10_000_000;
-/// Attempts: the second one for a part that was spoilt before us.
-const ATTEMPTS: usize = 2;
+/// Attempts: the second one for a host that unpacks wrongly, the last one for a part that was spoilt, by that
+/// or before us.
+const ATTEMPTS: [&str; 3] = ["packed", "plain", "plain"];
 
 /// A file with a name made of its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,16 +157,17 @@ impl Remote {
         }
     }
 
-    /// Sends what the host lacks of an object, and tells how many bytes of it are there by now.
+    /// Sends what the host lacks of an object, and tells how many bytes of it are there by now. Returns
+    /// how many went over the wire.
     pub async fn send(
         &self,
         object: &Object,
         progress: impl Fn(u64) + Send + Sync,
-    ) -> Result<(), SshError> {
-        for _ in 0..ATTEMPTS {
-            if self.try_sending(object, &progress).await? {
+    ) -> Result<u64, SshError> {
+        for how in ATTEMPTS {
+            if let Some(wire_bytes) = self.try_sending(object, how, &progress).await? {
                 progress(object.bytes);
-                return Ok(());
+                return Ok(wire_bytes);
             }
         }
         Err(SshError::Corrupt {
@@ -173,12 +176,13 @@ impl Remote {
         })
     }
 
-    /// `false` when what arrived was not what was sent.
+    /// None when what arrived was not what was sent.
     async fn try_sending(
         &self,
         object: &Object,
+        how: &str,
         progress: &(impl Fn(u64) + Send + Sync),
-    ) -> Result<bool, SshError> {
+    ) -> Result<Option<u64>, SshError> {
         const WHAT: &str = "sending a file";
         let sender = format!("{}-{}", sender()?, hex(self.name().as_bytes()));
         let length = object.bytes.to_string();
@@ -186,20 +190,24 @@ impl Remote {
         let script = Script {
             what: WHAT,
             body: SEND,
-            args: &[&object.hash, &length, mode, &sender],
+            args: &[&object.hash, &length, mode, &sender, how],
         };
         let mut channel = self.open(&script, ANSWER).await?;
         let mut waited: (u64, u32) = (u64::MAX, 0);
-        let from = loop {
+        let (from, how) = loop {
             channel.wait_for(STALL);
             let line = channel.some_line().await?;
             match line.split_once(' ') {
-                _ if line == "whole" => return Ok(true),
+                _ if line == "whole" => return Ok(Some(0)),
                 Some(("wait", there)) => {
                     let there = self.number(WHAT, there)?;
                     waited = (there, if there == waited.0 { waited.1 + 1 } else { 0 });
                     if u64::from(waited.1) > STALL.as_secs() {
-                        return Err(self.stalled(object));
+                        return Err(SshError::Stalled {
+                            host: self.name().to_owned(),
+                            file: object.name(),
+                            secs: STALL.as_secs(),
+                        });
                     }
                     progress(there.min(object.bytes));
                 }
@@ -207,66 +215,29 @@ impl Remote {
                     return Err(self.disk_full(self.number(WHAT, missing)?).await);
                 }
                 Some(("unwritable", said)) => return Err(self.not_writable(said).await),
-                Some(("from", there)) => break self.number(WHAT, there)?,
+                Some(("from", words)) => match words.split_once(' ') {
+                    Some((there, how)) => break (self.number(WHAT, there)?, how.to_owned()),
+                    None => return Err(self.makes_no_sense(WHAT, &line)),
+                },
                 _ => return Err(self.makes_no_sense(WHAT, &line)),
             }
         };
-        let from = from.min(object.bytes);
-        self.pour(object, from, &mut channel, progress).await?;
-        drop(channel.stdin.take());
-        let checking = object.bytes / CHECKING_BYTES_PER_S;
-        channel.wait_for(STALL + Duration::from_secs(checking));
-        let line = channel.some_line().await?;
+        let stream = Stream {
+            object,
+            from: from.min(object.bytes),
+            packed: how == "gzip",
+        };
+        let streamed = self.stream(&stream, &mut channel, progress).await?;
+        let line = streamed.answer;
         match line.split_once(' ') {
-            _ if line == "ok" => Ok(true),
-            _ if line == "bad" => Ok(false),
+            _ if line == "ok" => Ok(Some(streamed.wire_bytes)),
+            _ if line == "bad" => Ok(None),
             Some(("small", missing)) => Err(self.disk_full(self.number(WHAT, missing)?).await),
             Some(("no", program)) => {
                 let why = format!("there is no {program}: install coreutils");
                 Err(self.command_failed("checking a file", &why))
             }
             _ => Err(self.makes_no_sense(WHAT, &line)),
-        }
-    }
-
-    /// Writes a file's bytes from an offset on, until all are written or nobody reads them.
-    async fn pour(
-        &self,
-        object: &Object,
-        from: u64,
-        channel: &mut Channel,
-        progress: &(impl Fn(u64) + Send + Sync),
-    ) -> Result<(), SshError> {
-        let cannot = |source| SshError::local("cannot read", &object.path, source);
-        let mut file = tokio::fs::File::open(&object.path).await.map_err(cannot)?;
-        file.seek(io::SeekFrom::Start(from)).await.map_err(cannot)?;
-        let mut file = file.take(object.bytes - from);
-        let mut piece = vec![0; PIECE_BYTES];
-        let mut there = from;
-        progress(there);
-        loop {
-            let read = file.read(&mut piece).await.map_err(cannot)?;
-            if read == 0 {
-                return Ok(());
-            }
-            channel.wait_for(STALL);
-            match channel.write(&piece[..read]).await {
-                Ok(true) => {}
-                // It has ended, and says why.
-                Ok(false) => return Ok(()),
-                Err(SshError::TimedOut { .. }) => return Err(self.stalled(object)),
-                Err(other) => return Err(other),
-            }
-            there += read as u64;
-            progress(there);
-        }
-    }
-
-    fn stalled(&self, object: &Object) -> SshError {
-        SshError::Stalled {
-            host: self.name().to_owned(),
-            file: object.name(),
-            secs: STALL.as_secs(),
         }
     }
 

@@ -15,7 +15,9 @@ use super::{Failed, each, runtime, say};
 use crate::cli::cargo::Luggage;
 use crate::config::Places;
 use crate::launch::trouble::Trouble;
-use crate::ssh::{Binaries, Control, Facts, Object, Remote, SshError, Stream, send_all, size};
+use crate::ssh::{
+    Binaries, Control, Facts, Object, Remote, SshError, Stream, Telling, send_all, size,
+};
 
 /// Logging in and looking around, also on a slow connection that loses much; then it is over, even
 /// where nobody answers.
@@ -122,7 +124,8 @@ async fn rehearse(
     let _held = remote.run("sleep 20").await?;
     let mut objects = vec![program.clone()];
     objects.extend(luggage.iter().flat_map(|luggage| luggage.objects.clone()));
-    let sent = send_all(vec![(remote.clone(), objects)], false).await;
+    let job = (remote.clone(), objects);
+    let sent = send_all(vec![job], Telling::Stderr).await;
     sent.into_iter().collect::<Result<(), _>>()?;
     // Nobody has to listen here for it to be laid.
     remote.forward(&control.file("check")).await?;

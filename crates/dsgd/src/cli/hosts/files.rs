@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::exit;
 use std::sync::Arc;
 
 use clap::Args;
 
 use super::{Failed, complain, each, runtime, say};
 use crate::cli::cargo::Luggage;
+use crate::cli::elsewhere::LEFT_ON_HOSTS;
+use crate::cli::signals;
 use crate::config::Places;
-use crate::ssh::{Control, Fetched, Object, Remote, send_all, size};
+use crate::ssh::{Control, Fetched, Object, Remote, Telling, send_all, size};
 
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
@@ -73,7 +76,16 @@ pub(super) fn init(args: &InitArgs, luggage: Option<Luggage>) -> anyhow::Result<
         }
     }
     let names: Vec<_> = jobs.iter().map(|(r, _)| r.name().to_owned()).collect();
-    let sent = runtime.block_on(send_all(jobs, args.quiet));
+    let telling = if args.quiet {
+        Telling::Nobody
+    } else {
+        Telling::Stderr
+    };
+    signals::on_signal(|status| {
+        complain(format_args!("Stopped. {LEFT_ON_HOSTS}"));
+        exit(status);
+    })?;
+    let sent = runtime.block_on(send_all(jobs, telling));
     for (host, result) in names.into_iter().zip(sent) {
         match result {
             Ok(()) if args.quiet => {}

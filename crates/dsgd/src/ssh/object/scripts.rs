@@ -15,11 +15,12 @@ while [ $# -ge 2 ]; do
 done
 "#;
 
-/// Arguments: hash, length, mode of the file, sender. Says `wait N` while another one sends, then
-/// `whole`, `unwritable WHY`, or `small N` when N bytes are missing on the disk, or `from N`. After that it reads the
-/// file from there on, and says `ok`, `small N`, `bad`, or `no sha256sum`.
+/// Arguments: hash, length, mode of the file, sender, and whether it may be `packed`. Says `wait N` while
+/// another one sends, then `whole`, `unwritable WHY`, or `small N` when N bytes are missing on the disk, or
+/// `from N`, with `gzip` or `plain`. After that it reads the file from there on, packed so, says `at N` each
+/// second, then `checking`, and `ok`, `small N`, `bad`, or `no sha256sum`.
 pub(super) const SEND: &str = r#"
-f=$cache/objects/$1 need=$2 node=$(mark)
+f=$cache/objects/$1 need=$2 node=$(mark) how=plain teller=''
 unwritable() { echo "unwritable ${1##*: }"; exit 0; }
 whole() { [ -f "$f" ] && [ "$(length "$f")" -eq "$need" ]; }
 find_part() {
@@ -43,7 +44,7 @@ until mkdir "$f.lock" 2>/dev/null; do
   find_part
   if [ "$most" -eq "$last" ]; then still=$((still + 1)); else still=0 last=$most; fi
   gone=''
-  if [ $still -ge 10 ] || [ "$who" = "$4" ]; then gone=1
+  if [ $still -ge 20 ] || [ "$who" = "$4" ]; then gone=1
   elif [ -n "$pid" ] && [ "$where" = "$node" ] && ! alive; then gone=1; fi
   if [ -n "$gone" ]; then
     [ -n "$pid" ] && [ "$where" = "$node" ] && alive && kill -9 -- "-$pid" 2>/dev/null
@@ -54,7 +55,7 @@ until mkdir "$f.lock" 2>/dev/null; do
     sleep 1
   fi
 done
-trap unlock EXIT
+trap 'kill $teller 2>/dev/null; unlock' EXIT
 trap "exit 1" HUP INT TERM PIPE
 echo "$$ $4 $node" >"$f.lock/by"
 whole && echo whole && exit 0
@@ -64,16 +65,36 @@ if [ "$most" -gt 0 ] && [ "$most" -le "$need" ]; then mv "$best" "$mine"; else m
 for part in "$f" "$f".*part; do [ "$part" = "$mine" ] || rm -f "$part"; done
 room=$(($(free_kib "$cache/objects") * 1024)) left=$((need - most))
 if [ "$room" -lt "$left" ]; then echo "small $((left - room))"; exit 0; fi
-echo "from $most"
-cat >>"$mine"
+unpack() { cat; }
+for gzip in gzip "busybox gzip"; do
+  if [ "$5" = packed ] && [ "$(echo x | $gzip -c 2>/dev/null | $gzip -dc 2>/dev/null)" = x ]; then
+    how=gzip
+    unpack() { $gzip -dc; }
+    break
+  fi
+done
+tell() {
+  trap - EXIT HUP INT TERM PIPE
+  while sleep 1 >/dev/null 2>&1 </dev/null && kill -0 $$ 2>/dev/null; do echo "at $(length "$mine")"; done
+}
+echo "from $most $how"
+tell &
+teller=$!
+unpack >>"$mine"
 status=$? got=$(length "$mine")
+kill $teller 2>/dev/null
+wait $teller 2>/dev/null
 if [ "$got" -lt "$need" ]; then
-  [ $status -ne 0 ] && echo "small $((need - got))"
+  room=$(($(free_kib "$cache/objects") * 1024))
+  if [ $status -ne 0 ] && { [ $how = plain ] || [ "$room" -lt $((need - got)) ]; }; then
+    echo "small $((need - got))"
+  elif [ $how = gzip ]; then echo bad; fi
   exit 0
 fi
+echo checking
 sum=$({ sha256sum "$mine" || shasum -a 256 "$mine" || openssl dgst -sha256 -r "$mine"; } 2>/dev/null | cut -c 1-64)
 if [ -z "$sum" ]; then echo "no sha256sum"; exit 0; fi
 if [ "$sum" != "$1" ]; then rm -f "$mine"; echo bad; exit 0; fi
 chmod "$3" "$mine" && sync "$mine" 2>/dev/null
-mv -f "$mine" "$f" && echo ok
+mv -f "$mine" "$f" && { unlock; echo ok; }
 "#;

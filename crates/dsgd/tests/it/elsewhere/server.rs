@@ -189,3 +189,47 @@ fn without_any_host_the_run_waits_and_then_gives_up_with_a_checkpoint() {
     assert_each_batch_once(&run.run(), EPOCHS, BATCHES);
     assert_nobody_is_left(&lab, 2);
 }
+
+/// Ctrl-C while the program travels to a host: how far it is was told, nothing is left here that is no run, and
+/// what has arrived there is gone on with.
+#[test]
+fn sending_that_is_stopped_leaves_no_folder_and_goes_on_where_it_was() {
+    let test = "sending_that_is_stopped_leaves_no_folder_and_goes_on_where_it_was";
+    let Some(lab) = Lab::up(test, 1) else { return };
+    lab.does("rate 1 10");
+    let train = "-H h1:1 --epochs 1 --examples 100";
+    let mut run = Watched::start(&lab, train);
+    let said = |run: &Watched| std::fs::read_to_string(run.program.path("err")).unwrap();
+    let told = until(|| said(&run).contains(" s left").then_some(()));
+    told.unwrap_or_else(|| panic!("{}", said(&run)));
+    run.interrupt();
+    let output = run.end();
+    assert_eq!(output.status.code(), Some(130));
+    let err = words(&output).1;
+    assert!(err.contains("h1: ") && err.contains(" MB there, "), "{err}");
+    assert!(
+        err.contains("Stopped before the run had begun: it leaves no folder"),
+        "{err}"
+    );
+    assert!(err.contains("stays in their cache"), "{err}");
+    assert!(!run.run().exists());
+    lab.does("rate 1 off");
+    let ssh = lab.file("ssh_config").display().to_string();
+    run.goes_on(&format!("train --ssh-config {ssh} --run-dir run {train}"));
+    let output = run.end();
+    finished(&output);
+    // Less than all of it.
+    let all = std::fs::metadata(
+        std::env::current_exe()
+            .unwrap()
+            .with_file_name("../examples/trouble"),
+    );
+    let all = all.map_or(0, |all| all.len()) / 1_000_000;
+    let err = words(&output).1;
+    let sent = err
+        .lines()
+        .find_map(|line| line.strip_prefix("h1: ")?.split_once(" MB sent"));
+    let (sent, _) = sent.unwrap_or_else(|| panic!("{err}"));
+    assert!(sent.parse::<u64>().unwrap() + 5 < all, "{sent} of {all}");
+    assert_nobody_is_left(&lab, 1);
+}

@@ -9,16 +9,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use dsgd::ssh::{Ended, Object, Presence, Remote, SshError, Stream, send_all};
+use dsgd::ssh::{Ended, Object, Presence, Remote, SshError, Stream, Telling, send_all};
 
 use super::Lab;
 use crate::program::until;
 
-/// A file with bytes that are not the same everywhere.
+/// A file with bytes that cannot be packed.
 fn data(lab: &Lab, name: &str, bytes: usize) -> Object {
     let path = lab.file(name);
     let content: Vec<u8> = (0..bytes as u64)
-        .map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u8)
+        .map(|n| {
+            let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            ((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 56) as u8
+        })
         .collect();
     fs::write(&path, content).unwrap();
     Object::of(&path).unwrap()
@@ -57,7 +60,7 @@ async fn a_file_is_sent_once() {
     let objects = vec![data(&lab, "a", 3_000_000), data(&lab, "b", 0)];
     let remotes = [lab.login("h1").await, lab.login("h2").await];
     let jobs = remotes.clone().map(|r| (r, objects.clone())).to_vec();
-    for result in send_all(jobs, true).await {
+    for result in send_all(jobs, Telling::Nobody).await {
         result.unwrap();
     }
     for (remote, host) in remotes.iter().zip(["h1", "h2"]) {
@@ -83,8 +86,8 @@ async fn what_was_cut_off_goes_on_where_it_stopped() {
     let Some(lab) = Lab::up("what_was_cut_off_goes_on_where_it_stopped", 1) else {
         return;
     };
-    let object = data(&lab, "a", 20_000_000);
-    lab.does("rate 1 100");
+    let object = data(&lab, "a", 40_000_000);
+    lab.does("rate 1 50");
     let remote = lab.login("h1").await;
     let sent = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&sent);
@@ -115,6 +118,49 @@ async fn what_was_cut_off_goes_on_where_it_stopped() {
     remote.send(&object, progress).await.unwrap();
     assert!(first.load(Ordering::Relaxed) >= part);
     assert_there(&lab, "h1", &object);
+}
+
+/// The same few lines again and again.
+fn text(lab: &Lab, name: &str, bytes: usize) -> Object {
+    let path = lab.file(name);
+    let lines = (0..).flat_map(|n: u64| format!("pair {} of words\n", n % 1000).into_bytes());
+    fs::write(&path, lines.take(bytes).collect::<Vec<u8>>()).unwrap();
+    Object::of(&path).unwrap()
+}
+
+/// Nothing is assumed of a host: where there is no gzip, or one that does not do what it should, the file
+/// arrives all the same.
+#[tokio::test]
+async fn what_gets_smaller_travels_packed_to_hosts_that_can_unpack_it() {
+    let test = "what_gets_smaller_travels_packed_to_hosts_that_can_unpack_it";
+    let Some(lab) = Lab::up(test, 3) else { return };
+    // 8 s for each MB as it is.
+    lab.does("rate 1 1");
+    let remote = lab.login("h1").await;
+    let words = text(&lab, "words", 3_000_000);
+    let wire = remote.send(&words, |_| {}).await.unwrap();
+    assert!(wire < 500_000, "{wire}");
+    assert_there(&lab, "h1", &words);
+    lab.does("rate 1 off");
+    let noise = data(&lab, "noise", 3_000_000);
+    let wire = remote.send(&noise, |_| {}).await.unwrap();
+    assert!((3_000_000..3_100_000).contains(&wire), "{wire}");
+    assert_there(&lab, "h1", &noise);
+
+    let none = "#!/bin/sh\nexit 127";
+    // It passes for gzip where little is asked of it.
+    let wrong = "#!/bin/sh\nif [ $1 = -c ]; then cat; else head -c 1000; fi";
+    for (host, gzip) in [("h2", none), ("h3", wrong)] {
+        let remote = lab.login(host).await;
+        let exchange = format!(
+            "printf '%s\\n' '{gzip}' >gzip && chmod 755 gzip && mount --bind gzip $(command -v gzip)"
+        );
+        let mut exchanged = remote.run(&exchange).await.unwrap();
+        assert!(matches!(exchanged.wait().await, Ended::Status(0)));
+        let wire = remote.send(&words, |_| {}).await.unwrap();
+        assert_eq!(wire, words.bytes, "{host}");
+        assert_there(&lab, host, &words);
+    }
 }
 
 #[tokio::test]
@@ -159,7 +205,7 @@ async fn two_senders_of_a_file_do_no_harm() {
     fs::write(lab.file("ssh_config"), format!("{config}{alias}{settings}")).unwrap();
     let remotes = [lab.login("h1").await, lab.login("again").await];
     let jobs = remotes.map(|remote| (remote, vec![object.clone()]));
-    for result in send_all(jobs.to_vec(), true).await {
+    for result in send_all(jobs.to_vec(), Telling::Nobody).await {
         result.unwrap();
     }
     assert_there(&lab, "h1", &object);
@@ -242,7 +288,7 @@ async fn a_full_disk_is_said_before_and_after() {
     let large = data(&lab, "a", 4_000_000);
     full(remote.send(&large, progress).await.unwrap_err());
     // Somebody else takes the space meanwhile.
-    lab.does("rate 1 20");
+    lab.does("rate 1 5");
     let fits = data(&lab, "b", 1_900_000);
     let fill = "cd .cache; echo; until [ -s \"$(ls dsgd/objects/*.part)\" ]; do :; done 2>/dev/null; \
                 head -c 1500000 /dev/zero >filler";
