@@ -147,6 +147,15 @@ fn data(folder: &Path) {
     assert!(gzip.unwrap().success());
 }
 
+/// Vectors of eight numbers for the first six words of the source.
+fn vectors(file: &Path) {
+    let mut builder = hdf5_pure::FileBuilder::new();
+    let values: Vec<f64> = (0..48u8).map(|i| f64::from(i) / 100.0).collect();
+    let dataset = builder.create_dataset("word_vecs");
+    dataset.with_f64_data(&values).with_shape(&[6, 8]);
+    fs::write(file, builder.finish().unwrap()).unwrap();
+}
+
 /// What the program says as it ends well.
 fn dsgd(folder: &Path, args: &str) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dsgd"));
@@ -180,6 +189,7 @@ fn the_demo_computes_on_three_bare_hosts_what_it_computes_here() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     data(folder);
+    vectors(&folder.join("vectors.hdf5"));
     let small = "--layer-type fast --num-layers 1 --hidden-size 8 --word-vec-size 8 --dropout 0.1 \
                  --batch-size 8 --epochs 1 --mode sync --threads 1 --plain";
     let config = lab.file("ssh_config");
@@ -190,8 +200,14 @@ fn the_demo_computes_on_three_bare_hosts_what_it_computes_here() {
     let text = "--src-train src-train.txt --targ-train targ-train.txt --src-val src-val.txt --targ-val targ-val.txt";
     let packed = text.replace(".txt", ".txt.gz");
     let prepared = "--data-file demo-train.hdf5 --val-data-file demo-val.hdf5";
+    let vectors = format!("{prepared} --pre-word-vecs vectors.hdf5");
     let mut red = String::new();
-    for (name, form) in [("hdf5", prepared), ("text", text), ("gzip", &packed)] {
+    for (name, form) in [
+        ("hdf5", prepared),
+        ("text", text),
+        ("vectors", &vectors),
+        ("gzip", &packed),
+    ] {
         dsgd(
             folder,
             &format!("train -n 3 {small} {form} --run-dir {name}-here"),
@@ -232,4 +248,39 @@ fn the_demo_computes_on_three_bare_hosts_what_it_computes_here() {
         weights(&folder.join("hred-here")) == weights(&folder.join("hred-there")),
         "hred: not the same bytes"
     );
+}
+
+/// Who joins by hand from another folder finds the data that the server's command line named from its own.
+#[test]
+fn who_joins_by_hand_finds_the_demos_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    data(folder);
+    let args = "train -n 0 --listen 127.0.0.1:0 --data-file demo-train.hdf5 --val-data-file demo-val.hdf5 \
+                --layer-type fast --num-layers 1 --hidden-size 8 --word-vec-size 8 --epochs 1 --plain --run-dir run";
+    let mut server = Command::new(env!("CARGO_BIN_EXE_dsgd"))
+        .args(args.split_whitespace())
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .map(Run)
+        .unwrap();
+    let invitation = folder.join("run/invitation");
+    let started = Instant::now();
+    while !invitation.exists() {
+        assert!(started.elapsed() < 4 * MOST, "no invitation");
+        sleep(Duration::from_millis(5));
+    }
+    let elsewhere = tempfile::tempdir().unwrap();
+    let joined = Command::new(env!("CARGO_BIN_EXE_dsgd"))
+        .args(["worker", "-n", "2"])
+        .current_dir(elsewhere.path())
+        .stdin(fs::File::open(&invitation).unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&joined.stderr);
+    assert!(joined.status.success(), "{said}");
+    assert!(server.0.wait().unwrap().success());
+    assert!(!weights(&folder.join("run")).is_empty());
 }

@@ -8,7 +8,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use clap::{Args, Command};
+use clap::{Arg, Args, Command};
+use serde_json::Value;
 
 use crate::data;
 use crate::ssh::Object;
@@ -76,20 +77,36 @@ pub(super) fn pack<T: Task>(options: &T::Options) -> anyhow::Result<(Vec<Cargo>,
 
 /// A path that does not travel would be looked for on every host, and be found on none.
 fn refuse_paths<T: Task>(options: &T::Options) -> anyhow::Result<()> {
-    let values = serde_json::to_value(options)?;
     let command = T::Options::augment_args(Command::new(""));
-    let is_path = |arg: &&clap::Arg| arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
-    let mut paths = command.get_arguments().filter(is_path);
-    let given = paths.find(|arg| !values[arg.get_id().as_str()].is_null());
-    if let Some(arg) = given {
-        let name = arg.get_long().unwrap_or(arg.get_id().as_str());
+    if let Some(option) = path_of_this_machine(&command, &serde_json::to_value(options)?) {
         bail!(
-            "--{name} is a path of this machine, which workers elsewhere do not have: let its type in the \
+            "{option} is a path of this machine, which workers elsewhere do not have: let its type in the \
              task's options be dsgd::DataFile instead of PathBuf, and the file travels; or train here, with \
              -n alone"
         );
     }
     Ok(())
+}
+
+/// The first option that is a plain path and names what is there; what is not there is no input.
+fn path_of_this_machine(command: &Command, values: &Value) -> Option<String> {
+    let is_path = |arg: &&Arg| arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+    let names_something = |arg: &&Arg| {
+        let value = &values[arg.get_id().as_str()];
+        let one = value.as_str().into_iter();
+        let many = value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str);
+        one.chain(many).any(|path| Path::new(path).exists())
+    };
+    let mut paths = command.get_arguments().filter(is_path);
+    let arg = paths.find(names_something)?;
+    Some(match arg.get_long() {
+        Some(long) => format!("--{long}"),
+        None => arg.get_id().to_string(),
+    })
 }
 
 /// Where the files lie here, by what the options call them.
@@ -190,6 +207,28 @@ mod tests {
             let dictionary = place.with_file_name("demo.dict");
             assert_eq!(fs::read_to_string(dictionary).unwrap(), words);
         }
+    }
+
+    #[test]
+    fn a_plain_path_to_what_is_here_does_not_travel() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = folder.path().join("table.csv");
+        fs::write(&there, "1,2").unwrap();
+        let path = |id| {
+            Arg::new(id)
+                .long(id)
+                .value_parser(clap::value_parser!(PathBuf))
+        };
+        let command = Command::new("").arg(path("csv")).arg(path("out"));
+        let option = |csv: Value, out: Value| {
+            path_of_this_machine(&command, &serde_json::json!({ "csv": csv, "out": out }))
+        };
+        let nowhere = Value::from(folder.path().join("new").to_str());
+        let there = Value::from(there.to_str());
+        assert_eq!(option(Value::Null, nowhere.clone()), None);
+        let named = Some("--csv".to_owned());
+        assert_eq!(option(there.clone(), nowhere), named);
+        assert_eq!(option(vec![there].into(), Value::Null), named);
     }
 
     #[test]
