@@ -104,6 +104,8 @@ impl<B> std::fmt::Debug for DataFile<B> {
 thread_local! {
     /// What was written down in the call of [`named_by`] that is under way.
     static NAMED: RefCell<Option<Named>> = const { RefCell::new(None) };
+    /// What stands for paths in the call of [`with_digests`] that is under way.
+    static DIGESTS: RefCell<BTreeMap<PathBuf, String>> = const { RefCell::new(BTreeMap::new()) };
     /// What paths become in the call of [`with_copies`] that is under way.
     static COPIES: RefCell<BTreeMap<PathBuf, PathBuf>> = const { RefCell::new(BTreeMap::new()) };
 }
@@ -119,7 +121,10 @@ impl<B: Beside> Serialize for DataFile<B> {
                 beside.extend(B::beside(self));
             }
         });
-        self.path.serialize(serializer)
+        match DIGESTS.with_borrow(|digests| digests.get(&self.path).cloned()) {
+            Some(digest) => serializer.serialize_str(&digest),
+            None => self.path.serialize(serializer),
+        }
     }
 }
 
@@ -141,6 +146,14 @@ pub(crate) fn named_by(options: &impl Serialize) -> Result<Named, serde_json::Er
     let named = NAMED.take();
     written?;
     Ok(named.unwrap_or_default())
+}
+
+/// What `write` writes down, with digests in place of the paths of files.
+pub(crate) fn with_digests<T>(digests: BTreeMap<PathBuf, String>, write: impl FnOnce() -> T) -> T {
+    DIGESTS.set(digests);
+    let written = write();
+    DIGESTS.take();
+    written
 }
 
 /// What `read` reads, with the copies of files in place of those paths.
@@ -217,6 +230,17 @@ mod tests {
         assert_eq!(*beside, BTreeSet::from([PathBuf::from("d/x.dict")]));
         assert!(named[Path::new("a b")].is_empty());
         assert!(NAMED.take().is_none(), "nothing is kept");
+    }
+
+    #[test]
+    fn digests_stand_for_files_and_for_nothing_else() {
+        let digests = [("a b", "x"), ("out", "y")].map(|(path, d)| (path.into(), d.to_owned()));
+        let written = with_digests(digests.into(), || serde_json::to_value(options()).unwrap());
+        assert_eq!(written["plain"], "x");
+        assert_eq!(written["sources"][1]["Pair"]["right"], "x");
+        assert_eq!(written["folder"], "out");
+        assert_eq!(written["deep"], "5");
+        assert_eq!(serde_json::to_value(options()).unwrap()["plain"], "a b");
     }
 
     #[test]

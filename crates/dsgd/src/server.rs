@@ -125,6 +125,7 @@ impl<'a> Server<'a> {
     /// Others may join at any time, beside those that there are slots for.
     pub fn open_to_others(&mut self) {
         self.joinable = true;
+        self.core.make_room(usize::MAX);
     }
 
     /// Adds someone who listens.
@@ -195,12 +196,16 @@ impl<'a> Server<'a> {
             Letter::Join {
                 worker,
                 name,
+                pulses,
                 inbox,
             } => {
                 self.inboxes.insert(worker, (name.clone(), inbox));
-                self.core.handle(now, worker, Message::Join { name })
+                self.core
+                    .handle(now, worker, Message::Join { name, pulses })
             }
-            Letter::Alive { worker } => self.core.handle(now, worker, Message::Alive),
+            Letter::Alive { worker, transfers } => {
+                self.core.handle(now, worker, Message::Alive { transfers })
+            }
             Letter::Done { worker, outcome } => {
                 if matches!(outcome, worker::Outcome::Panicked { .. }) {
                     self.inboxes.remove(&worker);

@@ -67,6 +67,17 @@ pub struct TaskCommand {
     pub run: fn(&clap::ArgMatches) -> TaskResult<()>,
 }
 
+/// Tensors of a model whose rows belong to the words of a vocabulary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WordRows {
+    /// What it is called, such as `source vocabulary`.
+    pub name: &'static str,
+    /// Under this key [`Task::metadata`] has its words, one a line.
+    pub key: &'static str,
+    /// Names of the tensors; the first row of each belongs to the first word.
+    pub tensors: Vec<String>,
+}
+
 /// A model with its data: all that dsgd needs to train it.
 ///
 /// The task itself is loaded once a process and shared by its workers; what a worker
@@ -169,5 +180,11 @@ pub trait Task: Sized + Send + Sync + 'static {
     /// What a checkpoint must carry besides tensors to be of use alone, such as vocabularies.
     fn metadata(&self) -> BTreeMap<String, String> {
         BTreeMap::new()
+    }
+
+    /// Vocabularies by whose words rows of the model are told apart: a checkpoint with other words is
+    /// carried over by word (`--train-from`) or refused (`dsgd eval`), not taken as it lies.
+    fn word_rows(&self) -> Vec<WordRows> {
+        Vec::new()
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! It leaves out what letters alone can pretend: a name may still look like another.
 
+use std::path::Path;
+
 /// What a worker is called whose own name has nothing to show.
 const NAMELESS: &str = "unnamed";
 
@@ -29,6 +31,16 @@ pub(crate) fn name(text: &str) -> String {
         "" => NAMELESS.to_owned(),
         name => name.to_owned(),
     }
+}
+
+/// A path as one word of a shell's command line.
+pub(crate) fn shell_word(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    if path.chars().all(plain) && !path.is_empty() {
+        return path.into_owned();
+    }
+    format!("'{}'", path.replace('\'', r"'\''"))
 }
 
 /// An error with what caused it, each said once: many an error has its cause in its own words already.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dsgd::{Batch, Gradient, Layout, Params, Stats, Task, TaskCommand, TaskResult, checkpoint};
+use dsgd::{
+    Batch, Gradient, Layout, Params, Stats, Task, TaskCommand, TaskResult, WordRows, checkpoint,
+};
 
 use crate::batch::SentenceBatch;
 use crate::commands;
@@ -234,6 +236,23 @@ impl Task for Seq2Seq {
             &self.options.end_utterance,
         )
     }
+
+    fn word_rows(&self) -> Vec<WordRows> {
+        let rows = |name, key, tensors: &[&str]| WordRows {
+            name,
+            key,
+            tensors: tensors.iter().map(|&tensor| tensor.to_owned()).collect(),
+        };
+        let target = ["decoder.embedding.weight", "output.weight", "output.bias"];
+        vec![
+            rows(
+                "source vocabulary",
+                metadata::SOURCE_WORDS,
+                &["encoder.embedding.weight"],
+            ),
+            rows("target vocabulary", metadata::TARGET_WORDS, &target),
+        ]
+    }
 }
 
 /// How `dsgd train` without data options trains.
@@ -252,6 +271,14 @@ impl Seq2Seq {
         let spec = self.model.spec();
         if spec.model_type != ModelType::Hred {
             return Err("--load-red is for --model-type hred; use --train-from here".into());
+        }
+        let other = checkpoint::other_words(file, &self.metadata(), &self.word_rows())?;
+        if let Some(other) = other.first() {
+            return Err(format!(
+                "--load-red {}: {other}; prepare the data with that model's vocabularies",
+                file.display()
+            )
+            .into());
         }
         let red = Model::new(ModelSpec {
             model_type: ModelType::Red,

@@ -21,6 +21,7 @@
 mod error;
 mod file;
 mod folder;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ use file::{Contents, Reader};
 
 pub use error::{CheckpointError, Previous};
 pub use folder::{Found, Listing, Newest, list, load_newest, prune, remove_twins};
+pub use words::{OtherWords, carry_over, other_words};
 
 /// Metadata keys of the library's own begin with this; the others are the caller's.
 const OWN: &str = "dsgd.";

@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::bail;
 use clap::{Args, Command, FromArgMatches};
 
-use super::{Call, layers, say};
+use super::identity::identity;
+use super::{Call, complain, layers, say};
 use crate::checkpoint;
+use crate::config::RunConfig;
 use crate::error::Error;
-use crate::run::{self, CONFIG};
+use crate::run::{self, CONFIG, differences};
 use crate::task::{Stats, Task};
 
 #[derive(Debug, Args)]
@@ -41,7 +44,27 @@ pub(super) fn eval<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
         task: call.task.to_owned(),
         cause,
     };
-    let model = T::load(&options, seed.unwrap_or(3435) as u64).map_err(task)?;
+    let seed = seed.unwrap_or(3435) as u64;
+    let model = T::load(&options, seed).map_err(task)?;
+    let other = checkpoint::other_words(&file, &model.metadata(), &model.word_rows())?;
+    if let Some(other) = other.first() {
+        bail!(
+            "{} was trained on other words than these data have: {other}; evaluate it on data that were prepared \
+             with its own vocabularies",
+            file.display()
+        );
+    }
+    let config = RunConfig {
+        seed,
+        ..RunConfig::default()
+    };
+    let mut now = identity(&model, &options, &config)?;
+    let typed = layers::typed::<T::Options>(call.matches);
+    now.retain(|name, _| !typed.contains(&name.trim_start_matches("--").replace('-', "_")));
+    let then = run::identity_of(&file).unwrap_or_default();
+    for difference in differences(&then, &now) {
+        complain(format_args!("Note: not as it was trained: {difference}"));
+    }
     let params = checkpoint::load_weights(&file, &Arc::new(model.layout()))?.params;
     let mut scratch = model.scratch(args.threads);
     let mut sum = Stats::default();

@@ -10,6 +10,7 @@ mod elsewhere;
 mod eval;
 mod gcloud;
 mod hosts;
+mod identity;
 mod keygen;
 mod layers;
 mod memory;
@@ -38,7 +39,7 @@ use self::cargo::Luggage;
 use crate::error::Error;
 use crate::output::{self, Output, Unwritten, say};
 use crate::task::{Task, TaskCommand};
-use crate::text::causes;
+use crate::text::{causes, shell_word};
 use crate::wire::invitation::Invitation;
 
 /// Exit status where nobody reads on, as shells have it of who is ended by SIGPIPE.
@@ -378,16 +379,6 @@ fn value_of(args: &[OsString], names: &[&str]) -> Option<String> {
 fn program() -> String {
     let name = std::env::args_os().next().unwrap_or_default();
     shell_word(Path::new(&name))
-}
-
-/// A path as one word of a shell's command line.
-fn shell_word(path: &Path) -> String {
-    let path = path.to_string_lossy();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
-    if path.chars().all(plain) && !path.is_empty() {
-        return path.into_owned();
-    }
-    format!("'{}'", path.replace('\'', r"'\''"))
 }
 
 /// A line for standard error, whether or not anybody reads it.

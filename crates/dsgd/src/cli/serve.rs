@@ -21,7 +21,7 @@ use crate::launch::local;
 use crate::observe::{self, Observer, Verbosity};
 use crate::optim::{Schedule, ScheduleOptions, Versions};
 use crate::run::{
-    self, CONFIG, EVENTS, HOST_LOGS, Keeper, LOG, RunFolder, SaveRequest, TENSORBOARD,
+    self, CONFIG, EVENTS, HOST_LOGS, Identity, Keeper, LOG, RunFolder, SaveRequest, TENSORBOARD,
 };
 use crate::server::{Letter, Server};
 use crate::task::Task;
@@ -37,6 +37,10 @@ pub(super) struct Job<T: Task> {
     pub(super) folder: RunFolder,
     pub(super) versions: Versions,
     pub(super) progress: Progress,
+    /// What is to be said of the weights that it begins with.
+    pub(super) notes: Vec<String>,
+    /// What its steps are made from.
+    pub(super) identity: Identity,
     /// File name of the best checkpoint so far.
     pub(super) best: Option<String>,
     pub(super) resumed: bool,
@@ -94,6 +98,8 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         config,
         text,
         task,
+        notes,
+        identity,
         folder,
         versions,
         progress,
@@ -105,6 +111,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     } = job;
     let rules = rules(&config, workers, &*task, elsewhere.is_some());
     let mut about = task.describe();
+    about.extend(notes);
     about.extend(elsewhere.iter().flat_map(elsewhere::Elsewhere::describe));
     let parameters = versions.current().layout().len();
     let resumed_at = resumed.then_some(progress.version);
@@ -116,6 +123,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         prefix: config.save_file.as_deref().unwrap_or(name),
         keep: config.keep,
         metadata: task.metadata(),
+        identity,
         best,
     };
     let saver = Box::new(move |request: &SaveRequest<'_>| {

@@ -9,6 +9,7 @@ use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 
 use super::cargo::{self, Luggage};
 use super::check::check;
+use super::identity::identity;
 use super::layers::{self, ConfigFile};
 use super::serve::{Form, Job, serve};
 use super::{Call, complain, memory, supervise};
@@ -218,9 +219,10 @@ fn prepare<T: Task>(
     let updater = Updater::new(config.optimizer, config.hyper, Arc::clone(&layout));
     let updater = updater.with_threads(threads_of_the_server(&config));
     let text = layers::write(name, &config, &options)?;
+    let identity = identity(&*task, &options, &config)?;
     if let Some(run) = &args.resume {
         let folder = RunFolder::open(run)?;
-        let last = run::resume(folder.path(), &layout, updater)?;
+        let last = run::resume(folder.path(), &layout, updater, &identity)?;
         for warning in &last.warnings {
             complain(format_args!("Warning: {warning}"));
         }
@@ -230,6 +232,8 @@ fn prepare<T: Task>(
             options,
             text,
             task,
+            notes: Vec::new(),
+            identity,
             folder,
             versions: last.versions,
             progress: last.progress,
@@ -241,17 +245,7 @@ fn prepare<T: Task>(
             supervisor: None,
         });
     }
-    let params = if let Some(file) = &config.train_from {
-        checkpoint::load_weights(file, &layout)?.params
-    } else {
-        let mut params = Params::zeros(Arc::clone(&layout));
-        task.init(config.seed, &mut params)
-            .map_err(|cause| Error::Task {
-                task: name.to_owned(),
-                cause,
-            })?;
-        params
-    };
+    let (params, notes) = weights(name, &config, &*task, &layout)?;
     let folder = match &args.run_dir {
         Some(run) if args.restarted => RunFolder::open(run)?,
         wanted => RunFolder::create(wanted.as_deref(), name)?,
@@ -263,6 +257,8 @@ fn prepare<T: Task>(
         options,
         text,
         task,
+        notes,
+        identity,
         folder,
         versions: Versions::new(updater, params),
         best: None,
@@ -272,6 +268,35 @@ fn prepare<T: Task>(
         dashboard: args.dashboard.clone(),
         supervisor: None,
     })
+}
+
+/// The weights that a new run begins with, and what is to be said of them.
+fn weights<T: Task>(
+    name: &str,
+    config: &RunConfig,
+    task: &T,
+    layout: &Arc<Layout>,
+) -> anyhow::Result<(Params, Vec<String>)> {
+    let other = match &config.train_from {
+        Some(file) => checkpoint::other_words(file, &task.metadata(), &task.word_rows())?,
+        None => Vec::new(),
+    };
+    if let Some(file) = &config.train_from
+        && other.is_empty()
+    {
+        return Ok((checkpoint::load_weights(file, layout)?.params, Vec::new()));
+    }
+    let mut params = Params::zeros(Arc::clone(layout));
+    let initial = task.init(config.seed, &mut params);
+    initial.map_err(|cause| Error::Task {
+        task: name.to_owned(),
+        cause,
+    })?;
+    if let Some(file) = &config.train_from {
+        checkpoint::carry_over(file, &other, &mut params)?;
+    }
+    let carried = other.iter().map(checkpoint::OtherWords::carried);
+    Ok((params, carried.collect()))
 }
 
 /// What this machine is to hold of the run: the server's part, and that of workers who are its threads.

@@ -113,18 +113,45 @@ impl Core {
     pub(super) fn step_if_group_is_full(&mut self, actions: &mut Vec<Action>) {
         let held = self.ledger().held();
         let group = self.ledger().group().len();
-        let backup = match self.ledger().group().len() {
-            full if full == self.group_size() => self.rules.backup_workers.min(full - 1),
-            _ => 0,
+        let backup = if self.ledger().is_group_whole() {
+            self.rules.backup_workers.min(group.saturating_sub(1))
+        } else {
+            0
         };
         if group > 0 && held.len() >= group - backup {
             self.step(held, actions);
         }
     }
 
-    /// Batches of one step: one while `--wait` holds the others back.
+    /// Batches of the next step: one for each worker that was asked for, or that is there where more have
+    /// room; one while `--wait` holds the others back.
     pub(super) fn group_size(&self) -> usize {
-        self.rules.group().min(self.allowed_workers())
+        let there = match self.rules.mode {
+            Mode::Async => 0,
+            Mode::Sync => self.roster.live().min(self.room),
+        };
+        self.rules.group().max(there).min(self.allowed_workers())
+    }
+
+    /// Opens the next synchronous step, and says when it has another size than the one before.
+    pub(super) fn open_group(&mut self, actions: &mut Vec<Action>) {
+        let size = self.group_size();
+        let Phase::Training(ledger) = &mut self.phase else {
+            return;
+        };
+        if !ledger.open_group(size) || size == self.step_batches {
+            return;
+        }
+        let message = format!(
+            "a synchronous step has {size} batches from now on: {} workers are there, {} were asked for (-n)",
+            self.roster.live(),
+            self.rules.workers
+        );
+        // What `--wait` does is told by itself.
+        if self.step_batches.max(size) > self.rules.group() {
+            actions.push(Action::Observe(Event::Notice { message }));
+        }
+        self.step_batches = size;
     }
 
     fn step(&mut self, leases: Vec<LeaseId>, actions: &mut Vec<Action>) {

@@ -30,6 +30,8 @@ pub(super) struct Ledger {
     closed: usize,
     /// Positions of the synchronous step that is being made; none when each batch is a step.
     group: Option<Vec<usize>>,
+    /// Batches that the step was to have; fewer were left, or some were left out meanwhile.
+    group_size: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -122,18 +124,28 @@ impl Ledger {
             cursor: 0,
             closed: 0,
             group: None,
+            group_size: 0,
         }
     }
 
-    /// Opens the next synchronous step with the first `size` batches that are left, if none is open.
-    pub(super) fn open_group(&mut self, size: usize) {
+    /// Opens the next synchronous step with the first `size` batches that are left, if none is open; whether
+    /// it has opened one.
+    pub(super) fn open_group(&mut self, size: usize) -> bool {
         if let Some(group) = &mut self.group
             && group.is_empty()
         {
             let left =
                 (self.cursor..self.places.len()).filter(|&p| self.places[p].state == State::Free);
             *group = left.take(size).collect();
+            self.group_size = size;
+            return !group.is_empty();
         }
+        false
+    }
+
+    /// Whether the step that is being made has all batches that a step has.
+    pub(super) fn is_group_whole(&self) -> bool {
+        self.group().len() == self.group_size
     }
 
     /// Positions of the step that is being made, in batch order.
@@ -191,6 +203,16 @@ impl Ledger {
     /// A lease that still holds.
     pub(super) fn get(&self, lease: LeaseId) -> Option<&Lease> {
         self.leases.get(&lease)
+    }
+
+    /// The lease lasts until then, and is not offered any more: it is seen to get on.
+    pub(super) fn extend(&mut self, lease: LeaseId, deadline: Duration) {
+        if let Some(held) = self.leases.get_mut(&lease)
+            && self.places[held.position].state == State::Leased(lease)
+        {
+            held.deadline = held.deadline.max(deadline);
+            held.offered = false;
+        }
     }
 
     /// Ends a lease whose gradient is in hand; it stays with its position until counted.

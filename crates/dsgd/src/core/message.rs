@@ -16,9 +16,14 @@ pub enum Message {
     Join {
         /// Name for people, such as `local/2`.
         name: String,
+        /// Whether it gives signs of life, so that its silence means something.
+        pulses: bool,
     },
     /// It lives, and is still at its work.
-    Alive,
+    Alive {
+        /// Whether its work, or what came of it, is under way: that is no time in which it computes.
+        transfers: bool,
+    },
     /// It has computed the gradient of its lease and wants more work.
     Push {
         /// The lease that it was granted.

@@ -46,7 +46,7 @@ pub struct Rules {
     pub epochs: (u32, u32),
     /// How gradients become steps.
     pub mode: Mode,
-    /// Workers asked for; in sync mode the batches of one step.
+    /// Workers asked for; in sync mode a step has at least so many batches.
     pub workers: usize,
     /// Gradients of a synchronous step that are not waited for.
     pub backup_workers: usize,
@@ -58,7 +58,7 @@ pub struct Rules {
     pub wait: Option<f64>,
     /// How long a worker may keep a batch before it is offered to another.
     pub lease: Duration,
-    /// How long a worker may be silent before it is lost; none for threads of this process.
+    /// How long a worker that gives signs of life may be silent before it is lost.
     pub dead_after: Option<Duration>,
     /// How long to wait for a worker when none is left; none where nobody can come.
     pub give_up_after: Option<Duration>,
@@ -96,11 +96,11 @@ impl Rules {
         }
     }
 
-    /// Batches of one step.
+    /// Batches of one step, unless more workers than were asked for are there.
     pub fn group(&self) -> usize {
         match self.mode {
             Mode::Async => 1,
-            Mode::Sync => self.workers,
+            Mode::Sync => self.workers.max(1),
         }
     }
 }
@@ -124,6 +124,10 @@ pub struct Core {
     saved_version: u64,
     /// Refusals for gradients that are not finite, since the last step.
     not_finite_in_a_row: u32,
+    /// The most workers that a synchronous step counts on.
+    room: usize,
+    /// Batches of the synchronous step that was opened last.
+    step_batches: usize,
     /// Why the last batch failed, in words.
     last_failure: Option<String>,
     over: bool,
@@ -142,6 +146,8 @@ impl Core {
         let ledger = Ledger::training(&rules, &progress);
         Self {
             saved_version: progress.version,
+            room: rules.workers,
+            step_batches: rules.group(),
             rules,
             schedule,
             progress,
@@ -176,12 +182,18 @@ impl Core {
     pub fn handle(&mut self, now: Duration, worker: WorkerId, message: Message) -> Vec<Action> {
         let mut actions = Vec::new();
         match message {
-            Message::Join { name } => {
-                self.roster.join(now, worker, name.clone());
+            Message::Join { name, pulses } => {
+                self.roster.join(now, worker, name.clone(), pulses);
                 self.alone_since = None;
                 actions.push(Action::Observe(Event::WorkerJoined { worker, name }));
             }
-            Message::Alive => self.roster.seen(now, worker),
+            Message::Alive { transfers } => {
+                self.roster.seen(now, worker);
+                if transfers && let Some(lease) = self.roster.lease_of(worker) {
+                    let deadline = now + self.rules.lease;
+                    self.ledger_mut().extend(lease, deadline);
+                }
+            }
             Message::Push { lease, report } => {
                 self.roster.seen(now, worker);
                 self.pushed(worker, lease, &report, &mut actions);
@@ -238,6 +250,12 @@ impl Core {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// So many workers may be there at a time: a synchronous step grows with those who come, up to that.
+    /// A host's workers that come back before their loss is noticed are no more than there is room for.
+    pub fn make_room(&mut self, workers: usize) {
+        self.room = workers;
     }
 
     /// Whoever carries the actions out was away until `now`: what it has not heard of its workers

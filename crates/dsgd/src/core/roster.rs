@@ -14,8 +14,15 @@ pub(super) struct Roster {
 #[derive(Debug)]
 struct Worker {
     name: String,
-    last_seen: Duration,
+    /// None for one that gives no signs of life: a thread of the server's process.
+    last_seen: Option<Duration>,
     state: State,
+}
+
+impl Worker {
+    fn heard(&mut self, now: Duration) {
+        self.last_seen = self.last_seen.map(|_| now);
+    }
 }
 
 #[derive(Debug, PartialEq)]
@@ -31,13 +38,13 @@ enum State {
 }
 
 impl Roster {
-    pub(super) fn join(&mut self, now: Duration, worker: WorkerId, name: String) {
+    pub(super) fn join(&mut self, now: Duration, worker: WorkerId, name: String, pulses: bool) {
         let state = State::Idle;
         self.workers.insert(
             worker,
             Worker {
                 name,
-                last_seen: now,
+                last_seen: pulses.then_some(now),
                 state,
             },
         );
@@ -45,14 +52,14 @@ impl Roster {
 
     pub(super) fn seen(&mut self, now: Duration, worker: WorkerId) {
         if let Some(worker) = self.workers.get_mut(&worker) {
-            worker.last_seen = now;
+            worker.heard(now);
         }
     }
 
     /// Everyone counts as heard of at `now`.
     pub(super) fn excuse(&mut self, now: Duration) {
         for worker in self.workers.values_mut() {
-            worker.last_seen = now;
+            worker.heard(now);
         }
     }
 
@@ -67,6 +74,14 @@ impl Roster {
 
     pub(super) fn busy(&mut self, worker: WorkerId, lease: LeaseId) {
         self.set(worker, State::Busy(lease));
+    }
+
+    /// The lease under which a worker computes, if it still has it.
+    pub(super) fn lease_of(&self, worker: WorkerId) -> Option<LeaseId> {
+        match self.workers.get(&worker)?.state {
+            State::Busy(lease) => Some(lease),
+            _ => None,
+        }
     }
 
     /// The worker is done with whatever it had.
@@ -105,7 +120,7 @@ impl Roster {
 
     /// Workers that were last heard of `silence` ago or earlier.
     pub(super) fn silent(&self, now: Duration, silence: Duration) -> Vec<WorkerId> {
-        let silent = |w: &Worker| w.last_seen + silence <= now;
+        let silent = |w: &Worker| w.last_seen.is_some_and(|seen| seen + silence <= now);
         self.workers
             .iter()
             .filter(|(_, w)| silent(w))
@@ -115,7 +130,8 @@ impl Roster {
 
     /// When the first worker will have been silent for too long.
     pub(super) fn first_silence(&self, silence: Duration) -> Option<Duration> {
-        self.workers.values().map(|w| w.last_seen + silence).min()
+        let ends = |w: &Worker| Some(w.last_seen? + silence);
+        self.workers.values().filter_map(ends).min()
     }
 
     fn set(&mut self, worker: WorkerId, state: State) {

@@ -93,14 +93,13 @@ impl Core {
     /// Moves on as far as it goes: the next synchronous step, the validation once all batches
     /// are counted, the next epoch once that is done.
     pub(super) fn advance(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let size = self.group_size();
-        if let Phase::Training(ledger) = &mut self.phase {
-            ledger.open_group(size);
+        self.open_group(actions);
+        if let Phase::Training(_) = &self.phase {
             // A batch that was left out may have been all that its step waited for.
             self.step_if_group_is_full(actions);
         }
+        self.open_group(actions);
         if let Phase::Training(ledger) = &mut self.phase {
-            ledger.open_group(size);
             if !ledger.is_complete() {
                 return;
             }

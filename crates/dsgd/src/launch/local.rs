@@ -67,6 +67,7 @@ fn live<T: Task>(
         let _ = server.send(Letter::Join {
             worker,
             name,
+            pulses: false,
             inbox,
         });
         let ended = Bench::new(task, threads)

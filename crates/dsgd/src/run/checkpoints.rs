@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::identity::{Identity, differences};
 use crate::checkpoint::{self, CheckpointError, Snapshot};
 use crate::core::Progress;
 use crate::error::Error;
@@ -37,6 +38,9 @@ struct State {
     progress: Progress,
     /// File of the checkpoint with the lowest validation perplexity so far.
     best: Option<String>,
+    /// What its steps were made from.
+    #[serde(default)]
+    identity: Identity,
 }
 
 /// Writes a run's checkpoints and removes those that are not to be kept.
@@ -49,6 +53,8 @@ pub struct Keeper<'a> {
     pub keep: usize,
     /// What the weights carry.
     pub metadata: BTreeMap<String, String>,
+    /// What its steps are made from.
+    pub identity: Identity,
     /// File of the best one so far.
     pub best: Option<String>,
 }
@@ -68,6 +74,7 @@ impl Keeper<'_> {
         let state = State {
             progress: request.progress.clone(),
             best: best.clone(),
+            identity: self.identity.clone(),
         };
         let snapshot = Snapshot {
             version: request.versions.version(),
@@ -116,8 +123,27 @@ pub struct Resumed {
 /// Reads the newest checkpoint of a run that is whole.
 ///
 /// # Errors
-/// When there is none, or it is of another model or optimizer.
-pub fn resume(folder: &Path, layout: &Arc<Layout>, mut updater: Updater) -> Result<Resumed, Error> {
+/// When there is none, it was made from something else than `identity`, or it is of another model or
+/// optimizer.
+pub fn resume(
+    folder: &Path,
+    layout: &Arc<Layout>,
+    mut updater: Updater,
+    identity: &Identity,
+) -> Result<Resumed, Error> {
+    // Before weights are read: other data often make another model, which is the lesser reason.
+    let found = checkpoint::list(folder)?.found;
+    let then = found.iter().find_map(|found| identity_of(&found.path));
+    let differences = differences(&then.unwrap_or_default(), identity);
+    if !differences.is_empty() {
+        return Err(Error::Options(format!(
+            "{} cannot go on from something else than it was made from:\n  {}\nPut that back, or start a new \
+             run from its weights, by --train-from {}",
+            folder.display(),
+            differences.join("\n  "),
+            best(folder).unwrap_or_else(|| folder.to_owned()).display()
+        )));
+    }
     let newest = checkpoint::load_newest::<State>(folder, layout)?;
     let warnings = newest.skipped.iter().map(ToString::to_string).collect();
     let Some(resumed) = newest.resumed else {
@@ -148,6 +174,12 @@ pub fn best(folder: &Path) -> Option<PathBuf> {
     let best = state.and_then(|state| state.best);
     let best = best.map(|name| folder.join(name)).filter(|p| p.is_file());
     Some(best.unwrap_or(newest.path))
+}
+
+/// What a checkpoint was made from, where that can be read.
+pub fn identity_of(weights: &Path) -> Option<Identity> {
+    let state = checkpoint::load_state::<State>(weights).ok()?;
+    Some(state.identity)
 }
 
 /// The checkpoint that is meant by a run's folder or a file, and the folder of its run.

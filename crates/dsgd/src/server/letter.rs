@@ -14,6 +14,8 @@ pub enum Letter {
         worker: WorkerId,
         /// Its name.
         name: String,
+        /// Whether it gives signs of life; a thread of this process does not.
+        pulses: bool,
         /// Where its assignments go; closed when the run is over.
         inbox: UnboundedSender<Assignment>,
     },
@@ -21,6 +23,8 @@ pub enum Letter {
     Alive {
         /// Its number.
         worker: WorkerId,
+        /// Whether what it was given, or what came of it, is under way to this server or from it.
+        transfers: bool,
     },
     /// A worker has done its assignment.
     Done {

@@ -10,6 +10,7 @@ impl Server<'_> {
     /// More workers will come. What they read and write is made room for now, not in the middle of a step.
     pub(super) fn open_slots(&mut self, slots: usize) -> Vec<Action> {
         self.slots += slots;
+        self.make_room();
         self.versions.prepare(self.slots);
         Vec::new()
     }
@@ -17,9 +18,16 @@ impl Server<'_> {
     /// Some workers will not come any more. A run for which none can come is over.
     pub(super) fn close_slots(&mut self, slots: usize) -> Vec<Action> {
         self.slots = self.slots.saturating_sub(slots);
+        self.make_room();
         match self.slots {
             0 if !self.joinable => self.core.abandon("no worker is left, and none can come"),
             _ => Vec::new(),
+        }
+    }
+
+    fn make_room(&mut self) {
+        if !self.joinable {
+            self.core.make_room(self.slots);
         }
     }
 

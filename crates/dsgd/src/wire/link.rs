@@ -13,12 +13,10 @@ pub use gate::{Gate, Way};
 
 use std::iter;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::runtime::Runtime;
-use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::transport::Channel;
@@ -26,12 +24,13 @@ use tonic::transport::Channel;
 use super::framing::{self, Messages};
 use super::incoming::IncomingParams;
 use super::integrity::Integrity;
+use super::paced::{Traffic, while_moving};
 use super::proto::{self, PullPart, PushPart, pull_part, push_part};
-use super::{CALL, LONGEST_PULL, MOST_MESSAGE, STALL, outgoing, words};
+use super::{CALL, LONGEST_PULL, MOST_MESSAGE, outgoing, words};
 use crate::core::WorkerId;
 use crate::params::{Gradient, Params};
 use crate::worker::{Assignment, Link, Outcome, Travel};
-use gate::Session;
+use gate::{Life, Own, Session};
 
 /// A worker's link to a server elsewhere.
 pub struct Remote {
@@ -39,13 +38,13 @@ pub struct Remote {
     /// For what is large.
     bulk: Channel,
     /// Where the worker's connection lives; taken while it turns.
-    own: Option<Runtime>,
+    own: Option<Own>,
     session: Session,
     integrity: Integrity,
     gate: Gate,
-    /// Whether the server still takes our pulses.
-    lives: Arc<AtomicBool>,
-    life: AbortHandle,
+    /// What passes the connection for what is large.
+    traffic: Traffic,
+    life: Life,
     leaving: Arc<AtomicBool>,
     // Both made once and used again and again.
     params: Option<Arc<Params>>,
@@ -107,33 +106,19 @@ impl Remote {
         self.send(iter::once(part(only))).await
     }
 
-    /// Sends a push, as long as it moves on.
+    /// Sends a push, as long as it arrives there: what has left here may lie in buffers on the way.
     async fn send(
         &mut self,
         bytes: impl Iterator<Item = Bytes> + Send + 'static,
     ) -> Result<(), LinkError> {
-        let moved = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&moved);
-        let bytes = bytes.inspect(move |_| {
-            counter.fetch_add(1, Ordering::Relaxed);
-        });
+        let arrived = Arc::clone(&self.life.arrived);
         let pushed = async {
             let mut reply = self.call(framing::PUSH, bytes).await?;
             while reply.next::<proto::PushReply>().await?.is_some() {}
             Ok(())
         };
-        tokio::pin!(pushed);
-        let mut seen = 0;
-        loop {
-            if let Ok(sent) = timeout(STALL, &mut pushed).await {
-                return sent;
-            }
-            let now = moved.load(Ordering::Relaxed);
-            if now == seen {
-                return Err(LinkError::stalled("a push"));
-            }
-            seen = now;
-        }
+        let sent = while_moving(|| arrived.load(Ordering::Relaxed), pushed).await;
+        sent.ok_or_else(|| LinkError::stalled("a push"))?
     }
 
     async fn call(
@@ -154,7 +139,7 @@ impl Remote {
                     .await?;
                 return Ok(None);
             }
-            if !self.lives.load(Ordering::Relaxed) {
+            if !self.life.holds.load(Ordering::Relaxed) {
                 let reason = "its signs of life do not arrive".to_owned();
                 return Err(LinkError::Broken { reason });
             }
@@ -163,7 +148,7 @@ impl Remote {
             let parts = self.call(framing::PULL, iter::once(asked));
             let parts = timeout(LONGEST_PULL + CALL, parts).await;
             let mut parts = parts.map_err(|_| LinkError::stalled("a pull"))??;
-            match next(&mut parts).await? {
+            match next(&mut parts, &self.traffic).await? {
                 Some(pull_part::Part::Wait(_)) => {}
                 Some(pull_part::Part::Finished(_)) => return Ok(None),
                 Some(pull_part::Part::Assignment(given)) => {
@@ -186,7 +171,7 @@ impl Remote {
             .take()
             .ok_or_else(|| LinkError::unexpected("two pulls at once"))?;
         let mut incoming = IncomingParams::new(Arc::make_mut(&mut params), self.integrity);
-        while let Some(part) = next(&mut parts).await? {
+        while let Some(part) = next(&mut parts, &self.traffic).await? {
             match part {
                 pull_part::Part::Chunk(chunk) => incoming.chunk(&chunk)?,
                 _ => {
@@ -214,11 +199,7 @@ impl Remote {
 impl Drop for Remote {
     fn drop(&mut self) {
         self.gate.forget(self.worker);
-        self.life.abort();
-        // Its owner may be somebody who must not wait.
-        if let Some(own) = self.own.take() {
-            own.shutdown_background();
-        }
+        self.life.task.abort();
     }
 }
 
@@ -228,7 +209,7 @@ impl Link for Remote {
     fn exchange(&mut self, outcome: Option<Outcome>) -> Result<Option<Assignment>, LinkError> {
         let own = self.own.take();
         let own = own.ok_or_else(|| LinkError::unexpected("two things at once"))?;
-        let exchanged = own.block_on(async {
+        let exchanged = own.runtime().block_on(async {
             let last = matches!(outcome, Some(Outcome::Panicked { .. }));
             let started = Instant::now();
             if let Some(outcome) = outcome {
@@ -257,10 +238,13 @@ impl Link for Remote {
     }
 }
 
-/// The next part of a pull, which must come in time.
-async fn next(parts: &mut Messages<Body>) -> Result<Option<pull_part::Part>, LinkError> {
-    let part = timeout(STALL, parts.next()).await;
-    match part.map_err(|_| LinkError::stalled("a pull"))?? {
+/// The next part of a pull, which may take its time while bytes of it come.
+async fn next(
+    parts: &mut Messages<Body>,
+    traffic: &Traffic,
+) -> Result<Option<pull_part::Part>, LinkError> {
+    let part = while_moving(|| traffic.read(), parts.next()).await;
+    match part.ok_or_else(|| LinkError::stalled("a pull"))?? {
         None => Ok(None),
         Some(PullPart { part: Some(part) }) => Ok(Some(part)),
         Some(PullPart { part: None }) => Err(LinkError::unexpected("an empty part")),

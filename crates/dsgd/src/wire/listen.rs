@@ -27,7 +27,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
 use super::credentials::Papers;
-use super::paced::{Connection, Guard, Paced};
+use super::paced::{Connection, Guard, Paced, Traffic};
 use super::service::Service;
 use super::{FRAME, WINDOW, keep_freed_memory, tls};
 
@@ -188,7 +188,8 @@ impl Arrival {
                 admission.peer.turn_down("no TLS handshake");
             }
         })?;
-        Ok(Paced::new(connection, admission))
+        let traffic = admission.peer.traffic.clone();
+        Ok(Paced::new(connection, admission, traffic))
     }
 }
 
@@ -214,6 +215,8 @@ pub(super) struct Peer {
     pub(super) from: String,
     /// Whether TLS lies between.
     pub(super) tls: bool,
+    /// What passes the connection.
+    pub(super) traffic: Traffic,
     admitted: Arc<AtomicBool>,
     strangers: Arc<AtomicUsize>,
     /// Why it was not admitted, where it tried.
@@ -226,6 +229,7 @@ impl Peer {
         Self {
             from,
             tls,
+            traffic: Traffic::default(),
             admitted: Arc::default(),
             strangers: Arc::clone(strangers),
             why: Arc::default(),

@@ -70,8 +70,11 @@ pub const MOST_NAME: usize = 256;
 /// Bytes of a reason in words; what is longer is cut.
 pub const MOST_REASON: usize = 1024;
 
-/// The longest silence within a transfer before it is given up: a chunk takes 20 s at 0.5 Mbit/s.
+/// The longest that a transfer may stand still before it is given up.
 pub const STALL: Duration = Duration::from_secs(30);
+
+/// So many bytes are a transfer that moves; fewer may be signs of life on the same connection.
+const MOVES: u64 = 4096;
 
 /// The longest that a pull waits for work before it is asked again.
 pub const LONGEST_PULL: Duration = Duration::from_secs(20);

@@ -26,6 +26,7 @@ use super::credentials::Token;
 use super::framing::{self, Messages};
 use super::integrity::Integrity;
 use super::listen::Peer;
+use super::paced::Traffic;
 use super::proto::dsgd_server::{Dsgd, DsgdServer};
 use super::proto::{self, PullPart, Pulse, pull_part};
 use super::words::{self, cut, tensors};
@@ -40,9 +41,7 @@ use crate::server::Letter;
 use crate::text;
 use crate::worker::{Assignment, Buffers, Outcome};
 use desk::{Desk, Session};
-
-/// Chunks of a transfer count as signs of life this often.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+use pushed::Parts;
 
 /// What a service is made of.
 pub struct Terms {
@@ -135,24 +134,25 @@ impl Service {
     }
 
     /// Follows a worker's pulses to their end.
-    async fn follow(&self, mut pulses: Streaming<Pulse>, worker: WorkerId, answers: Answers) {
+    async fn follow(&self, mut pulses: Streaming<Pulse>, session: &Session, answers: Answers) {
         // The core notices silence; this only frees what is here.
         let patience = self.0.terms.dead_after * 3;
         let reason = loop {
             match timeout(patience, pulses.message()).await {
-                Ok(Ok(Some(Pulse {}))) => {
-                    if !self.tell(Letter::Alive { worker }) {
+                Ok(Ok(Some(_))) => {
+                    if !self.tell(session.alive()) {
                         return;
                     }
+                    let arrived = session.arrived();
                     // Who does not take the answers has enough of them.
-                    let _ = answers.try_send(Ok(Pulse {}));
+                    let _ = answers.try_send(Ok(Pulse { arrived }));
                 }
                 Ok(Ok(None)) => break "it closed its connection",
                 Ok(Err(_)) => break "its connection broke",
                 Err(_) => break "not heard of for too long",
             }
         };
-        self.lose(worker, reason.to_owned());
+        self.lose(session.worker, reason.to_owned());
     }
 
     /// A worker is gone, and what it shows is of no use any more.
@@ -240,11 +240,16 @@ impl Dsgd for Service {
         self.tell(Letter::Join {
             worker,
             name,
+            pulses: true,
             inbox,
         });
         let (answers, stream) = channel(4);
         let service = self.clone();
-        tokio::spawn(async move { service.follow(request.into_inner(), worker, answers).await });
+        tokio::spawn(async move {
+            service
+                .follow(request.into_inner(), &session, answers)
+                .await
+        });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
@@ -287,6 +292,7 @@ impl Service {
 
     async fn give_work(&self, request: Request<Body>) -> Result<Reply, Status> {
         let session = self.session(&request)?;
+        session.uses(&traffic(&request));
         let integrity = integrity(&request);
         let mut messages = Messages::of_a_request(request.into_inner(), MOST_MESSAGE);
         let asked = timeout(CALL, messages.next::<proto::PullRequest>()).await;
@@ -325,11 +331,19 @@ impl Service {
     async fn take_outcome(&self, request: Request<Body>) -> Result<(), Status> {
         let session = self.session(&request)?;
         let worker = session.worker;
+        let traffic = traffic(&request);
+        session.uses(&traffic);
         let integrity = integrity(&request);
         let most = most_pushed(&self.0.terms.layout);
-        let mut parts = Messages::of_a_request(request.into_inner(), most);
-        let head = pushed::head(&session, &mut parts).await?;
-        let outcome = pushed::outcome(self, worker, integrity, head, &mut parts).await;
+        let messages = Messages::of_a_request(request.into_inner(), most);
+        let mut parts = Parts {
+            messages,
+            service: self,
+            session: &session,
+            traffic,
+        };
+        let head = pushed::head(&mut parts).await?;
+        let outcome = pushed::outcome(integrity, head, &mut parts).await;
         let outcome = outcome.inspect_err(|status| {
             // Its work is not done and it has it no more: what it had goes to another.
             self.lose(worker, format!("its push broke: {}", status.message()));
@@ -350,6 +364,11 @@ fn peer<T>(request: &Request<T>) -> Option<Peer> {
 fn integrity<T>(request: &Request<T>) -> Integrity {
     let peer = request.extensions().get::<Peer>();
     Integrity::of(peer.is_some_and(|peer| peer.tls))
+}
+
+/// What passes the connection of this call.
+fn traffic<T>(request: &Request<T>) -> Traffic {
+    peer(request).map(|peer| peer.traffic).unwrap_or_default()
 }
 
 fn turn_down(peer: Option<&Peer>, why: &'static str) {

@@ -111,6 +111,10 @@ impl Story {
         let core = self.core.as_mut().ok_or("start first")?;
         let mut args = command.consume_args();
         let actions = match command.name.as_str() {
+            "open" => {
+                core.make_room(usize::MAX);
+                Vec::new()
+            }
             "after" => {
                 let secs: u64 = args.next_pos().ok_or("how long?")?.parse()?;
                 self.now += Duration::from_secs(secs);
@@ -132,6 +136,7 @@ impl Story {
                 let message = match name {
                     "join" => Message::Join {
                         name: format!("w{worker}"),
+                        pulses: !take(&mut args, "thread")?.unwrap_or(false),
                     },
                     "push" => {
                         let grad_norm = take(&mut args, "norm")?.unwrap_or(1.0);
@@ -151,7 +156,8 @@ impl Story {
                     "failed" => Message::Failed { lease, reason },
                     "panicked" => Message::Panicked { lease, reason },
                     "lost" => Message::Lost { reason },
-                    "alive" => Message::Alive,
+                    "alive" => Message::Alive { transfers: false },
+                    "transfers" => Message::Alive { transfers: true },
                     _ => return Err(format!("no command {name}").into()),
                 };
                 core.handle(self.now, worker, message)

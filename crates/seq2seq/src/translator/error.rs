@@ -65,6 +65,25 @@ pub enum TranslateError {
         /// What to pass.
         option: &'static str,
     },
+    /// A dictionary that contradicts the checkpoint.
+    #[error(
+        "{option} {}: its word {index} is `{here}`, and `{there}` in {}, which carries its own words: leave \
+         {option} out", dictionary.display(), file.display()
+    )]
+    OtherWords {
+        /// The checkpoint.
+        file: PathBuf,
+        /// The dictionary.
+        dictionary: PathBuf,
+        /// What to leave out.
+        option: &'static str,
+        /// 1-based.
+        index: usize,
+        /// The dictionary's word.
+        here: String,
+        /// The checkpoint's.
+        there: String,
+    },
     /// A hierarchical model whose utterances cannot be told apart.
     #[error("the word `{word}`, which ends an utterance, is not among the source words")]
     NoSeparator {

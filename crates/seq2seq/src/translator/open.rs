@@ -159,6 +159,7 @@ impl Side<'_> {
             }
         };
         if words.len() == self.size {
+            self.agree(file, metadata, &words)?;
             return Ok(words);
         }
         Err(TranslateError::WordCount {
@@ -168,5 +169,30 @@ impl Side<'_> {
             size: self.size,
             option: self.option,
         })
+    }
+
+    /// Whether a dictionary's words are those that the checkpoint carries, if it carries any.
+    fn agree(
+        &self,
+        file: &Path,
+        metadata: &BTreeMap<String, String>,
+        words: &Vocabulary,
+    ) -> Result<(), TranslateError> {
+        let (Some(dictionary), Some(own)) = (self.dictionary, metadata.get(self.key)) else {
+            return Ok(());
+        };
+        let own = Vocabulary::from_words(own.lines());
+        let mut pairs = words.words().zip(own.words()).zip(1..);
+        match pairs.find(|((here, there), _)| here != there) {
+            None => Ok(()),
+            Some(((here, there), index)) => Err(TranslateError::OtherWords {
+                file: file.to_owned(),
+                dictionary: dictionary.to_owned(),
+                option: self.option,
+                index,
+                here: here.to_owned(),
+                there: there.to_owned(),
+            }),
+        }
     }
 }

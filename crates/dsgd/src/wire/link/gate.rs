@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ use crate::core::WorkerId;
 use crate::params::{Layout, Params};
 use crate::wire::credentials::{Papers, Token};
 use crate::wire::integrity::Integrity;
-use crate::wire::paced::{Connection, Paced};
+use crate::wire::paced::{Connection, Paced, Traffic};
 use crate::wire::proto::dsgd_client::DsgdClient;
 use crate::wire::proto::{self, Pulse};
 use crate::wire::words::tensors;
@@ -130,14 +130,17 @@ impl Gate {
         let session: Session = reply.session.parse().map_err(|_| LinkError::Broken {
             reason: "a session that is none".to_owned(),
         })?;
-        let own = own_runtime()?;
+        let own = Own::new()?;
+        let traffic = Traffic::default();
         let bulk = {
-            let _context = own.enter();
+            let _context = own.runtime().enter();
             let (way, endpoint) = (self.way.clone(), self.way.endpoint()?);
-            endpoint.connect_with_connector_lazy(service_fn(move |at| reach(way.clone(), at)))
+            let traffic = traffic.clone();
+            let connector = service_fn(move |at| reach(way.clone(), at, traffic.clone()));
+            endpoint.connect_with_connector_lazy(connector)
         };
         let pulse_every = Duration::from_millis(u64::from(reply.dead_after_ms.max(40)) / 4);
-        let (lives, life) = self.live(client, &session, pulse_every).await?;
+        let life = self.live(client, &session, pulse_every).await?;
         lock(&self.sessions).insert(reply.worker, session.clone());
         Ok(Remote {
             worker: reply.worker,
@@ -146,7 +149,7 @@ impl Gate {
             session,
             integrity: Integrity::of(self.way.papers.is_some()),
             gate: self.clone(),
-            lives,
+            traffic,
             life,
             leaving: Arc::default(),
             params: Some(Params::zeros(Arc::clone(layout)).into()),
@@ -160,31 +163,39 @@ impl Gate {
         mut client: DsgdClient<Channel>,
         session: &Session,
         every: Duration,
-    ) -> Result<(Arc<AtomicBool>, AbortHandle), LinkError> {
+    ) -> Result<Life, LinkError> {
         let (pulses, stream) = channel(1);
-        let _ = pulses.send(Pulse {}).await;
+        let _ = pulses.send(Pulse::default()).await;
         let request = with_session(session, ReceiverStream::new(stream));
         let mut answers = call(client.live(request)).await?;
-        let lives = Arc::new(AtomicBool::new(true));
-        let (alive, heard) = (Arc::clone(&lives), Arc::clone(&self.heard));
+        let holds = Arc::new(AtomicBool::new(true));
+        let arrived = Arc::new(AtomicU64::new(0));
+        let (alive, heard) = (Arc::clone(&holds), Arc::clone(&self.heard));
+        let seen = Arc::clone(&arrived);
         let task = self.runtime.spawn(async move {
             let beat = async {
                 loop {
                     tokio::time::sleep(every).await;
-                    if pulses.send(Pulse {}).await.is_err() {
+                    if pulses.send(Pulse::default()).await.is_err() {
                         return;
                     }
                 }
             };
             let listen = async {
-                while let Ok(Some(Pulse {})) = answers.message().await {
+                while let Ok(Some(pulse)) = answers.message().await {
                     *lock(&heard) = Instant::now();
+                    seen.store(pulse.arrived, Ordering::Relaxed);
                 }
             };
             tokio::select! { () = beat => {}, () = listen => {} }
             alive.store(false, Ordering::Relaxed);
         });
-        Ok((lives, task.abort_handle()))
+        let task = task.abort_handle();
+        Ok(Life {
+            holds,
+            arrived,
+            task,
+        })
     }
 }
 
@@ -195,7 +206,7 @@ impl Way {
     /// Why there is none within the time of a call.
     pub async fn connect(&self) -> Result<Channel, LinkError> {
         let way = self.clone();
-        let connector = service_fn(move |at| reach(way.clone(), at));
+        let connector = service_fn(move |at| reach(way.clone(), at, Traffic::default()));
         let endpoint = self.endpoint()?;
         match timeout(CALL, endpoint.connect_with_connector(connector)).await {
             Ok(Ok(channel)) => Ok(channel),
@@ -272,7 +283,7 @@ impl Way {
 }
 
 /// Connects; `at` has the host and the port, if there are any.
-async fn reach(way: Way, at: Uri) -> io::Result<TokioIo<Paced<()>>> {
+async fn reach(way: Way, at: Uri, traffic: Traffic) -> io::Result<TokioIo<Paced<()>>> {
     let connection: Connection = if let Some(path) = way.address.strip_prefix("unix:") {
         Box::pin(UnixStream::connect(path).await?)
     } else {
@@ -286,16 +297,44 @@ async fn reach(way: Way, at: Uri) -> io::Result<TokioIo<Paced<()>>> {
             None => Box::pin(stream),
         }
     };
-    Ok(TokioIo::new(Paced::new(connection, ())))
+    Ok(TokioIo::new(Paced::new(connection, (), traffic)))
 }
 
 /// A worker's own event loop: it turns in the worker's thread, while the worker waits for it. What
 /// arrives is used where it was received, and no other thread has to be woken for it.
-fn own_runtime() -> Result<Runtime, LinkError> {
-    let runtime = Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| LinkError::Broken {
-        reason: format!("no event loop to be had: {error}"),
-    })
+pub(super) struct Own(Option<Runtime>);
+
+impl Own {
+    fn new() -> Result<Self, LinkError> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| LinkError::Broken {
+            reason: format!("no event loop to be had: {error}"),
+        })?;
+        Ok(Self(Some(runtime)))
+    }
+
+    pub(super) fn runtime(&self) -> &Runtime {
+        // Taken in `drop` alone.
+        self.0.as_ref().expect("an event loop until it is dropped")
+    }
+}
+
+impl Drop for Own {
+    /// Whoever drops it may be in another event loop, which must not wait: tokio panics there.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What keeps a worker alive for the server.
+pub(super) struct Life {
+    /// Whether the server still takes our pulses.
+    pub(super) holds: Arc<AtomicBool>,
+    /// Bytes that have arrived there, as it says.
+    pub(super) arrived: Arc<AtomicU64>,
+    pub(super) task: AbortHandle,
 }
 
 fn with_session<T>(session: &Session, message: T) -> Request<T> {

@@ -9,7 +9,10 @@ use tonic::Status;
 
 use super::lock;
 use crate::core::{LeaseId, WorkerId};
+use crate::server::Letter;
+use crate::wire::MOVES;
 use crate::wire::credentials::{hex, random};
+use crate::wire::paced::Traffic;
 use crate::worker::{Assignment, Job};
 
 /// A nonce is good for this long.
@@ -50,6 +53,8 @@ pub(super) struct Session {
     pub(super) inbox: tokio::sync::Mutex<UnboundedReceiver<Assignment>>,
     /// What it computes now.
     pub(super) current: Mutex<Option<(LeaseId, Job)>>,
+    /// Of the connection that it pulled or pushed on last, and how much of it was seen.
+    traffic: Mutex<(Traffic, u64)>,
 }
 
 impl Desk {
@@ -83,6 +88,7 @@ impl Desk {
             outbox: Mutex::new(Some(outbox)),
             inbox: tokio::sync::Mutex::new(inbox),
             current: Mutex::default(),
+            traffic: Mutex::default(),
         };
         let shown = hex(&random());
         let mut book = self.book();
@@ -132,6 +138,28 @@ impl Desk {
 }
 
 impl Session {
+    /// It pulls or pushes on this connection.
+    pub(super) fn uses(&self, traffic: &Traffic) {
+        *lock(&self.traffic) = (traffic.clone(), traffic.both());
+    }
+
+    /// Bytes that have come on that connection.
+    pub(super) fn arrived(&self) -> u64 {
+        lock(&self.traffic).0.read()
+    }
+
+    /// That it lives, and whether anything is on its way from or to it.
+    pub(super) fn alive(&self) -> Letter {
+        let mut traffic = lock(&self.traffic);
+        let passed = traffic.0.both();
+        let transfers = passed.abs_diff(traffic.1) >= MOVES;
+        if transfers {
+            traffic.1 = passed;
+        }
+        let worker = self.worker;
+        Letter::Alive { worker, transfers }
+    }
+
     /// Whether the worker computes this now; it does not any more afterwards.
     pub(super) fn finish(&self, lease: LeaseId, train: bool) -> Result<(), Status> {
         let mut current = lock(&self.current);

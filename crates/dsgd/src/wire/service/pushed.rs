@@ -1,24 +1,29 @@
 //! What a worker pushes: parts on their way in become the outcome of its assignment.
 
-use std::time::Instant;
-
 use axum::body::Body;
-use tokio::time::timeout;
 use tonic::Status;
 
+use super::Service;
 use super::desk::Session;
-use super::{SIGN_OF_LIFE, Service};
-use crate::core::{Report, WorkerId};
+use crate::core::Report;
 use crate::event::Cost;
 use crate::params::{Gradient, Layout, Part};
-use crate::server::Letter;
+use crate::wire::MOST_REASON;
 use crate::wire::framing::Messages;
 use crate::wire::incoming::{IncomingGradient, WireError};
 use crate::wire::integrity::Integrity;
+use crate::wire::paced::{Traffic, while_moving};
 use crate::wire::proto::{self, PushPart, push_part};
 use crate::wire::words::{cut, secs, told_stats};
-use crate::wire::{MOST_REASON, STALL};
 use crate::worker::Outcome;
+
+/// What a push brings, part by part.
+pub(super) struct Parts<'a> {
+    pub(super) messages: Messages<Body>,
+    pub(super) service: &'a Service,
+    pub(super) session: &'a Session,
+    pub(super) traffic: Traffic,
+}
 
 /// How a push begins.
 pub(super) enum Head {
@@ -29,8 +34,9 @@ pub(super) enum Head {
 
 /// Reads how a push begins. It must be of the work that the worker has, and the worker has it no
 /// more afterwards.
-pub(super) async fn head(session: &Session, parts: &mut Messages<Body>) -> Result<Head, Status> {
-    match next(parts).await? {
+pub(super) async fn head(parts: &mut Parts<'_>) -> Result<Head, Status> {
+    let session = parts.session;
+    match parts.next().await? {
         Some(push_part::Part::Gradient(head)) => {
             session.finish(head.lease, true)?;
             Ok(Head::Gradient(head))
@@ -52,14 +58,12 @@ pub(super) async fn head(session: &Session, parts: &mut Messages<Body>) -> Resul
 
 /// Reads the rest of a push.
 pub(super) async fn outcome(
-    service: &Service,
-    worker: WorkerId,
     integrity: Integrity,
     head: Head,
-    parts: &mut Messages<Body>,
+    parts: &mut Parts<'_>,
 ) -> Result<Outcome, Status> {
     match head {
-        Head::Gradient(head) => gradient(service, worker, integrity, &head, parts).await,
+        Head::Gradient(head) => gradient(integrity, &head, parts).await,
         Head::Evaluated(evaluated) => Ok(Outcome::Evaluated {
             lease: evaluated.lease,
             stats: told_stats(evaluated.stats).map_err(Status::invalid_argument)?,
@@ -76,16 +80,14 @@ pub(super) async fn outcome(
 }
 
 async fn gradient(
-    service: &Service,
-    worker: WorkerId,
     integrity: Integrity,
     head: &proto::Gradient,
-    parts: &mut Messages<Body>,
+    parts: &mut Parts<'_>,
 ) -> Result<Outcome, Status> {
     let stats = told_stats(head.stats).map_err(Status::invalid_argument)?;
-    let terms = service.terms();
+    let terms = parts.service.terms();
     let mut incoming = IncomingGradient::new(terms.buffers.take(), integrity);
-    let received = receive(service, worker, &mut incoming, parts).await;
+    let received = receive(&mut incoming, parts).await;
     if let Err(status) = received {
         terms.buffers.give(incoming.into_buffer());
         return Err(status);
@@ -112,24 +114,14 @@ async fn gradient(
     })
 }
 
-async fn receive(
-    service: &Service,
-    worker: WorkerId,
-    incoming: &mut IncomingGradient,
-    parts: &mut Messages<Body>,
-) -> Result<(), Status> {
-    let mut last_sign = Instant::now();
-    while let Some(part) = next(parts).await? {
+async fn receive(incoming: &mut IncomingGradient, parts: &mut Parts<'_>) -> Result<(), Status> {
+    while let Some(part) = parts.next().await? {
         match part {
             push_part::Part::Chunk(chunk) => incoming.chunk(&chunk),
             push_part::Part::Rows(rows) => incoming.rows(&rows),
             _ => return Err(Status::invalid_argument("no part of a gradient")),
         }
         .map_err(|error| invalid(&error))?;
-        if last_sign.elapsed() > SIGN_OF_LIFE {
-            last_sign = Instant::now();
-            service.tell(Letter::Alive { worker });
-        }
     }
     Ok(())
 }
@@ -148,14 +140,25 @@ fn gradient_bytes(gradient: &Gradient) -> u64 {
     gradient.parts().iter().map(bytes).sum::<usize>() as u64
 }
 
-/// The next part of a push, which must come in time.
-async fn next(parts: &mut Messages<Body>) -> Result<Option<push_part::Part>, Status> {
-    let part = timeout(STALL, parts.next()).await;
-    let part = part.map_err(|_| Status::deadline_exceeded("nothing came for 30 s"))??;
-    match part {
-        None => Ok(None),
-        Some(PushPart { part: Some(part) }) => Ok(Some(part)),
-        Some(PushPart { part: None }) => Err(Status::invalid_argument("an empty part")),
+impl Parts<'_> {
+    /// The next part, which may take its time while bytes of it come. Each second they are a sign of life: on a
+    /// slow way the pulses may wait behind them.
+    async fn next(&mut self) -> Result<Option<push_part::Part>, Status> {
+        let mut seen = self.traffic.read();
+        let arrived = || {
+            let arrived = self.traffic.read();
+            if arrived != seen {
+                seen = arrived;
+                self.service.tell(self.session.alive());
+            }
+            arrived
+        };
+        let part = while_moving(arrived, self.messages.next()).await;
+        match part.ok_or_else(|| Status::deadline_exceeded("nothing came for 30 s"))?? {
+            None => Ok(None),
+            Some(PushPart { part: Some(part) }) => Ok(Some(part)),
+            Some(PushPart { part: None }) => Err(Status::invalid_argument("an empty part")),
+        }
     }
 }
 

@@ -196,7 +196,8 @@ fn without_any_host_the_run_waits_and_then_gives_up_with_a_checkpoint() {
 fn sending_that_is_stopped_leaves_no_folder_and_goes_on_where_it_was() {
     let test = "sending_that_is_stopped_leaves_no_folder_and_goes_on_where_it_was";
     let Some(lab) = Lab::up(test, 1) else { return };
-    lab.does("rate 1 10");
+    // Slow enough that progress is told, each 10 s, before the smallest program has arrived.
+    lab.does("rate 1 2");
     let train = "-H h1:1 --epochs 1 --examples 100";
     let mut run = Watched::start(&lab, train);
     let said = |run: &Watched| std::fs::read_to_string(run.program.path("err")).unwrap();

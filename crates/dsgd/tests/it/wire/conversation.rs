@@ -141,7 +141,7 @@ fn every_call_wants_a_session_that_holds() {
         let mut client = served.client().await;
         let pull = || proto::PullRequest { wait_ms: 1 };
         let push = || tokio_stream::iter(vec![PushPart::default()]);
-        let live = || tokio_stream::iter(vec![proto::Pulse {}]);
+        let live = || tokio_stream::iter(vec![proto::Pulse::default()]);
         let leave = || proto::LeaveRequest::default();
         let (code, words) = (Code::Unauthenticated, "no session");
         assert_refused(client.pull(Request::new(pull())).await, code, words);

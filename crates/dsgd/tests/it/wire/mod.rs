@@ -78,6 +78,16 @@ impl Served {
         })
     }
 
+    /// On a port of this machine's own, without TLS.
+    fn on_a_port(layout: Layout) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self::at(layout, folder, None, async || {
+            let door = Door::loopback().await.unwrap();
+            let address = format!("http://{}", door.address().unwrap());
+            (door, address)
+        })
+    }
+
     fn at(
         layout: Layout,
         folder: TempDir,
@@ -190,7 +200,7 @@ impl Caller {
 
     async fn live(&mut self) -> Result<Sender<Pulse>, Status> {
         let (pulses, stream) = tokio::sync::mpsc::channel(4);
-        pulses.send(Pulse {}).await.unwrap();
+        pulses.send(Pulse::default()).await.unwrap();
         let request = self.request(ReceiverStream::new(stream));
         let mut answers = self.client.live(request).await?.into_inner();
         tokio::spawn(async move { while let Ok(Some(_)) = answers.message().await {} });

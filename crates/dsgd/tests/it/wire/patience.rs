@@ -1,10 +1,16 @@
-//! What does not go on is given up: each wait has an end. One test, because all it does is wait.
+//! What does not go on is given up, and what moves is not, however slowly. These tests wait most of the time.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dsgd::Layout;
+use dsgd::server::Letter;
+use dsgd::wire::link::{Gate, Way};
 use dsgd::wire::proto::PushPart;
+use dsgd::worker::{Assignment, Link, Outcome, Travel};
+use dsgd::{Layout, Params};
 use tokio_stream::StreamExt;
 use tonic::Code;
 
@@ -43,4 +49,91 @@ fn a_nonce_a_session_and_a_transfer_that_rest_are_given_up() {
         served.joined("h1/3").await;
         assert_refused(unborn.live().await, Code::NotFound, "void");
     });
+}
+
+/// Bytes a second of the slow way.
+const RATE: usize = 120_000;
+
+/// A way to that port on which bytes towards it pass no faster than [`RATE`].
+fn slow_way(to: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for near in listener.incoming() {
+            let (near, far) = (near.unwrap(), TcpStream::connect(&to).unwrap());
+            let (mut back, mut from) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut from, &mut back));
+            thread::spawn(move || pour(near, far));
+        }
+    });
+    format!("http://{address}")
+}
+
+fn pour(mut near: TcpStream, mut far: TcpStream) {
+    let mut some = [0; RATE / 20];
+    while let Ok(read @ 1..) = near.read(&mut some) {
+        if far.write_all(&some[..read]).is_err() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1000 * read as u64 / RATE as u64));
+    }
+}
+
+/// A whole push fits into the buffers on the way, and is handed over at once; it arrives long after everything
+/// that waits for an answer would have given up.
+#[test]
+fn a_push_that_arrives_slowly_is_not_given_up() {
+    let numbers = RATE * 40 / size_of::<f32>();
+    let layout = [("weight", [numbers])].into_iter().collect::<Layout>();
+    let served = Served::on_a_port(layout);
+    let to = served.way.address.trim_start_matches("http://").to_owned();
+    let way = Way {
+        address: slow_way(to),
+        ..served.way.clone()
+    };
+    let gate = served.run(Gate::open(&way)).unwrap();
+    let layout = Arc::clone(&served.layout);
+    let worker = thread::spawn(move || {
+        let mut link = gate.join_blocking("h1/0", &layout).unwrap();
+        let assignment = link.exchange(None).unwrap().unwrap();
+        let mut gradient = link.buffer();
+        gradient.clear();
+        let report = dsgd::core::Report::default();
+        let lease = assignment.lease;
+        drop(assignment);
+        link.exchange(Some(Outcome::Gradient {
+            lease,
+            report,
+            gradient,
+        }))
+        .map(|next| next.is_none())
+        .map_err(|error| error.to_string())
+    });
+    let Letter::Join { inbox, .. } = served.news() else {
+        panic!("nobody came");
+    };
+    let given = inbox.send(Assignment {
+        lease: 1,
+        job: TRAIN,
+        params: Arc::new(Params::zeros(Arc::clone(&served.layout))),
+        travel: Travel::default(),
+    });
+    assert!(given.is_ok());
+    let started = Instant::now();
+    // It is seen on its way, so that its lease is no worry.
+    let mut moved = 0;
+    let done = loop {
+        match served.letter() {
+            Letter::Alive { transfers, .. } => moved += usize::from(transfers),
+            other => break other,
+        }
+    };
+    assert!(matches!(done, Letter::Done { .. }));
+    assert!(started.elapsed() > ALL_LAST, "{:?}", started.elapsed());
+    assert!(moved > 10, "seen {moved} times");
+    served
+        .over
+        .store(true, std::sync::atomic::Ordering::Relaxed);
+    drop(inbox);
+    assert_eq!(worker.join().unwrap(), Ok(true));
 }

@@ -25,6 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 #[derive(Clone, Default)]
 struct Mistaken {
     refuses: Option<Status>,
+    refuses_life: Option<Status>,
     session: String,
     layout: Vec<proto::Tensor>,
     pull: Vec<PullPart>,
@@ -58,7 +59,10 @@ impl Dsgd for Mistaken {
         &self,
         _: Request<Streaming<Pulse>>,
     ) -> Result<Response<BoxStream<Pulse>>, Status> {
-        Ok(Response::new(Box::pin(tokio_stream::pending())))
+        match &self.refuses_life {
+            Some(status) => Err(status.clone()),
+            None => Ok(Response::new(Box::pin(tokio_stream::pending()))),
+        }
     }
 
     async fn pull(
@@ -162,6 +166,18 @@ fn chunk(tensor: u32, bytes: usize) -> pull_part::Part {
         crc32: Some(crc32fast::hash(&values)),
         values: values.into(),
     })
+}
+
+/// All that was opened for the worker is closed in the event loop that joined, where nothing may wait.
+#[test]
+fn a_join_that_fails_half_way_is_told_in_words() {
+    let met = meets(Mistaken {
+        session: "s".to_owned(),
+        layout: tensors(),
+        refuses_life: Some(Status::not_found("this session is void")),
+        ..Mistaken::default()
+    });
+    assert_broken(met, "this session is void");
 }
 
 /// The conversation broke in these words; joining anew may help.
