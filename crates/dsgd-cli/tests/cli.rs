@@ -643,3 +643,105 @@ fn a_flat_model_becomes_a_hierarchical_one() {
         words(&wrong)
     );
 }
+
+/// A short training on two text files.
+fn train_on(source: &str, target: &str, run: &str, more: &str) -> Vec<String> {
+    let args = format!(
+        "train --src-train {source} --targ-train {target} --src-val {source} --targ-val {target} --hidden-size 8 \
+         --word-vec-size 6 --num-layers 1 --epochs 1 -n 1 --run-dir {run} {more}"
+    );
+    args.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A checkpoint and the data must mean the same by each row of the model, or what has another meaning is told.
+#[test]
+fn words_that_differ_are_carried_over_by_word_or_refused() {
+    let program = Program::new();
+    let call = |args: Vec<String>| {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        program.call(&args)
+    };
+    program.write("a", lines(60, |n| format!("w{} one", n % 7)));
+    program.write("b", lines(60, |n| format!("v{} eins", n % 7)));
+    let first = call(train_on("a", "b", "first", ""));
+    assert!(first.status.success(), "{}", words_of(&first));
+    let file = format!("first/{}", checkpoints(&program.path("first"))[0]);
+
+    // Three words are new, four are as they were.
+    program.write("c", lines(60, |n| format!("w{} two", 4 + n % 6)));
+    let next = call(train_on("c", "b", "next", &format!("--train-from {file}")));
+    assert!(next.status.success(), "{}", words_of(&next));
+    let said = words(&next).0;
+    // w4 w5 w6 and the four special tokens.
+    let carried = "source vocabulary: 7 of 11 words are in the checkpoint and keep their rows";
+    assert!(said.contains(carried), "{said}");
+    assert!(!said.contains("target vocabulary:"), "{said}");
+    let log = fs::read_to_string(program.path("next/log.txt")).unwrap();
+    assert!(log.contains(carried), "{log}");
+
+    let hred = format!("--model-type hred --end-utterance two --load-red {file}");
+    let refused = call(train_on("c", "b", "no", &hred));
+    let error = words_of(&refused);
+    assert!(
+        error.contains("--load-red")
+            && error.contains("source vocabulary of 12 words there and 11 here"),
+        "{error}"
+    );
+    assert!(!program.path("no").exists());
+
+    program.write("dict", "<blank> 1\n<unk> 2\n<s> 3\n</s> 4\none 5\n");
+    let text: String = (0..7).map(|n| format!("w{} {}\n", 6 - n, n + 6)).collect();
+    let dict = fs::read_to_string(program.path("dict")).unwrap() + &text;
+    program.write("dict", dict);
+    let error = program.fails(&["translate", "first", "--src-dict", "dict", "w1 one"]);
+    assert!(
+        error.contains("its word 6 is `w6`, and `w0` in first/"),
+        "{error}"
+    );
+
+    // The text was exchanged under the run.
+    fs::copy(program.path("c"), program.path("a")).unwrap();
+    let error = program.fails(&["eval", "first"]);
+    assert!(
+        error.contains("other words") && error.contains("`one` there and `two` here"),
+        "{error}"
+    );
+    let error = program.fails(&["train", "--resume", "first", "--epochs", "2"]);
+    for word in [
+        "--src-train: the file has other contents",
+        "--src-val: the file has other contents",
+        "--train-from first/",
+    ] {
+        assert!(error.contains(word), "{word}: {error}");
+    }
+    assert!(!error.contains("another model"), "{error}");
+}
+
+#[test]
+fn a_run_goes_on_with_the_data_and_the_seed_that_it_was_made_from() {
+    let program = Program::new();
+    let mut args = vec!["train", "--run-dir", "run"];
+    args.extend(TINY);
+    program.ok(&args);
+    let file = program.path("run/config.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    let resume = ["train", "--resume", "run", "--epochs", "3"];
+    for (now, differs) in [
+        (
+            config.replace("numbers = 400", "numbers = 800"),
+            "--numbers: 400 then, 800 now",
+        ),
+        (
+            config.replace("seed = 3435", "seed = 1"),
+            "seed: 3435 then, 1 now",
+        ),
+    ] {
+        assert_ne!(now, config);
+        fs::write(&file, &now).unwrap();
+        let error = program.fails(&resume);
+        assert!(error.contains(differs), "{differs}: {error}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), now);
+    }
+    fs::write(&file, config).unwrap();
+    program.ok(&resume);
+}
