@@ -13,7 +13,7 @@ const CHARTS = [
     logarithmic: () => view.log, values: (series) => lossCurve(series) },
   { id: "rate", title: () => "Learning rate", values: (series) => series.learning_rate },
   { id: "grad", title: () => "Gradient norm", smooth: true, values: (series) => mean(series.grad_norm, span(series)) },
-  { id: "speed", title: () => (unit() === "tokens" ? "Tokens a second" : "Rows a second"), values: (series) => speedCurve(series) },
+  { id: "speed", title: () => (unit() === "tokens" ? "Tokens a second" : "Examples a second"), values: (series) => speedCurve(series) },
   { id: "stale", title: () => "Staleness", values: (series) => mean(series.staleness, span(series)) },
 ];
 
@@ -77,7 +77,12 @@ class Chart {
       if (run.series.step.length) all.push({ name, colour: run.colour, dash: [6, 4], x: alongAxis(run.series), y: this.kind.values(run.series) });
     }
     const own = state.series;
-    if (large && view.smooth) all.push({ colour: css("--accent"), faint: true, x: alongAxis(own), y: lossCurve(own, 0) });
+    // The lowest and the highest step of each bucket: what happened to one is not lost in a mean.
+    if (large && view.smooth) {
+      for (const extreme of [own.lowest, own.highest]) {
+        all.push({ colour: css("--accent"), faint: true, x: alongAxis(own), y: extreme.map(shown) });
+      }
+    }
     const label = large ? "train" : "";
     all.push({ name: label, colour: css("--accent"), x: alongAxis(own), y: this.kind.values(own) });
     const valid = large ? state.done.filter((row) => row.validation?.count) : [];

@@ -61,16 +61,16 @@ function renderHeader() {
   const ended = Boolean(head.outcome);
   // The first batches of an epoch say nothing yet: then it goes by the epochs before.
   const left = head.remaining_secs ?? (share > 0 ? (head.secs * (1 - share)) / share : null);
-  say($("left-name"), ended ? "Trained for" : "Time left");
+  say($("left-name"), ended ? "Trained for" : "Left of the run");
   setValue($("left"), duration(ended ? head.secs : left), "");
   say($("trained"), ended ? plural(state.done.length, "epoch") : `${duration(head.secs)} so far`);
   renderRemarks(head);
 }
 
-/** Tokens (or rows) a second over the whole run. */
+/** Tokens (or examples) a second, while steps were made. */
 function wholeSpeed(head) {
   const all = state.series[unit() === "tokens" ? "tokens" : "examples"].reduce((sum, one) => sum + one, 0);
-  return head.secs > 0 ? all / head.secs : 0;
+  return head.stepping_secs > 0 ? all / head.stepping_secs : 0;
 }
 
 function setValue(node, text, small) {

@@ -36,7 +36,7 @@ async function fetchOverlay(name) {
   if (board.read < board.size || !board.size) setTimeout(() => fetchOverlay(name).then(() => schedule("series"), () => {}), 1000);
   const series = emptySeries();
   for (const bucket of board.series.buckets) {
-    for (const column of ["step", "secs", "epochs", "grad_norm", "learning_rate", "staleness"]) series[column].push(bucket[column]);
+    for (const column of ["step", "secs", "epochs", "grad_norm", "learning_rate", "staleness", "lowest", "highest"]) series[column].push(bucket[column]);
     series.loss.push(bucket.stats.loss);
     series.count.push(bucket.stats.count);
     series.tokens.push(bucket.stats.source_tokens + bucket.stats.target_tokens);

@@ -20,6 +20,7 @@ const MOST_HAPPENINGS = 400;
 
 const emptySeries = () => ({
   step: [], secs: [], epochs: [], loss: [], count: [], tokens: [], examples: [],
+  lowest: [], highest: [],
   grad_norm: [], learning_rate: [], staleness: [],
 });
 
@@ -115,6 +116,6 @@ async function refusal() {
   return "lost";
 }
 
-/** All items of the run: tokens, or rows where the task counts no tokens. */
-const unit = () => (state.head?.tokens ? "tokens" : "rows");
+/** All items of the run: tokens, or examples where the task counts no tokens. */
+const unit = () => (state.head?.tokens ? "tokens" : "examples");
 

@@ -9,6 +9,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::report::plain;
 use super::{complain, layers, say};
+use crate::observe::board::EpochRow;
 use crate::observe::duration;
 use crate::observe::past::{Past, is_run};
 use crate::plot::shortened;
@@ -103,12 +104,23 @@ fn row(past: &Past) -> [String; 10] {
 /// `12,345 tokens/s` as `12,345 t/s`.
 fn short_speed(past: &Past) -> String {
     let speed = speed(&past.board).unwrap_or_default();
-    speed.replace("tokens/s", "t/s").replace("rows/s", "r/s")
+    speed
+        .replace("tokens/s", "t/s")
+        .replace("examples/s", "ex/s")
 }
 
 fn best(past: &Past) -> String {
     let best = past.board.best;
-    best.map_or_else(String::new, |row| perplexity(row.loss()))
+    best.map_or_else(String::new, |row| ppl_of(&row))
+}
+
+/// Validation's perplexity, or training's, which is said.
+fn ppl_of(row: &EpochRow) -> String {
+    let figure = perplexity(row.loss());
+    match row.validation {
+        Some(_) => figure,
+        None => format!("{figure} (train)"),
+    }
 }
 
 fn workers(past: &Past) -> String {
@@ -177,7 +189,7 @@ const ROWS: [(&str, Figure); 13] = [
     ("best perplexity", best),
     ("last perplexity", |past| {
         let last = past.board.done.last();
-        last.map_or_else(String::new, |row| perplexity(row.loss()))
+        last.map_or_else(String::new, ppl_of)
     }),
     ("last train perplexity", |past| {
         let last = past.board.done.last();

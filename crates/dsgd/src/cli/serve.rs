@@ -20,9 +20,7 @@ use crate::event::Event;
 use crate::launch::local;
 use crate::observe::{self, Observer, Verbosity};
 use crate::optim::{Schedule, ScheduleOptions, Versions};
-use crate::run::{
-    self, CONFIG, EVENTS, HOST_LOGS, Identity, Keeper, LOG, RunFolder, SaveRequest, TENSORBOARD,
-};
+use crate::run::{self, CONFIG, EVENTS, HOST_LOGS, Identity, Keeper, LOG, RunFolder, TENSORBOARD};
 use crate::server::{Letter, Server};
 use crate::task::Task;
 
@@ -110,15 +108,14 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         ..
     } = job;
     let rules = rules(&config, workers, &*task, elsewhere.is_some());
-    let mut about = task.describe();
-    about.extend(notes);
+    let mut about = [task.describe(), notes].concat();
     about.extend(elsewhere.iter().flat_map(elsewhere::Elsewhere::describe));
     let parameters = versions.current().layout().len();
     let resumed_at = resumed.then_some(progress.version);
     let started = started(name, &config, workers, parameters, about, resumed_at);
     let schedule = Schedule::new(schedule_options(&config, &rules), progress.schedule);
     let core = Core::new(rules, schedule, progress);
-    let mut keeper = Keeper {
+    let keeper = Keeper {
         folder: folder.path(),
         prefix: config.save_file.as_deref().unwrap_or(name),
         keep: config.keep,
@@ -126,16 +123,13 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         identity,
         best,
     };
-    let saver = Box::new(move |request: &SaveRequest<'_>| {
-        keeper.save(request).map_err(|error| error.to_string())
-    });
     let mut server = Server::new(
         core,
         versions,
         workers,
         config.max_grad_norm,
         config.print_every,
-        saver,
+        keeper.into_saver(),
     );
     // Nothing is refused any more.
     folder.begin(&text)?;

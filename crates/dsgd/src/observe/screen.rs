@@ -95,7 +95,7 @@ fn gauge(board: &Board, width: u16) -> Line<'static> {
     let bar = format!("{bar:░<length$}").replace(' ', "░");
     let end = match (&board.outcome, board.remaining_secs()) {
         (Some(outcome), _) => outcome.clone(),
-        (None, Some(secs)) => format!("{} left", duration(secs)),
+        (None, Some(secs)) => format!("{} left of the run", duration(secs)),
         (None, None) => "starting".to_owned(),
     };
     let live = board.live();

@@ -146,7 +146,7 @@ pub(super) fn step_figures(at_secs: f64, step: &Step, meter: &Meter) -> String {
     let plural = if step.live == 1 { "" } else { "s" };
     format!(
         "loss {:.4}, ppl {:.2}, {params}|grad| {:.2}, lr {:.3e}, {rate}, {} worker{plural}, \
-         staleness {:.1}, ETA {}",
+         staleness {:.1}, epoch ETA {}",
         stats.mean_loss(),
         stats.perplexity(),
         step.grad_norm,

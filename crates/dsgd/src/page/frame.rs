@@ -70,6 +70,8 @@ struct Head<'a> {
     slowest: Option<String>,
     learning_rate: Option<f32>,
     grad_norm: Option<f64>,
+    /// Seconds in which steps were made.
+    stepping_secs: f64,
     /// Loss of an item over this epoch so far.
     train_loss: Option<f64>,
     counts: Counts,
@@ -99,6 +101,8 @@ struct Columns {
     count: Vec<u64>,
     tokens: Vec<u64>,
     examples: Vec<u64>,
+    lowest: Vec<f32>,
+    highest: Vec<f32>,
     grad_norm: Vec<f32>,
     learning_rate: Vec<f32>,
     staleness: Vec<f32>,
@@ -259,6 +263,7 @@ fn head(view: &View) -> Head<'_> {
         slowest: board.slowest().map(|slowest| slowest.to_string()),
         learning_rate: last.map(|step| step.learning_rate),
         grad_norm: last.map(|step| step.grad_norm),
+        stepping_secs: millis(board.stepping_secs),
         train_loss: last.map(|step| step.epoch_stats.mean_loss()),
         counts: board.counts,
         tokens: board.totals.tokens,
@@ -284,6 +289,8 @@ impl Columns {
         self.tokens
             .push(bucket.stats.source_tokens + bucket.stats.target_tokens);
         self.examples.push(bucket.stats.examples);
+        self.lowest.push(bucket.lowest as f32);
+        self.highest.push(bucket.highest as f32);
         self.grad_norm.push(bucket.grad_norm as f32);
         self.learning_rate.push(bucket.learning_rate as f32);
         self.staleness.push(bucket.staleness as f32);

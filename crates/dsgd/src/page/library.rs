@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::event::{Event, Record};
 use crate::observe::board::Board;
 use crate::observe::follow::{Follow, is_step};
-use crate::run::EVENTS;
+use crate::run::{CONFIG, EVENTS};
 
 /// Pause between two looks at a file.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -87,7 +87,7 @@ pub(super) struct Listed {
     unix_secs: f64,
     /// Updates of the parameters.
     steps: u64,
-    /// The epoch that it is in, and the last one.
+    /// Epochs that are done, and how many there are to be.
     epoch: u32,
     epochs: u32,
     /// Training loss of an item, in its last epoch so far.
@@ -160,10 +160,8 @@ impl Library {
     /// The folder's runs, latest first, from a look at both ends of their files.
     pub(super) fn list(&self) -> Vec<Listed> {
         let runs = runs(&self.folder).into_iter();
-        runs.filter_map(|(written, name)| {
-            listed(&name, written, &self.folder.join(&name).join(EVENTS)).ok()
-        })
-        .collect()
+        runs.filter_map(|(written, name)| listed(&name, written, &self.folder.join(&name)).ok())
+            .collect()
     }
 }
 
@@ -258,8 +256,8 @@ fn look(run: &Weak<Followed>, follow: &mut Follow) -> bool {
     true
 }
 
-fn listed(name: &str, written: SystemTime, file: &Path) -> io::Result<Listed> {
-    let mut file = File::open(file)?;
+fn listed(name: &str, written: SystemTime, folder: &Path) -> io::Result<Listed> {
+    let mut file = File::open(folder.join(EVENTS))?;
     let mut listed = Listed {
         name: name.to_owned(),
         task: String::new(),
@@ -294,7 +292,16 @@ fn listed(name: &str, written: SystemTime, file: &Path) -> io::Result<Listed> {
     telling
         .filter_map(|(_, line)| serde_json::from_slice::<Record>(line).ok())
         .for_each(|record| listed.see(record.event));
+    // A run that was taken up for more epochs said so somewhere in the middle of its events.
+    listed.epochs = epochs(folder).unwrap_or(listed.epochs);
     Ok(listed)
+}
+
+/// Epochs that a run is to have.
+fn epochs(folder: &Path) -> Option<u32> {
+    let config: toml::Table = fs::read_to_string(folder.join(CONFIG)).ok()?.parse().ok()?;
+    let epochs = config.get("run")?.get("epochs")?.as_integer()?;
+    epochs.try_into().ok()
 }
 
 fn piece(file: &mut File, from: u64) -> io::Result<Vec<u8>> {
@@ -309,7 +316,7 @@ impl Listed {
         match event {
             Event::RunStarted { epochs, .. } => (self.epochs, self.outcome) = (epochs, None),
             Event::Step(step) => {
-                (self.steps, self.epoch) = (step.version, step.epoch);
+                (self.steps, self.epoch) = (step.version, step.epoch - 1);
                 self.train_loss = Some(step.epoch_stats.mean_loss());
             }
             Event::EpochFinished {

@@ -272,6 +272,14 @@ impl<B: DrawingBackend> Sheet<'_, B> {
         Ok(())
     }
 
+    /// A pale area within corners.
+    pub(super) fn area(&self, corners: &[(f64, f64)], colour: RGBColor) -> Drawn {
+        let corners: Vec<_> = corners.iter().map(|&corner| self.at(corner)).collect();
+        self.root
+            .draw(&Polygon::new(corners, colour.mix(0.18).filled()))
+            .map_err(words)
+    }
+
     /// A filled rectangle.
     pub(super) fn bar(&self, from: (f64, f64), to: (f64, f64), colour: RGBColor) -> Drawn {
         let corners = [self.at(from), self.at(to)];

@@ -68,8 +68,13 @@ impl<'a> Curves<'a> {
     }
 
     fn points<'p>(&self, source: &'p Source) -> impl Iterator<Item = (f64, f64)> + use<'_, 'p> {
+        let ranges = source.train.iter().filter_map(|point| {
+            let (lowest, highest) = point.range?;
+            Some([(self.x(point)?, lowest), (self.x(point)?, highest)])
+        });
         self.pairs(&source.train)
             .chain(self.pairs(&source.validation))
+            .chain(ranges.flatten())
     }
 
     fn curve<B: DrawingBackend>(
@@ -79,6 +84,7 @@ impl<'a> Curves<'a> {
         source: &Source,
         pen: Pen,
     ) -> Drawn {
+        self.band(sheet, frame, source, pen)?;
         let line: Vec<_> = self.pairs(&source.train).map(|p| frame.at(p)).collect();
         match line.len() {
             0 => {}
@@ -87,6 +93,31 @@ impl<'a> Curves<'a> {
             _ => sheet.line(&line, pen.colour, 2.2)?,
         }
         Ok(())
+    }
+
+    /// From the lowest to the highest step of each point, pale behind the line: no peak is lost in a mean.
+    fn band<B: DrawingBackend>(
+        &self,
+        sheet: &Sheet<'_, B>,
+        frame: &Frame,
+        source: &Source,
+        pen: Pen,
+    ) -> Drawn {
+        let edge = |high: bool| {
+            source.train.iter().filter_map(move |point| {
+                let (lowest, highest) = point.range.unwrap_or((point.loss, point.loss));
+                let loss = if high { highest } else { lowest };
+                Some(frame.at((self.x(point)?, loss)))
+            })
+        };
+        if source.train.iter().all(|point| point.range.is_none()) {
+            return Ok(());
+        }
+        let mut corners: Vec<_> = edge(true).collect();
+        let mut back: Vec<_> = edge(false).collect();
+        back.reverse();
+        corners.extend(back);
+        sheet.area(&corners, pen.colour)
     }
 
     fn marks<B: DrawingBackend>(

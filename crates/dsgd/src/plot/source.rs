@@ -40,15 +40,15 @@ pub enum Unit {
     /// Tokens with padding, source and target.
     #[default]
     Tokens,
-    /// Rows of batches, where a task counts no tokens.
-    Rows,
+    /// Where a task counts no tokens.
+    Examples,
 }
 
 impl std::fmt::Display for Unit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Tokens => "tokens/s",
-            Self::Rows => "rows/s",
+            Self::Examples => "examples/s",
         })
     }
 }
@@ -62,13 +62,20 @@ pub struct Point {
     pub epochs: f64,
     /// Mean loss of an item: the logarithm of perplexity.
     pub loss: f64,
+    /// The lowest and the highest mean loss of a step, where this is the mean of several.
+    pub range: Option<(f64, f64)>,
 }
 
 impl Point {
     /// A point, if it is one: a run that diverges has a loss that is no number.
     pub(super) fn of(secs: Option<f64>, epochs: f64, loss: f64) -> Option<Self> {
         let finite = loss.is_finite() && epochs.is_finite() && secs.is_none_or(f64::is_finite);
-        finite.then_some(Self { secs, epochs, loss })
+        finite.then_some(Self {
+            secs,
+            epochs,
+            loss,
+            range: None,
+        })
     }
 }
 
@@ -124,13 +131,18 @@ impl Source {
     pub fn of_board(label: String, board: &Board) -> Self {
         let totals = &board.totals;
         let (unit, items) = match totals.tokens {
-            0 => (Unit::Rows, totals.examples),
+            0 => (Unit::Examples, totals.examples),
             tokens => (Unit::Tokens, tokens),
         };
         let buckets = coarse(&board.series.buckets);
-        let train = buckets
-            .iter()
-            .filter_map(|b| Point::of(Some(b.secs), b.epochs, b.stats.mean_loss()));
+        let train = buckets.iter().filter_map(|b| {
+            let point = Point::of(Some(b.secs), b.epochs, b.stats.mean_loss())?;
+            let known = b.steps > 1 && b.lowest.is_finite() && b.highest.is_finite();
+            Some(Point {
+                range: known.then_some((b.lowest, b.highest)),
+                ..point
+            })
+        });
         let validation = board.done.iter().filter_map(|row| {
             let loss = row.validation?.mean_loss();
             Point::of(Some(row.secs), f64::from(row.epoch), loss)
@@ -138,7 +150,7 @@ impl Source {
         let worked = board.workers.iter().filter(|(_, w)| w.totals.batches > 0);
         let workers = worked.map(|(name, row)| {
             let items = match unit {
-                Unit::Rows => row.totals.examples,
+                Unit::Examples => row.totals.examples,
                 Unit::Tokens => row.totals.tokens,
             };
             WorkerBar {

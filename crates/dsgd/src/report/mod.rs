@@ -50,18 +50,12 @@ impl Facts<'_> {
         if let Some(words) = results(board) {
             lines.push(words);
         }
-        let mut speed = format!(
+        lines.push(format!(
             "{} in {}{}",
             count(board.steps, "step"),
             secs(board.secs),
             speed(board).map_or(String::new(), |speed| format!(", {speed} while training"))
-        );
-        if let Some(times) = speed_up(board).filter(|_| board.workers_had() > 1) {
-            let workers = count(board.workers_had() as u64, "worker");
-            let times = rate(times);
-            speed = format!("{speed}; {workers} did about {times} times the work of one");
-        }
-        lines.push(speed);
+        ));
         lines.push(match faults(board) {
             0 => "Faults: none".to_owned(),
             _ => format!("Faults: {}", fault_words(board).join(", ")),
@@ -161,13 +155,6 @@ pub(crate) fn faults(board: &Board) -> u64 {
 pub(crate) fn speed(board: &Board) -> Option<String> {
     let source = Source::of_board(String::new(), board);
     Some(format!("{} {}", rate(source.rate?), source.unit))
-}
-
-/// Batches a second times the mean seconds of computing one: the work of so many workers that never
-/// wait.
-fn speed_up(board: &Board) -> Option<f64> {
-    let times = board.totals.compute_secs / board.stepping_secs;
-    (times.is_finite() && times > 0.0).then_some(times)
 }
 
 fn about(board: &Board) -> Option<Block> {
@@ -285,17 +272,6 @@ fn work(board: &Board) -> Vec<String> {
                 many => format!("{} gradients were", whole(many)),
             },
             secs(set_aside as f64 * compute)
-        ));
-    }
-    if let Some(times) = speed_up(board) {
-        let batches_per_s = totals.batches as f64 / board.stepping_secs;
-        let compute = totals.compute_secs / totals.batches.max(1) as f64;
-        lines.push(format!(
-            "Speed-up against one worker: about {times:.2}. That is {} batches/s times {}, the mean time \
-             in which a worker computes one: how many workers that never wait would do the same. Where \
-             workers share cores they slow each other's computing down, and it is less.",
-            rate(batches_per_s),
-            secs(compute)
         ));
     }
     lines

@@ -59,6 +59,13 @@ pub struct Keeper<'a> {
     pub best: Option<String>,
 }
 
+impl<'a> Keeper<'a> {
+    /// Itself, as whoever decides on saving calls it.
+    pub fn into_saver(mut self) -> Saver<'a> {
+        Box::new(move |request| self.save(request).map_err(|error| error.to_string()))
+    }
+}
+
 impl Keeper<'_> {
     /// Writes `PREFIX_epochE_PPL.safetensors` and its state, and returns the path.
     ///

@@ -246,9 +246,8 @@ impl Dsgd for Service {
         let (answers, stream) = channel(4);
         let service = self.clone();
         tokio::spawn(async move {
-            service
-                .follow(request.into_inner(), &session, answers)
-                .await
+            let pulses = request.into_inner();
+            service.follow(pulses, &session, answers).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }

@@ -21,6 +21,10 @@ pub struct Bucket {
     pub steps: u64,
     /// Sums over the batches.
     pub stats: Stats,
+    /// The lowest mean loss of a step: means over many hide what happened to one.
+    pub lowest: f64,
+    /// The highest.
+    pub highest: f64,
     /// Mean norm of the gradients before clipping.
     pub grad_norm: f64,
     /// Mean learning rate.
@@ -38,6 +42,8 @@ impl Bucket {
             epochs: f64::from(step.epoch) - 1.0 + share,
             steps: 1,
             stats: step.stats(),
+            lowest: step.stats().mean_loss(),
+            highest: step.stats().mean_loss(),
             grad_norm: step.grad_norm,
             learning_rate: f64::from(step.learning_rate),
             staleness: step.staleness as f64,
@@ -53,6 +59,8 @@ impl Bucket {
         self.learning_rate = mean(self.learning_rate, next.learning_rate);
         self.staleness = mean(self.staleness, next.staleness);
         self.stats.add(&next.stats);
+        self.lowest = self.lowest.min(next.lowest);
+        self.highest = self.highest.max(next.highest);
         self.steps = steps;
         (self.step, self.secs, self.epochs) = (next.step, next.secs, next.epochs);
     }

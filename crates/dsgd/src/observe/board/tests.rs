@@ -63,6 +63,30 @@ fn step(version: u64, worker: u32, compute_secs: f64) -> Event {
     })
 }
 
+/// What happened to one step of many stays visible, however long the run becomes.
+#[test]
+fn a_curve_keeps_its_extremes() {
+    let mut board = Board::default();
+    board.see(&record(0.0, started(None)));
+    for version in 1..=100_000 {
+        let mut event = step(version, 0, 0.5);
+        if let Event::Step(step) = &mut event {
+            step.parts[0].stats.loss = match version {
+                777 => 50.0,
+                60_000 => 0.25,
+                _ => 2.0,
+            };
+        }
+        board.see(&record(version as f64, event));
+    }
+    let buckets = &board.series.buckets;
+    let of = |step: u64| buckets.iter().find(|bucket| bucket.step >= step).unwrap();
+    assert_eq!((of(777).lowest, of(777).highest), (2.0, 50.0));
+    assert_eq!((of(60_000).lowest, of(60_000).highest), (0.25, 2.0));
+    let highest = buckets.iter().map(|bucket| bucket.highest);
+    assert_eq!(highest.fold(0.0, f64::max), 50.0);
+}
+
 #[test]
 fn a_long_run_has_a_small_board_and_true_means() {
     let mut board = Board::default();

@@ -30,12 +30,15 @@ pub(super) fn draw(board: &Board, area: Rect, cells: &mut Buffer) {
         Some((buckets.last()?.epochs, sum.mean_loss()))
     });
     let train: Vec<_> = train.filter(finite).collect();
+    let extremes = buckets.iter().filter(|bucket| bucket.steps > 1);
+    let extremes = extremes.flat_map(|b| [(b.epochs, b.lowest), (b.epochs, b.highest)]);
+    let extremes: Vec<_> = extremes.filter(finite).collect();
     let valid = board.done.iter().filter_map(|row| {
         let valid = row.validation?;
         Some((f64::from(row.epoch), valid.mean_loss()))
     });
     let valid: Vec<_> = valid.filter(finite).collect();
-    let all = || train.iter().chain(&valid);
+    let all = || train.iter().chain(&valid).chain(&extremes);
     let low = all().map(|p| p.1).fold(f64::INFINITY, f64::min);
     let high = all().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max);
     let from = all().map(|p| p.0).fold(f64::INFINITY, f64::min);
@@ -48,6 +51,12 @@ pub(super) fn draw(board: &Board, area: Rect, cells: &mut Buffer) {
     let to = to.max(from + 1e-3);
     let labels = [low, f64::midpoint(low, high), high].map(|loss| ppl(loss.exp()));
     let sets = vec![
+        // The lowest and the highest step of those that a point of the line is the mean of.
+        Dataset::default()
+            .marker(Marker::Braille)
+            .graph_type(GraphType::Scatter)
+            .style(DIM)
+            .data(&extremes),
         Dataset::default()
             .name("train")
             .marker(Marker::Braille)

@@ -179,6 +179,7 @@ fn the_ancestors_logs_are_read() {
         secs: Some(secs),
         epochs,
         loss: perplexity.ln(),
+        range: None,
     };
     assert_eq!(source.label, "8-machines");
     let train = [

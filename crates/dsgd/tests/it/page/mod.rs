@@ -384,6 +384,8 @@ fn other_runs_of_the_folder_are_there_and_nothing_else_is() {
     fs::create_dir(runs.path("no run")).unwrap();
     let outside = Runs::new();
     outside.begin("secret", 1);
+    // It was taken up for more epochs than its events begin with.
+    fs::write(runs.path("two").join("config.toml"), "[run]\nepochs = 26\n").unwrap();
     let (page, server) = serve(&runs.path("one"), None);
     let list = get(server, "/api/runs").json();
     assert_eq!(list["main"], "one");
@@ -398,6 +400,7 @@ fn other_runs_of_the_folder_are_there_and_nothing_else_is() {
         (&two["steps"], &two["task"]),
         (&2000.into(), &"words".into())
     );
+    assert_eq!((&two["epoch"], &two["epochs"]), (&0.into(), &26.into()));
     let seen = until(|| {
         let board = get(server, "/api/board?run=th%20ree").json();
         (board["steps"] == 30).then_some(())
