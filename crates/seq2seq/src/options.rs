@@ -92,9 +92,9 @@ pub struct Options {
     /// Probability with which a unit between layers is dropped [default: 0.3; built-in corpus: 0]
     #[arg(long, value_name = "P")]
     pub dropout: Option<f32>,
-    /// Parameters start uniformly between -X and X
-    #[arg(long, value_name = "X", default_value_t = 0.1)]
-    pub param_init: f32,
+    /// Parameters start uniformly between -X and X [default: √(3 / hidden size), 0.1 where that is 300]
+    #[arg(long, value_name = "X")]
+    pub param_init: Option<f32>,
     /// hred: utterances of a source
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub utter_context: usize,
@@ -180,6 +180,17 @@ impl Options {
     /// Width of the embeddings.
     pub fn word_vec_size(&self) -> usize {
         self.word_vec_size.unwrap_or(self.sizes().word_vec_size)
+    }
+
+    /// The bound between which, on either side of 0, the parameters start uniformly.
+    ///
+    /// Where nothing is said it is √(3 / `hidden_size`), so that a product with a layer's output has
+    /// the variance of that output, whatever the width (LeCun et al. 1998, "Efficient BackProp"). At the
+    /// ancestor's width, 300, it is the ancestor's 0.1; narrow layers hardly learn from that, those
+    /// least that lie deep, as the ones of a hierarchical model do.
+    pub fn param_init(&self) -> f32 {
+        let fan_in = || (3.0 / self.hidden_size() as f64).sqrt() as f32;
+        self.param_init.unwrap_or_else(fan_in)
     }
 
     /// Probability with which a unit between layers is dropped.

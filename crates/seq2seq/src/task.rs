@@ -59,7 +59,10 @@ impl Task for Seq2Seq {
             utter_context: options.utter_context,
             dropout: options.dropout(),
         };
-        if !options.param_init.is_finite() || options.param_init < 0.0 {
+        if options
+            .param_init
+            .is_some_and(|x| !x.is_finite() || x < 0.0)
+        {
             return Err("--param-init must be 0 or above".into());
         }
         let fixed = options.fix_word_vecs == 1;
@@ -81,7 +84,7 @@ impl Task for Seq2Seq {
     }
 
     fn init(&self, seed: u64, params: &mut Params) -> TaskResult<()> {
-        self.model.init(seed, self.options.param_init, params);
+        self.model.init(seed, self.options.param_init(), params);
         if let Some(file) = &self.options.load_red {
             self.load_red(file, params)?;
         }
@@ -185,13 +188,18 @@ impl Task for Seq2Seq {
     }
 
     fn next_steps(&self, program: &str, checkpoint: &str) -> Vec<String> {
-        let example = if self.options.is_built_in() {
-            "four hundred and seven thousand and twelve"
-        } else {
-            "a sentence of your own"
+        let built_in = self.options.is_built_in();
+        let try_it = match self.options.model_type {
+            ModelType::Hred => format!("{program} chat {checkpoint}"),
+            ModelType::Red if built_in => format!(
+                "{program} translate {checkpoint} \"four hundred and seven thousand and twelve\""
+            ),
+            ModelType::Red => {
+                format!("{program} translate {checkpoint} \"a sentence of your own\"")
+            }
         };
         vec![
-            format!("Try it:      {program} translate {checkpoint} \"{example}\""),
+            format!("Try it:      {try_it}"),
             format!("Evaluate it: {program} eval {checkpoint}"),
         ]
     }
@@ -219,6 +227,7 @@ impl Task for Seq2Seq {
                 valid.sentences, valid.batches
             ));
         }
+        lines.extend(self.corpus.left_out.iter().cloned());
         lines
     }
 

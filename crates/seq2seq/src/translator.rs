@@ -125,6 +125,40 @@ impl Translator {
         Ok(all.pop().unwrap_or_default())
     }
 
+    /// Answers a line of a dialogue after the utterances `before` it, the oldest first: the `k` likeliest
+    /// answers of at most `max_len` words, limited as in [`translate`](Self::translate). Notes are about
+    /// the line alone. Where all together are too long to be read, the oldest utterances are not.
+    ///
+    /// A model that is not hierarchical reads the line alone.
+    pub fn answer(
+        &mut self,
+        before: &[String],
+        line: &str,
+        k: usize,
+        max_len: usize,
+    ) -> Result<Translation, TranslateError> {
+        within("the beam", k, MAX_BEAM)?;
+        within("the longest length", max_len, MAX_LENGTH)?;
+        let mut words = self.words(line);
+        let notes = self.read_notes(&mut words);
+        if !words.is_empty() && self.model.spec().model_type == ModelType::Hred {
+            for utterance in before.iter().rev() {
+                let mut longer = self.words(utterance);
+                longer.retain(|word| *word != self.separator);
+                longer.push(self.separator.clone());
+                if longer.len() + words.len() > MAX_WORDS {
+                    break;
+                }
+                longer.append(&mut words);
+                words = longer;
+            }
+        }
+        let mut workspaces = std::mem::take(&mut self.workspaces);
+        let found = self.search(&words, notes, Beam { k, max_len }, &mut workspaces[0]);
+        self.workspaces = workspaces;
+        found
+    }
+
     /// Translates lines, dealt to all threads; line n of the result is that of line n.
     pub fn translate_all<L: AsRef<str> + Sync>(
         &mut self,
@@ -167,20 +201,36 @@ impl Translator {
         beam: Beam,
         workspace: &mut Workspace,
     ) -> Result<Translation, TranslateError> {
-        let mut notes = Vec::new();
         let mut words = self.words(line);
-        if words.is_empty() {
-            return Ok(Translation::default());
-        }
-        if words.len() > MAX_WORDS {
-            let found = words.len();
+        let notes = self.read_notes(&mut words);
+        self.search(&words, notes, beam, workspace)
+    }
+
+    /// Leaves as many words as are read, and says what a person should know about them.
+    fn read_notes(&self, words: &mut Vec<String>) -> Vec<String> {
+        let mut notes = Vec::new();
+        let found = words.len();
+        if found > MAX_WORDS {
             notes.push(format!(
                 "{found} words, of which only the first {MAX_WORDS} were read"
             ));
             words.truncate(MAX_WORDS);
         }
-        notes.extend(self.unknown(&words));
-        let sources = self.sources(&words)?;
+        notes.extend(self.unknown(words));
+        notes
+    }
+
+    fn search(
+        &self,
+        words: &[String],
+        mut notes: Vec<String>,
+        beam: Beam,
+        workspace: &mut Workspace,
+    ) -> Result<Translation, TranslateError> {
+        if words.is_empty() {
+            return Ok(Translation::default());
+        }
+        let sources = self.sources(words)?;
         let found = beam::search(&self.model, &self.params, &sources, 1, beam, workspace)?;
         let found = found.into_iter().next().unwrap_or_default();
         let n_best = self.candidates(found, beam, &mut notes);

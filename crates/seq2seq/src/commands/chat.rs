@@ -1,7 +1,10 @@
 //! `dsgd chat`: talk with a trained model.
 //!
 //! A model of one sentence (`red`) is told each line alone. The hierarchical one (`hred`) is
-//! told what was said before too, by either side, as much as it was trained to read.
+//! told the lines before it, too: as many utterances as it was trained to read. They are those that
+//! the person typed, so that no answer takes the place of one; with `--replies` the answers stand
+//! between them, for models that were trained on dialogues of two in which each utterance answers
+//! the one before.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, IsTerminal as _, Write};
@@ -17,10 +20,17 @@ use crate::data::lines::Lines;
 use crate::translator::Translator;
 
 /// Talk with a trained model, a line at a time
+///
+/// A model of --model-type red answers each line by itself. One of hred answers your last lines, as many as
+/// --utter-context says: in its training data they were one source, with a word such as <t> between two of them.
 #[derive(Clone, Debug, Args)]
 pub struct ChatArgs {
     #[command(flatten)]
     pub(super) model: ModelArgs,
+
+    /// hred: what it answered stands between your lines, and counts as an utterance
+    #[arg(long)]
+    pub replies: bool,
 }
 
 /// Stands before what a person types.
@@ -74,7 +84,7 @@ pub fn chat(
 
 /// A talk and what was said in it.
 struct Talk<'a> {
-    args: &'a ModelArgs,
+    args: &'a ChatArgs,
     translator: &'a mut Translator,
     /// Utterances before the next one; at most as many as the model reads besides it.
     before: VecDeque<String>,
@@ -83,7 +93,7 @@ struct Talk<'a> {
 impl<'a> Talk<'a> {
     fn new(args: &'a ChatArgs, translator: &'a mut Translator) -> Self {
         Self {
-            args: &args.model,
+            args,
             translator,
             before: VecDeque::new(),
         }
@@ -97,25 +107,27 @@ impl<'a> Talk<'a> {
         notes: &mut dyn Write,
     ) -> anyhow::Result<bool> {
         let line = line.trim();
-        match line {
-            QUIT => return Ok(false),
-            "" => return Ok(true),
-            _ => {}
+        if line == QUIT {
+            return Ok(false);
         }
-        let separator = self.translator.separator().to_owned();
+        let separator = self.translator.separator();
         // The word between utterances cannot be said.
         let words = line.split_whitespace().filter(|word| *word != separator);
         let line = words.collect::<Vec<_>>().join(" ");
-        let dialogue = self.before.iter().map(String::as_str).chain([&*line]);
-        let dialogue = dialogue.collect::<Vec<_>>().join(&format!(" {separator} "));
-        let (k, max_length) = (self.args.beam_k, self.args.max_length);
-        let answer = self.translator.translate(&dialogue, k, max_length)?;
+        if line.is_empty() {
+            return Ok(true);
+        }
+        let (k, max_length) = (self.args.model.beam_k, self.args.model.max_length);
+        let before = self.before.make_contiguous();
+        let answer = self.translator.answer(before, &line, k, max_length)?;
         for note in &answer.notes {
             writeln!(notes, "Note: {note}")?;
         }
         writeln!(out, "{}", answer.text).and_then(|()| out.flush())?;
         self.keep(line);
-        self.keep(answer.words().join(" "));
+        if self.args.replies {
+            self.keep(answer.words().join(" "));
+        }
         Ok(true)
     }
 

@@ -1,7 +1,7 @@
 //! What can be wrong with data: one variant for each thing that a user can act on.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why data could not be read, prepared or written.
 ///
@@ -59,7 +59,8 @@ pub enum DataError {
         limit: usize,
     },
 
-    /// Two files that should be translations of each other, line by line, are not.
+    /// Two files that should be translations of each other, line by line, are not: one goes on, with
+    /// words, where the other has ended.
     #[error(
         "{} has {source_lines} lines and {} has {target_lines}: line n of one must be the translation of line n of the other",
         source_file.display(), target_file.display()
@@ -133,6 +134,22 @@ pub enum DataError {
         /// The dataset.
         dataset: &'static str,
         /// What is wrong with it.
+        problem: String,
+    },
+
+    /// A dataset is stored in a newer form of HDF5 than can be read here, such as that of HDF5 2 (h5py
+    /// 3.16 and later with `libver='latest'`), or is damaged.
+    #[error(
+        "{}: dataset `{dataset}`: {problem}; it is stored in a newer form of HDF5 than is read here. \
+         Where h5py is installed, this writes the same values into {}:\n{}",
+        file.display(), rewritten(file).display(), rewriting(file)
+    )]
+    NewerHdf5 {
+        /// The file.
+        file: PathBuf,
+        /// The dataset.
+        dataset: &'static str,
+        /// What the reader said.
         problem: String,
     },
 
@@ -212,4 +229,25 @@ fn remedy(action: &str, why: &io::Error) -> &'static str {
         (io::ErrorKind::StorageFull, _) | (_, "write") => "free space there, or name another place",
         _ => "name another file",
     }
+}
+
+/// The file to which a file's values go. Dictionaries are found by the name without its last ending, so
+/// only that differs.
+fn rewritten(file: &Path) -> PathBuf {
+    let is_h5 = file.extension().is_some_and(|ending| ending == "h5");
+    file.with_extension(if is_h5 { "hdf5" } else { "h5" })
+}
+
+/// A shell's command that writes the values of a file's datasets anew, in a form that any version of HDF5
+/// reads. It replaces no file.
+fn rewriting(file: &Path) -> String {
+    let script = "import h5py, sys; \
+                  old, new = h5py.File(sys.argv[1]), h5py.File(sys.argv[2], \"x\", libver=\"earliest\"); \
+                  [new.create_dataset(name, data=old[name][()]) for name in old]";
+    let word = |file: &Path| format!("'{}'", file.to_string_lossy().replace('\'', r"'\''"));
+    format!(
+        "python3 -c '{script}' {} {}",
+        word(file),
+        word(&rewritten(file))
+    )
 }

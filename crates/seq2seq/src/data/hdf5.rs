@@ -20,12 +20,15 @@
 //! and the first that does not is named with its dataset and row. Rows that no batch covers, such
 //! as the last one of the ancestor's files, are allowed; two batches that share a row are not.
 //!
+//! A file of HDF5 2 in its newest form (`libver='latest'`) is refused, with the command that rewrites it.
+//!
 //! Written files are uncompressed and in the format of HDF5 1.8, which the ancestor's Torch reads.
 
 mod arrays;
 mod read;
 mod write;
 
+pub(super) use arrays::unreadable;
 pub use read::read;
 pub use write::{write, write_to};
 

@@ -93,6 +93,7 @@ pub fn load(options: &NumbersOptions) -> Result<Corpus, DataError> {
         source_vocab: Some(source),
         target_vocab: Some(target),
         sizes,
+        left_out: Vec::new(),
     })
 }
 

@@ -51,6 +51,8 @@ pub struct Corpus {
     pub target_vocab: Option<Vocabulary>,
     /// Vocabulary sizes, the four special tokens included.
     pub sizes: Sizes,
+    /// What of the files is not learnt from or measured with, in words: a line a set, none where all is.
+    pub left_out: Vec<String>,
 }
 
 impl DataSource {
@@ -82,6 +84,15 @@ fn load_hdf5(train_file: &Path, valid_file: Option<&Path>) -> Result<Corpus, Dat
             valid: valid.sizes(),
         });
     }
+    let files = [
+        (Some(train_file), Some(&train)),
+        (valid_file, valid.as_ref()),
+    ];
+    let read = files
+        .into_iter()
+        .filter_map(|(file, data)| Some((file?, data?)));
+    let left_out = read.filter_map(|(file, data)| in_no_batch(file, data));
+    let left_out = left_out.collect();
     let source_vocab = vocabulary_beside(train_file, SOURCE_DICTIONARY, sizes.source)?;
     let target_vocab = vocabulary_beside(train_file, TARGET_DICTIONARY, sizes.target)?;
     Ok(Corpus {
@@ -90,7 +101,19 @@ fn load_hdf5(train_file: &Path, valid_file: Option<&Path>) -> Result<Corpus, Dat
         source_vocab,
         target_vocab,
         sizes,
+        left_out,
     })
+}
+
+/// Says that some of a file's pairs are in none of its batches, as the last one of the ancestor's files is.
+fn in_no_batch(file: &Path, data: &Dataset) -> Option<String> {
+    let file = file.display();
+    let total = data.sentences().len();
+    match total - data.counts().sentences {
+        0 => None,
+        1 => Some(format!("{file}: 1 of {total} pairs is in no batch")),
+        lost => Some(format!("{file}: {lost} of {total} pairs are in no batch")),
+    }
 }
 
 /// The vocabulary that was written together with an HDF5 file, where it lies beside it:

@@ -5,7 +5,8 @@
 //! on both sides are kept, and the vocabularies are those of the kept pairs of both training and
 //! validation text. Pairs with too many unknown words can be dropped. It differs in two points:
 //! text must be UTF-8, and a fraction of unknown words is a fraction of the sentence's own words
-//! (there it was one of the padded row, so that short sentences passed almost always).
+//! (there it was one of the padded row, so that short sentences passed almost always). Where one
+//! file is longer than the other, its last lines may be unpaired only if no word stands in them.
 //!
 //! Files are plain or gzip, told apart by content, and read as a stream; what is kept in memory
 //! is the sentences as indices.
@@ -87,6 +88,8 @@ pub struct Kept {
     pub too_long: u64,
     /// Pairs with too many unknown words.
     pub too_unknown: u64,
+    /// Lines without words after the end of the other file.
+    pub unpaired: u64,
     /// The limit on words.
     pub max_words: usize,
 }
@@ -104,7 +107,20 @@ impl fmt::Display for Kept {
                 write!(f, ", {dropped} dropped {why}")?;
             }
         }
-        Ok(())
+        match self.unpaired {
+            0 => Ok(()),
+            1 => write!(f, ", 1 empty line dropped without a pair"),
+            lines => write!(f, ", {lines} empty lines dropped without a pair"),
+        }
+    }
+}
+
+impl Kept {
+    /// The same in a line that names the files; none where nothing was dropped.
+    fn left_out(&self, pair: &TextPair) -> Option<String> {
+        let dropped = self.kept < self.read || self.unpaired > 0;
+        let (source, target) = (pair.source.display(), pair.target.display());
+        dropped.then(|| format!("{source} and {target}: {self}"))
     }
 }
 
@@ -156,12 +172,19 @@ pub fn load(
         }
         _ => (None, None),
     };
+    let left_out = train_kept.left_out(train).into_iter();
+    let left_out = left_out.chain(
+        valid_kept
+            .zip(valid)
+            .and_then(|(kept, pair)| kept.left_out(pair)),
+    );
     let corpus = Corpus {
         train: train_data,
         valid: valid_data,
         source_vocab: Some(source.0),
         target_vocab: Some(target.0),
         sizes,
+        left_out: left_out.collect(),
     };
     Ok(TextCorpus {
         corpus,
@@ -258,7 +281,17 @@ fn read_pairs(
         let (a, b) = match (source_lines.next_line()?, target_lines.next_line()?) {
             (Some(a), Some(b)) => (cleaned(a), cleaned(b)),
             (None, None) => break,
-            _ => {
+            (a, b) => {
+                let has_words = a.or(b).is_some_and(|line| !is_empty(line));
+                let longer = if a.is_some() {
+                    &mut source_lines
+                } else {
+                    &mut target_lines
+                };
+                kept.unpaired = 1;
+                if !has_words && rest_is_empty(longer, &mut kept.unpaired)? {
+                    break;
+                }
                 return Err(DataError::LineCounts {
                     source_file: pair.source.clone(),
                     source_lines: source_lines.count_rest()?,
@@ -282,6 +315,21 @@ fn read_pairs(
         }
     }
     Ok(Raw { sentences, kept })
+}
+
+fn is_empty(line: &str) -> bool {
+    cleaned(line).trim().is_empty()
+}
+
+/// Whether no word is left in a file, counting its lines as far as that holds.
+fn rest_is_empty(lines: &mut Lines, counted: &mut u64) -> Result<bool, DataError> {
+    while let Some(line) = lines.next_line()? {
+        if !is_empty(line) {
+            return Ok(false);
+        }
+        *counted += 1;
+    }
+    Ok(true)
 }
 
 impl Raw {

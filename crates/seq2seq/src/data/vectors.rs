@@ -3,6 +3,9 @@
 use std::path::Path;
 
 use dsgd::{Params, TaskResult};
+use hdf5_pure::FormatError;
+
+use super::hdf5::unreadable;
 
 /// Dataset with vectors of the source words, as the ancestor's tools wrote it.
 const SOURCE: &str = "word_vecs";
@@ -23,8 +26,9 @@ pub fn load(path: &Path, params: &mut Params) -> TaskResult<()> {
         (SOURCE, "encoder.embedding.weight"),
         (TARGET, "decoder.embedding.weight"),
     ] {
-        let Ok(data) = file.dataset(dataset) else {
-            continue;
+        let data = match file.dataset(dataset) {
+            Err(hdf5_pure::Error::Format(FormatError::PathNotFound(_))) => continue,
+            found => found.map_err(|e| unreadable(path, dataset, &e))?,
         };
         found = true;
         let at = |problem: String| format!("{name}, dataset {dataset}: {problem}");
@@ -33,7 +37,7 @@ pub fn load(path: &Path, params: &mut Params) -> TaskResult<()> {
             .find(tensor)
             .ok_or_else(|| at(format!("the model has no {tensor}")))?;
         let (rows, width) = (layout.tensor(id).shape[0], layout.tensor(id).width());
-        let shape = data.shape().map_err(|e| at(e.to_string()))?;
+        let shape = data.shape().map_err(|e| unreadable(path, dataset, &e))?;
         let fits = shape.len() == 2 && shape[0] as usize <= rows && shape[1] as usize == width;
         if !fits {
             return Err(at(format!(

@@ -42,6 +42,7 @@ fn what_was_learnt_scores_a_hundred_and_a_wrong_word_less() {
             source_vocab: None,
             target_vocab: None,
             sizes,
+            left_out: Vec::new(),
         }
     };
     for threads in [1, 2, 5] {

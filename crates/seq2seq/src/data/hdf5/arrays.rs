@@ -37,6 +37,35 @@ pub(super) struct Array<'a> {
     pub(super) columns: usize,
 }
 
+/// An error of the library about a dataset: whether the dataset is newer than the library, or another.
+pub(in crate::data) fn unreadable(
+    path: &Path,
+    dataset: &'static str,
+    error: &hdf5_pure::Error,
+) -> DataError {
+    use FormatError as E;
+    let (file, problem) = (path.to_owned(), error.to_string());
+    match error {
+        hdf5_pure::Error::Format(
+            E::InvalidLayoutVersion(_)
+            | E::InvalidObjectHeaderVersion(_)
+            | E::InvalidDatatypeVersion { .. }
+            | E::InvalidDataspaceVersion(_)
+            | E::InvalidFilterPipelineVersion(_)
+            | E::UnsupportedFillValueVersion(_),
+        ) => DataError::NewerHdf5 {
+            file,
+            dataset,
+            problem,
+        },
+        _ => DataError::Dataset {
+            file,
+            dataset,
+            problem,
+        },
+    }
+}
+
 impl Arrays {
     pub(super) fn open(path: &Path) -> Result<Self, DataError> {
         let io = |source| DataError::Io {
@@ -78,9 +107,10 @@ impl Arrays {
             hdf5_pure::Error::Format(FormatError::PathNotFound(_)) => {
                 error("not found; is this a file of sentence pairs?".to_owned())
             }
-            other => error(other.to_string()),
+            other => unreadable(&self.path, name, &other),
         })?;
-        let kind = dataset.dtype().map_err(|e| error(e.to_string()))?;
+        let library = |e| unreadable(&self.path, name, &e);
+        let kind = dataset.dtype().map_err(library)?;
         let width = match kind {
             DType::I8 | DType::U8 => 1,
             DType::I16 | DType::U16 => 2,
@@ -88,7 +118,7 @@ impl Arrays {
             DType::I64 | DType::U64 => 8,
             other => return Err(error(format!("holds {other}, where integers are wanted"))),
         };
-        let shape = dataset.shape().map_err(|e| error(e.to_string()))?;
+        let shape = dataset.shape().map_err(library)?;
         if shape.len() != rank {
             return Err(error(format!(
                 "has {} dimensions, where {rank} are wanted",
