@@ -481,6 +481,39 @@ fn training_data_prepared_from_text_is_trained_on_and_translated() {
     assert!(report.contains("BLEU"), "{report}");
 }
 
+/// Once, wherever the run is told of.
+#[test]
+fn pairs_of_a_text_that_are_left_out_are_counted() {
+    let program = Program::new();
+    program.write("a", "one two\n\none two three\n\n");
+    program.write("b", "un deux\nun\nun deux trois\n");
+    let out = program.ok(&[
+        "train",
+        "--src-train",
+        "a",
+        "--targ-train",
+        "b",
+        "--max-length",
+        "2",
+        "--hidden-size",
+        "4",
+        "--word-vec-size",
+        "4",
+        "--epochs",
+        "1",
+        "-n",
+        "2",
+        "--run-dir",
+        "run",
+    ]);
+    let read = |name: &str| fs::read_to_string(program.path("run").join(name)).unwrap();
+    for text in [out, read("log.txt"), read("report.md"), read("report.html")] {
+        let said = "a and b: 1 of 3 pairs kept, 1 dropped with more than 2 words, 1 dropped with an empty \
+                    side, 1 empty line dropped without a pair";
+        assert_eq!(text.matches(said).count(), 1, "{text}");
+    }
+}
+
 #[test]
 fn wrong_data_are_named_before_training_starts() {
     let program = Program::new();
@@ -629,7 +662,13 @@ fn a_flat_model_becomes_a_hierarchical_one() {
         "--load-red",
         &file,
     ]);
-    assert!(hred.status.success(), "{:?}", words(&hred));
+    let (said, wrong) = words(&hred);
+    assert!(hred.status.success(), "{said}\n{wrong}");
+    let try_it = said.lines().find(|line| line.starts_with("Try it:"));
+    assert!(
+        try_it.is_some_and(|line| line.contains(" chat hred/")),
+        "{said}"
+    );
     let wrong = call(&["--run-dir", "no", "--load-red", &file]);
     assert!(
         words(&wrong).1.contains("--model-type hred"),

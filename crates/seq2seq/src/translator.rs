@@ -220,6 +220,7 @@ impl Translator {
         notes
     }
 
+    /// Translates these words, of which no more is to be said than the notes do.
     fn search(
         &self,
         words: &[String],

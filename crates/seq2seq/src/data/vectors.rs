@@ -46,7 +46,7 @@ pub fn load(path: &Path, params: &mut Params) -> TaskResult<()> {
             ))
             .into());
         }
-        let values = data.read_f64().map_err(|e| at(e.to_string()))?;
+        let values = data.read_f64().map_err(|e| unreadable(path, dataset, &e))?;
         if let Some(bad) = values.iter().position(|v| !(*v as f32).is_finite()) {
             let row = bad / width + 1;
             return Err(at(format!("row {row} holds a value that is not finite")).into());

@@ -72,6 +72,29 @@ fn read(parts: &Parts) -> Result<Dataset, DataError> {
     hdf5::read(&save(dir.path(), parts))
 }
 
+/// `small()` as h5py 3.16 with HDF5 2.0 writes it with `libver='latest'`: in compressed chunks, and without
+/// limits on its dimensions.
+const NEWER: [&[u8]; 2] = [
+    include_bytes!("fixtures/latest.hdf5"),
+    include_bytes!("fixtures/resizable.hdf5"),
+];
+
+#[test]
+fn a_newer_form_is_refused_with_the_command_that_rewrites_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for bytes in NEWER {
+        let error = hdf5::read(&file(dir.path(), "it's-train.hdf5", bytes)).unwrap_err();
+        assert!(matches!(error, DataError::NewerHdf5 { .. }), "{error}");
+        let said = error.to_string();
+        let (_, command) = said.split_once('\n').unwrap();
+        assert!(command.starts_with("python3 -c 'import h5py"), "{said}");
+        assert!(command.ends_with(r"/it'\''s-train.h5'"), "{said}");
+        assert_eq!(command.lines().count(), 1);
+    }
+    let error = hdf5::read(&file(dir.path(), "x.h5", NEWER[0])).unwrap_err();
+    assert!(error.to_string().ends_with("/x.hdf5'"), "{error}");
+}
+
 #[test]
 fn the_file_is_right_before_it_is_broken() {
     assert_eq!(read(&parts()).unwrap(), small());

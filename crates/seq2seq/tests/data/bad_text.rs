@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use seq2seq::data::text::{self, Kept, TextOptions, TextPair};
-use seq2seq::data::{DataError, Vocabulary};
+use seq2seq::data::{DataError, DataSource, Vocabulary};
 
 use crate::{assert_says, file, gzip, pair};
 
@@ -39,6 +39,7 @@ fn pairs_are_kept_by_length_and_the_special_tokens_removed() {
         empty: 2,
         too_long: 1,
         too_unknown: 0,
+        unpaired: 0,
         max_words: 3,
     };
     assert_eq!(loaded.train_kept, kept);
@@ -56,6 +57,40 @@ fn pairs_are_kept_by_length_and_the_special_tokens_removed() {
     };
     assert_eq!(words(loaded.corpus.source_vocab), ["a", "b", "c", "x"]);
     assert_eq!(words(loaded.corpus.target_vocab), ["u", "v", "uv"]);
+}
+
+/// What is not trained on is said with the data, by file; nothing is where all is kept.
+#[test]
+fn what_was_left_out_is_said_by_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let train = pair(dir.path(), "a", "a b\nc\nd e f\n", "x\n\ny\n \n<s>\n");
+    let valid = pair(dir.path(), "b", "a\n", "x\n");
+    let load = |train: &TextPair, valid: &TextPair| {
+        let source = DataSource::Text {
+            train: train.clone(),
+            valid: Some(valid.clone()),
+            options: TextOptions {
+                max_words: 2,
+                ..TextOptions::default()
+            },
+        };
+        source.load().unwrap().left_out
+    };
+    let said = format!(
+        "{} and {}: 1 of 3 pairs kept, 1 dropped with more than 2 words, 1 dropped with an empty side, \
+         2 empty lines dropped without a pair",
+        train.source.display(),
+        train.target.display()
+    );
+    assert_eq!(load(&train, &valid), [&*said]);
+    assert_eq!(load(&valid, &train), [&*said]);
+    assert!(load(&valid, &valid).is_empty());
+    let longer = pair(dir.path(), "c", "a\n\n", "x\n");
+    let said = load(&longer, &valid).concat();
+    assert!(
+        said.ends_with("1 of 1 pairs kept, 1 empty line dropped without a pair"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -143,6 +178,10 @@ fn bad_text_is_named_with_file_and_line() {
     );
     assert_says(
         load(b"a\n", b"x\ny\nz"),
+        &["a.en has 1 lines", "a.de has 3"],
+    );
+    assert_says(
+        load(b"a\n", b"x\n\nz\n"),
         &["a.en has 1 lines", "a.de has 3"],
     );
     assert_says(

@@ -2,6 +2,7 @@
 
 old.hdf5      as h5py writes by default and did for the ancestor: int64, the oldest file format
 packed.hdf5   int32, in compressed chunks
+latest.hdf5, resizable.hdf5   as the newest HDF5 does it if it may: compressed, and without limits
 """
 import sys
 
@@ -25,3 +26,9 @@ with h5py.File(folder + "/packed.hdf5", "w") as f:
         values = np.array(values, dtype=np.int32)
         chunks = (2, 4) if values.ndim == 2 else (2,)
         f.create_dataset(name, data=values, chunks=chunks, compression="gzip", shuffle=True, maxshape=(None,) + values.shape[1:])
+for name, options in dict(latest=dict(compression="gzip"), resizable={}).items():
+    with h5py.File(f"{folder}/{name}.hdf5", "w", libver="latest") as f:
+        for key, values in DATA.items():
+            values = np.array(values, dtype=np.int64)
+            limits = options or dict(maxshape=(None,) * values.ndim)
+            f.create_dataset(key, data=values, chunks=True, **limits)

@@ -2,12 +2,41 @@
 
 use std::sync::Arc;
 
-use dsgd::{Params, TensorId};
+use clap::{Args, Command, FromArgMatches};
+use dsgd::{Params, Task, TensorId};
+use seq2seq::Seq2Seq;
 use seq2seq::batch::{PAD, SentenceBatch};
 use seq2seq::kernels::{Compute, Simd};
 use seq2seq::model::{Error, Frozen, LayerType, Model, ModelSpec, ModelType, Workspace};
+use seq2seq::options::Options;
 
 use super::{LAYER_TYPES, batch, compute, distance, gradient, params, spec};
+
+/// The largest parameter that a task with these options starts from.
+fn largest(options: &[&str]) -> f32 {
+    let command = Options::augment_args(Command::new("test")).no_binary_name(true);
+    let matches = command.try_get_matches_from(options).unwrap();
+    let options = Options::from_arg_matches(&matches).unwrap();
+    let task = Seq2Seq::load(&options, 1).unwrap();
+    let mut params = Params::zeros(Arc::new(task.layout()));
+    task.init(1, &mut params).unwrap();
+    params.flat().iter().fold(0.0, |most, x| most.max(x.abs()))
+}
+
+/// √(3 / 300) is the ancestor's 0.1, √(3 / 12) is 0.5.
+#[test]
+fn parameters_start_by_the_width_unless_it_is_said_where() {
+    for (width, typed, bound) in [
+        ("300", None, 0.1),
+        ("12", None, 0.5),
+        ("12", Some("0.2"), 0.2),
+    ] {
+        let mut options = vec!["--numbers", "10", "--hidden-size", width];
+        options.extend(typed.into_iter().flat_map(|x| ["--param-init", x]));
+        let most = largest(&options);
+        assert!(most <= bound && most > 0.99 * bound, "{options:?}: {most}");
+    }
+}
 
 #[test]
 fn padding_changes_nothing() {

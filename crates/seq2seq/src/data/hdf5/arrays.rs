@@ -18,6 +18,9 @@ const BEST_COMPRESSION: u64 = 1100;
 /// Pieces that an array is stored in are decoded whole; those of h5py are below 1 MiB.
 const MAX_CHUNK_BYTES: u64 = 256 << 20;
 
+/// What the library says of a dataset with several dimensions without a limit, in the form since HDF5 1.10.
+const RESIZABLE: &str = "version 2 B-tree";
+
 /// Values read at a time: large enough to be quick, small enough not to be noticed.
 const BLOCK_VALUES: usize = 1 << 17;
 
@@ -45,7 +48,8 @@ pub(in crate::data) fn unreadable(
 ) -> DataError {
     use FormatError as E;
     let (file, problem) = (path.to_owned(), error.to_string());
-    match error {
+    let is_newer = match error {
+        hdf5_pure::Error::Format(E::ChunkedReadError(why)) => why.contains(RESIZABLE),
         hdf5_pure::Error::Format(
             E::InvalidLayoutVersion(_)
             | E::InvalidObjectHeaderVersion(_)
@@ -53,16 +57,20 @@ pub(in crate::data) fn unreadable(
             | E::InvalidDataspaceVersion(_)
             | E::InvalidFilterPipelineVersion(_)
             | E::UnsupportedFillValueVersion(_),
-        ) => DataError::NewerHdf5 {
+        ) => true,
+        _ => false,
+    };
+    if is_newer {
+        return DataError::NewerHdf5 {
             file,
             dataset,
             problem,
-        },
-        _ => DataError::Dataset {
-            file,
-            dataset,
-            problem,
-        },
+        };
+    }
+    DataError::Dataset {
+        file,
+        dataset,
+        problem,
     }
 }
 
@@ -134,7 +142,7 @@ impl Arrays {
                 "claims the shape {shape:?}, which a file of {bytes} bytes cannot hold; it is damaged"
             )));
         }
-        self.check_chunks(&dataset, &shape, width).map_err(error)?;
+        self.check_chunks(&dataset, name, &shape, width)?;
         let rows = shape.first().map_or(1, |&rows| rows as usize);
         let columns = shape.get(1).map_or(1, |&columns| columns as usize);
         if columns == 0 || columns > MAX_COLUMNS {
@@ -156,10 +164,12 @@ impl Arrays {
     fn check_chunks(
         &self,
         dataset: &hdf5_pure::Dataset,
+        name: &'static str,
         shape: &[u64],
         width: u64,
-    ) -> Result<(), String> {
-        let chunk_shape = dataset.chunk_shape().map_err(|e| e.to_string())?;
+    ) -> Result<(), DataError> {
+        let library = |e| unreadable(&self.path, name, &e);
+        let chunk_shape = dataset.chunk_shape().map_err(library)?;
         let Some(chunk_shape) = chunk_shape else {
             return Ok(());
         };
@@ -167,17 +177,16 @@ impl Arrays {
             .iter()
             .try_fold(width, |n: u64, &size| n.checked_mul(size));
         if size.is_none_or(|size| size > MAX_CHUNK_BYTES) {
-            return Err(format!(
-                "is stored in pieces of {chunk_shape:?}; they are too large"
-            ));
+            let problem = format!("is stored in pieces of {chunk_shape:?}; they are too large");
+            return Err(self.error(name, problem));
         }
-        for chunk in dataset.chunks().map_err(|e| e.to_string())? {
+        for chunk in dataset.chunks().map_err(library)? {
             let inside = chunk.offset.iter().zip(shape).all(|(at, size)| at < size);
             if !inside || chunk.storage_size > self.bytes {
                 let at = chunk.offset;
-                return Err(format!(
-                    "has a piece at {at:?}, outside its shape {shape:?}; it is damaged"
-                ));
+                let problem =
+                    format!("has a piece at {at:?}, outside its shape {shape:?}; it is damaged");
+                return Err(self.error(name, problem));
             }
         }
         Ok(())
