@@ -92,7 +92,7 @@ fn a_wide_screen_shows_progress_curve_workers_and_the_slowest() {
     let text = lines.join("\n");
     assert!(lines[0].starts_with("seq2seq epoch 1/3 ████"), "{text}");
     assert!(
-        lines[0].contains("200/400 · 16m 42s left · 3 of 4 workers"),
+        lines[0].contains("200/400 · 16m 42s left of the run · 3 of 4 workers"),
         "{text}"
     );
     assert!(
