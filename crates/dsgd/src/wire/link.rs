@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::transport::Channel;
 
@@ -26,7 +25,7 @@ use super::incoming::IncomingParams;
 use super::integrity::Integrity;
 use super::paced::{Traffic, while_moving};
 use super::proto::{self, PullPart, PushPart, pull_part, push_part};
-use super::{CALL, LONGEST_PULL, MOST_MESSAGE, outgoing, words};
+use super::{LONGEST_PULL, MOST_MESSAGE, outgoing, words};
 use crate::core::WorkerId;
 use crate::params::{Gradient, Params};
 use crate::worker::{Assignment, Link, Outcome, Travel};
@@ -145,9 +144,11 @@ impl Remote {
             }
             let wait_ms = LONGEST_PULL.as_millis() as u32;
             let asked = framing::message(&proto::PullRequest { wait_ms });
+            let arrived = Arc::clone(&self.life.arrived);
             let parts = self.call(framing::PULL, iter::once(asked));
-            let parts = timeout(LONGEST_PULL + CALL, parts).await;
-            let mut parts = parts.map_err(|_| LinkError::stalled("a pull"))??;
+            // On a slow way the question waits behind what this process's other workers push.
+            let parts = while_moving(|| arrived.load(Ordering::Relaxed), parts).await;
+            let mut parts = parts.ok_or_else(|| LinkError::stalled("a pull"))??;
             match next(&mut parts, &self.traffic).await? {
                 Some(pull_part::Part::Wait(_)) => {}
                 Some(pull_part::Part::Finished(_)) => return Ok(None),

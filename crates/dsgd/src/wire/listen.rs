@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Context;
 use std::thread::{self, available_parallelism};
@@ -213,6 +213,8 @@ impl Raw {
 pub(super) struct Peer {
     /// Where it comes from, for people.
     pub(super) from: String,
+    /// Which connection of this process's it is: never given twice.
+    pub(super) number: u64,
     /// Whether TLS lies between.
     pub(super) tls: bool,
     /// What passes the connection.
@@ -225,8 +227,10 @@ pub(super) struct Peer {
 
 impl Peer {
     fn new(from: String, tls: bool, strangers: &Arc<AtomicUsize>) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
         strangers.fetch_add(1, Ordering::Relaxed);
         Self {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             from,
             tls,
             traffic: Traffic::default(),

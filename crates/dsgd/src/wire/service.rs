@@ -100,6 +100,13 @@ impl Service {
         self.tell(Letter::Tell(Event::Warning { message }));
     }
 
+    /// Bytes of a transfer have come.
+    fn hears(&self, session: &Session) {
+        for letter in self.0.desk.alive(session) {
+            self.tell(letter);
+        }
+    }
+
     fn terms(&self) -> &Terms {
         &self.0.terms
     }
@@ -143,7 +150,7 @@ impl Service {
                     if !self.tell(session.alive()) {
                         return;
                     }
-                    let arrived = session.arrived();
+                    let arrived = self.0.desk.arrived(session);
                     // Who does not take the answers has enough of them.
                     let _ = answers.try_send(Ok(Pulse { arrived }));
                 }
@@ -215,7 +222,9 @@ impl Dsgd for Service {
             ));
         }
         let worker = self.0.terms.numbers.fetch_add(1, Ordering::Relaxed);
-        let session = self.0.desk.open(worker, text::name(&join.name));
+        let process = peer.as_ref().map(|peer| peer.number);
+        let name = text::name(&join.name);
+        let session = self.0.desk.open(worker, name, process);
         if let Some(peer) = peer {
             peer.admit();
         }

@@ -46,6 +46,8 @@ struct Book {
 pub(super) struct Session {
     pub(super) worker: WorkerId,
     pub(super) name: String,
+    /// The connection that it joined on, which all workers of a process share.
+    process: Option<u64>,
     joined: Instant,
     /// Goes to the server with the first pulse.
     pub(super) outbox: Mutex<Option<UnboundedSender<Assignment>>>,
@@ -79,11 +81,12 @@ impl Desk {
     }
 
     /// Opens a session; returns what its worker shows.
-    pub(super) fn open(&self, worker: WorkerId, name: String) -> String {
+    pub(super) fn open(&self, worker: WorkerId, name: String, process: Option<u64>) -> String {
         let (outbox, inbox) = unbounded_channel();
         let session = Session {
             worker,
             name,
+            process,
             joined: Instant::now(),
             outbox: Mutex::new(Some(outbox)),
             inbox: tokio::sync::Mutex::new(inbox),
@@ -109,6 +112,26 @@ impl Desk {
     pub(super) fn close(&self, worker: WorkerId) {
         let mut book = self.book();
         book.sessions.retain(|_, s| s.worker != worker);
+    }
+
+    /// Bytes that have come from the process of this worker, on the connections that its workers use.
+    pub(super) fn arrived(&self, session: &Session) -> u64 {
+        let book = self.book();
+        let of_process = book.sessions.values().filter(|s| s.is_beside(session));
+        of_process.map(|s| lock(&s.traffic).0.read()).sum()
+    }
+
+    /// That this worker lives, and with it those of its process: on a slow way their pulses wait behind
+    /// what it sends.
+    pub(super) fn alive(&self, session: &Session) -> Vec<Letter> {
+        let book = self.book();
+        let beside = book.sessions.values().filter(|s| s.is_beside(session));
+        let others = beside.filter(|s| s.worker != session.worker);
+        let others = others.map(|other| Letter::Alive {
+            worker: other.worker,
+            transfers: false,
+        });
+        others.chain([session.alive()]).collect()
     }
 
     /// Sessions that hold.
@@ -143,9 +166,9 @@ impl Session {
         *lock(&self.traffic) = (traffic.clone(), traffic.both());
     }
 
-    /// Bytes that have come on that connection.
-    pub(super) fn arrived(&self) -> u64 {
-        lock(&self.traffic).0.read()
+    /// Whether it is a worker of the same process.
+    fn is_beside(&self, other: &Self) -> bool {
+        self.worker == other.worker || (self.process.is_some() && self.process == other.process)
     }
 
     /// That it lives, and whether anything is on its way from or to it.

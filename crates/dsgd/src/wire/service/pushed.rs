@@ -149,7 +149,7 @@ impl Parts<'_> {
             let arrived = self.traffic.read();
             if arrived != seen {
                 seen = arrived;
-                self.service.tell(self.session.alive());
+                self.service.hears(self.session);
             }
             arrived
         };
