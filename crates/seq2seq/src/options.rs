@@ -131,6 +131,7 @@ impl Options {
 
     /// Where the data come from.
     pub fn source(&self, seed: u64) -> Result<DataSource, DataError> {
+        self.check_files()?;
         let file = |file: &DataFile| file.to_path_buf();
         let pair = |source: &Option<DataFile>, target: &Option<DataFile>| {
             let (source, target) = (file(source.as_ref()?), file(target.as_ref()?));
@@ -161,6 +162,54 @@ impl Options {
                 ..NumbersOptions::default()
             }),
         })
+    }
+
+    /// A file that is named and that nothing would be done with was meant to be used.
+    fn check_files(&self) -> Result<(), DataError> {
+        let prepared = self.data_file.is_some();
+        let files = [
+            (
+                "src-train",
+                &self.src_train,
+                "targ-train",
+                self.targ_train.is_some(),
+            ),
+            (
+                "targ-train",
+                &self.targ_train,
+                "src-train",
+                self.src_train.is_some(),
+            ),
+            (
+                "src-val",
+                &self.src_val,
+                "targ-val",
+                self.targ_val.is_some(),
+            ),
+            (
+                "targ-val",
+                &self.targ_val,
+                "src-val",
+                self.src_val.is_some(),
+            ),
+            (
+                "src-val",
+                &self.src_val,
+                "src-train",
+                self.src_train.is_some(),
+            ),
+        ];
+        let mut alone = files
+            .iter()
+            .filter(|(_, file, _, other)| file.is_some() && !other);
+        let missing = alone
+            .next()
+            .map(|(given, _, missing, _)| (*given, *missing));
+        let validation = self.val_data_file.is_some() && !prepared;
+        match missing.or(validation.then_some(("val-data-file", "data-file"))) {
+            Some((given, missing)) => Err(DataError::Alone { given, missing }),
+            None => Ok(()),
+        }
     }
 
     fn sizes(&self) -> Sizes {

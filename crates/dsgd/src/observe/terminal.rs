@@ -76,6 +76,10 @@ pub(super) fn words(record: &Record, meter: &Meter, verbosity: Verbosity) -> Opt
         (Event::WorkerJoined { .. }, Verbosity::Normal) if !meter.has_stepped() => None,
         // One or more a step, as it was wished; the log has them.
         (Event::SetAside { .. }, Verbosity::Normal) => None,
+        // Why is the error that the program ends with.
+        (Event::RunFinished { outcome, steps }, _) if outcome.starts_with("failed") => {
+            Some(format!("Run failed after {steps} steps"))
+        }
         _ => line(record, meter),
     }
 }

@@ -20,6 +20,15 @@ pub enum DataError {
         source: io::Error,
     },
 
+    /// One of two files that are only of use together.
+    #[error("--{given} needs --{missing} beside it; name both, or neither")]
+    Alone {
+        /// The option that is there.
+        given: &'static str,
+        /// The one that is not.
+        missing: &'static str,
+    },
+
     /// Reading stopped in the middle, as it does in a gzip file that was cut off.
     #[error("{}, after line {line}: {source}; the file is damaged or incomplete", file.display())]
     Broken {

@@ -28,7 +28,7 @@ mod arrays;
 mod read;
 mod write;
 
-pub(super) use arrays::unreadable;
+pub(super) use arrays::{open, unreadable};
 pub use read::read;
 pub use write::{write, write_to};
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use dsgd::{Params, TaskResult};
 use hdf5_pure::FormatError;
 
-use super::hdf5::unreadable;
+use super::hdf5::{open, unreadable};
 
 /// Dataset with vectors of the source words, as the ancestor's tools wrote it.
 const SOURCE: &str = "word_vecs";
@@ -20,7 +20,7 @@ const TARGET: &str = "word_vecs_dec";
 /// vocabulary, or with values that are not finite.
 pub fn load(path: &Path, params: &mut Params) -> TaskResult<()> {
     let name = path.display();
-    let file = hdf5_pure::File::open(path).map_err(|e| format!("{name}: {e}"))?;
+    let (file, _) = open(path)?;
     let mut found = false;
     for (dataset, tensor) in [
         (SOURCE, "encoder.embedding.weight"),

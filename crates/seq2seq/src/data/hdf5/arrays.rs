@@ -74,28 +74,34 @@ pub(in crate::data) fn unreadable(
     }
 }
 
+/// Opens a file, to be read piece by piece; with its length.
+pub(in crate::data) fn open(path: &Path) -> Result<(File, u64), DataError> {
+    let io = |source| DataError::Io {
+        action: "open",
+        file: path.to_owned(),
+        source,
+    };
+    let found = std::fs::metadata(path).map_err(io)?;
+    if !found.is_file() {
+        return Err(io(std::io::Error::other("not a file")));
+    }
+    let file = File::open_streaming(path).map_err(|e| match e {
+        hdf5_pure::Error::Io(source) => io(source),
+        other => DataError::NotHdf5 {
+            file: path.to_owned(),
+            problem: other.to_string(),
+        },
+    })?;
+    Ok((file, found.len()))
+}
+
 impl Arrays {
     pub(super) fn open(path: &Path) -> Result<Self, DataError> {
-        let io = |source| DataError::Io {
-            action: "open",
-            file: path.to_owned(),
-            source,
-        };
-        let found = std::fs::metadata(path).map_err(io)?;
-        if !found.is_file() {
-            return Err(io(std::io::Error::other("not a file")));
-        }
-        let file = File::open_streaming(path).map_err(|e| match e {
-            hdf5_pure::Error::Io(source) => io(source),
-            other => DataError::NotHdf5 {
-                file: path.to_owned(),
-                problem: other.to_string(),
-            },
-        })?;
+        let (file, bytes) = open(path)?;
         Ok(Self {
             file,
             path: path.to_owned(),
-            bytes: found.len(),
+            bytes,
         })
     }
 
