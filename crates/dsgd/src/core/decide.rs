@@ -143,7 +143,7 @@ impl Core {
             return;
         }
         let message = format!(
-            "a synchronous step has {size} batches from now on: {} workers are there, {} were asked for (-n)",
+            "From now on a synchronous step has {size} batches: {} workers are there, and -n asked for {}",
             self.roster.live(),
             self.rules.workers
         );
