@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dsgd::{Batch, Gradient, Layout, Params, Stats, Task, TaskCommand, TaskResult, checkpoint};
+use dsgd::{
+    Batch, BatchSize, Gradient, Layout, Params, Stats, Task, TaskCommand, TaskResult, checkpoint,
+};
 
 use crate::batch::SentenceBatch;
 use crate::commands;
@@ -95,6 +97,14 @@ impl Task for Seq2Seq {
 
     fn validation_batches(&self) -> usize {
         self.corpus.valid.as_ref().map_or(0, Dataset::len)
+    }
+
+    fn batch_size(&self, batch: usize) -> Option<BatchSize> {
+        self.corpus.train.cuts().get(batch).map(size)
+    }
+
+    fn validation_batch_size(&self, batch: usize) -> Option<BatchSize> {
+        self.corpus.valid.as_ref()?.cuts().get(batch).map(size)
     }
 
     fn scratch(&self, threads: usize) -> Scratch {
@@ -284,6 +294,13 @@ fn compute(options: &Options, threads: usize) -> Compute {
         threads,
         simd: Simd::Auto,
         precision: options.precision,
+    }
+}
+
+fn size(cut: &Cut) -> BatchSize {
+    BatchSize {
+        examples: cut.rows.len() as u64,
+        count: cut.target_words as u64,
     }
 }
 

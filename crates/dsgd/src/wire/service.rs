@@ -215,7 +215,7 @@ impl Dsgd for Service {
             ));
         }
         let worker = self.0.terms.numbers.fetch_add(1, Ordering::Relaxed);
-        let session = self.0.desk.open(worker, text::name(&join.name));
+        let session = self.0.desk.open(worker, text::name(&join.name))?;
         if let Some(peer) = peer {
             peer.admit();
         }
