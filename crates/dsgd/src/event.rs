@@ -289,9 +289,9 @@ impl Stats {
     /// Adds another batch's sums.
     pub fn add(&mut self, other: &Stats) {
         self.loss += other.loss;
-        self.count += other.count;
-        self.examples += other.examples;
-        self.source_tokens += other.source_tokens;
-        self.target_tokens += other.target_tokens;
+        self.count = self.count.saturating_add(other.count);
+        self.examples = self.examples.saturating_add(other.examples);
+        self.source_tokens = self.source_tokens.saturating_add(other.source_tokens);
+        self.target_tokens = self.target_tokens.saturating_add(other.target_tokens);
     }
 }

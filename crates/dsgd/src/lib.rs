@@ -52,4 +52,4 @@ pub use cli::Tasks;
 pub use data::DataFile;
 pub use error::Error;
 pub use params::{Gradient, Kind, Layout, Params, Part, Rows, Tensor, TensorId};
-pub use task::{Batch, NoOptions, Stats, Task, TaskCommand, TaskResult, WordRows};
+pub use task::{Batch, BatchSize, NoOptions, Stats, Task, TaskCommand, TaskResult, WordRows};

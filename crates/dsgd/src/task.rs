@@ -24,7 +24,8 @@ pub struct Batch {
 /// What is known about a batch once it has been computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
-    /// Loss summed over `count` items, in nats for a perplexity.
+    /// Loss summed over `count` items, in nats for a perplexity. One that is not finite, or negative, is
+    /// refused with its gradient.
     #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
     /// Items of the loss, such as words or examples: perplexity is exp(loss / count).
@@ -47,6 +48,15 @@ impl Stats {
             ..Self::default()
         }
     }
+}
+
+/// How large a batch is, as its [`Stats`] say once it has been computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchSize {
+    /// Rows of the batch: [`Stats::examples`].
+    pub examples: u64,
+    /// Items of the loss: [`Stats::count`].
+    pub count: u64,
 }
 
 /// [`Task::Options`] of a task that has none.
@@ -123,6 +133,19 @@ pub trait Task: Sized + Send + Sync + 'static {
     /// Number of validation batches; 0 when there is no validation set.
     fn validation_batches(&self) -> usize {
         0
+    }
+
+    /// How large that training batch is, where the task knows it beforehand: a worker's report that
+    /// says otherwise is refused. Otherwise reports are held against each other.
+    fn batch_size(&self, batch: usize) -> Option<BatchSize> {
+        let _ = batch;
+        None
+    }
+
+    /// As [`batch_size`](Task::batch_size), of a validation batch.
+    fn validation_batch_size(&self, batch: usize) -> Option<BatchSize> {
+        let _ = batch;
+        None
     }
 
     /// Buffers for one worker that may use that many kernel threads.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dsgd::{
-    Batch, Gradient, Layout, Params, Stats, Task, TaskCommand, TaskResult, WordRows, checkpoint,
+    Batch, BatchSize, Gradient, Layout, Params, Stats, Task, TaskCommand, TaskResult, WordRows,
+    checkpoint,
 };
 
 use crate::batch::SentenceBatch;
@@ -100,6 +101,14 @@ impl Task for Seq2Seq {
 
     fn validation_batches(&self) -> usize {
         self.corpus.valid.as_ref().map_or(0, Dataset::len)
+    }
+
+    fn batch_size(&self, batch: usize) -> Option<BatchSize> {
+        self.corpus.train.cuts().get(batch).map(size)
+    }
+
+    fn validation_batch_size(&self, batch: usize) -> Option<BatchSize> {
+        self.corpus.valid.as_ref()?.cuts().get(batch).map(size)
     }
 
     fn scratch(&self, threads: usize) -> Scratch {
@@ -320,6 +329,13 @@ fn compute(options: &Options, threads: usize) -> Compute {
         threads,
         simd: Simd::Auto,
         precision: options.precision,
+    }
+}
+
+fn size(cut: &Cut) -> BatchSize {
+    BatchSize {
+        examples: cut.rows.len() as u64,
+        count: cut.target_words as u64,
     }
 }
 

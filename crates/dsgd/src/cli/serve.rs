@@ -14,7 +14,7 @@ use super::train::threads_of_a_worker;
 use super::{complain, program, say, shell_word};
 use super::{dashboard, elsewhere, signals};
 use crate::config::{LOCAL_WORKERS, RunConfig};
-use crate::core::{Core, Outcome, Progress, Rules};
+use crate::core::{Core, Outcome, Progress, Rules, Sizes};
 use crate::error::Error;
 use crate::event::Event;
 use crate::launch::local;
@@ -114,7 +114,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     let resumed_at = resumed.then_some(progress.version);
     let started = started(name, &config, workers, parameters, about, resumed_at);
     let schedule = Schedule::new(schedule_options(&config, &rules), progress.schedule);
-    let core = Core::new(rules, schedule, progress);
+    let core = Core::new(rules, schedule, progress).with_sizes(Sizes::of(&*task));
     let keeper = Keeper {
         folder: folder.path(),
         prefix: config.save_file.as_deref().unwrap_or(name),
@@ -270,7 +270,8 @@ fn close<T: Task>(
     signalled: i32,
 ) -> anyhow::Result<()> {
     let program = program();
-    let next = next(&program, folder);
+    let steps = report.steps;
+    let next = next(&program, folder, steps);
     if let Some(why) = report.unsaved {
         bail!("the last checkpoint could not be written: {why}");
     }
@@ -294,21 +295,50 @@ fn close<T: Task>(
         }
         .into()),
         Outcome::Failed(reason) => Err(Error::Run { reason, next }.into()),
+        Outcome::Diverged(reason) => {
+            let next = instead(&program, folder, steps);
+            Err(Error::Run { reason, next }.into())
+        }
     }
 }
 
 /// What to do with a run that is not done.
-fn next(program: &str, folder: &RunFolder) -> String {
+fn next(program: &str, folder: &RunFolder, steps: u64) -> String {
     match run::best(folder.path()) {
         Some(_) => format!(
             "Go on with: {program} train --resume {}",
             shell_word(folder.path())
         ),
         None => format!(
-            "No step was made, so there is no checkpoint. Start again with: {program} train \
-             --config {}",
+            "{}, so there is no checkpoint. Start again with: {program} train --config {}",
+            unsaved(steps),
             shell_word(&folder.file(CONFIG))
         ),
+    }
+}
+
+/// What to do instead of a run that has diverged: with the same options it would do so again.
+fn instead(program: &str, folder: &RunFolder, steps: u64) -> String {
+    let config = shell_word(&folder.file(CONFIG));
+    let again = format!("{program} train --config {config} --learning-rate LOWER");
+    match run::best(folder.path()) {
+        Some(file) => format!(
+            "Nothing was saved since it diverged. Start from the best checkpoint with: {again} \
+             --train-from {}",
+            shell_word(&file)
+        ),
+        None => format!(
+            "{}, so there is no checkpoint. Start again with: {again}",
+            unsaved(steps)
+        ),
+    }
+}
+
+fn unsaved(steps: u64) -> String {
+    match steps {
+        0 => "No step was made".to_owned(),
+        1 => "1 step was made and not saved".to_owned(),
+        _ => format!("{steps} steps were made and none was saved"),
     }
 }
 

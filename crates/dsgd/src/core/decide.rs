@@ -1,15 +1,9 @@
 //! Apply or not: what becomes of a gradient, and why.
 
-use super::{Action, Core, LeaseId, Outcome, Phase, Report, WorkerId};
+use super::{Action, Core, LeaseId, Phase, Report, WorkerId};
 use crate::config::Mode;
 use crate::event::{Contribution, Event, Step};
 use crate::task::Stats;
-
-/// A batch that has failed this often is left out of its epoch.
-const FAILURES_OF_A_BATCH: u32 = 3;
-
-/// So many gradients in a row that are not finite, and no step between: the run has diverged.
-const NOT_FINITE_IN_A_ROW: u32 = 20;
 
 impl Core {
     pub(super) fn pushed(
@@ -24,8 +18,9 @@ impl Core {
             return;
         }
         self.roster.free(worker);
-        if !report.grad_norm.is_finite() || !report.stats.loss.is_finite() {
-            self.refuse_not_finite(worker, lease, report, actions);
+        if let Err(reason) = self.check_report(lease, report) {
+            actions.push(Action::Discard { lease });
+            self.refuse_report(worker, lease, &reason, actions);
             return;
         }
         let staleness = self.staleness(lease);
@@ -37,8 +32,11 @@ impl Core {
             self.set_aside(worker, lease, reason, actions);
             return;
         }
-        self.not_finite_in_a_row = 0;
+        self.note_taken();
         self.note_pace(report);
+        if let Some(position) = self.ledger().get(lease).map(|l| l.position) {
+            self.computed(worker, position, actions);
+        }
         self.ledger_mut().hold(lease);
         self.reports.insert(lease, (worker, *report));
         match self.rules.mode {
@@ -47,17 +45,33 @@ impl Core {
         }
     }
 
-    pub(super) fn evaluated(&mut self, worker: WorkerId, lease: LeaseId, stats: Stats) {
+    pub(super) fn evaluated(
+        &mut self,
+        worker: WorkerId,
+        lease: LeaseId,
+        stats: Stats,
+        actions: &mut Vec<Action>,
+    ) {
         let held = self.holds(worker, lease);
         self.roster.free(worker);
-        let Phase::Validating(ledger, results) = &mut self.phase else {
+        let position = self.ledger().get(lease).map(|l| l.position);
+        let (Some(position), Phase::Validating(ledger, _)) = (position, &self.phase) else {
             return;
         };
-        let Some(position) = ledger.get(lease).map(|l| l.position).filter(|_| held) else {
+        if !held {
             return;
-        };
-        results[position] = Some(stats);
-        ledger.count(lease);
+        }
+        let batch = ledger.batch(position);
+        let believed = self.belief.check(false, batch, &stats);
+        if let Err(reason) = believed.and_then(|()| self.check_height(&stats)) {
+            self.refuse_report(worker, lease, &reason, actions);
+            return;
+        }
+        self.computed(worker, position, actions);
+        if let Phase::Validating(ledger, results) = &mut self.phase {
+            results[position] = Some(stats);
+            ledger.count(lease);
+        }
     }
 
     /// The task's code returned an error.
@@ -69,7 +83,7 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         if self.holds(worker, lease) {
-            self.batch_failed(lease, reason, actions);
+            self.batch_failed(worker, lease, reason, actions);
         }
         self.roster.free(worker);
     }
@@ -84,7 +98,7 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         if self.holds(worker, lease) {
-            self.batch_failed(lease, reason, actions);
+            self.batch_failed(worker, lease, reason, actions);
         }
         self.lost(worker, reason, actions);
     }
@@ -161,15 +175,19 @@ impl Core {
             live: self.roster.live(),
             ..Step::default()
         };
+        let mut counted = Vec::new();
         for &lease in &leases {
             let (worker, report) = self.reports.remove(&lease).unwrap_or_default();
-            let held = self.ledger().get(lease);
-            step.parts.extend(held.map(|held| Contribution {
-                worker,
-                batch: self.ledger().batch(held.position),
-                stats: report.stats,
-                cost: report.cost,
-            }));
+            if let Some(held) = self.ledger().get(lease) {
+                let (version, batch) = (held.version, self.ledger().batch(held.position));
+                counted.push((version, report.stats));
+                step.parts.push(Contribution {
+                    worker,
+                    batch,
+                    stats: report.stats,
+                    cost: report.cost,
+                });
+            }
             step.staleness = step.staleness.max(self.staleness(lease));
             step.grad_norm = report.grad_norm;
             self.ledger_mut().count(lease);
@@ -198,6 +216,9 @@ impl Core {
             learning_rate: step.learning_rate,
             step,
         });
+        for (version, stats) in counted {
+            self.note_loss(version, &stats, actions);
+        }
         self.ramp_up(actions);
     }
 
@@ -267,57 +288,36 @@ impl Core {
         }));
     }
 
-    fn refuse_not_finite(
+    /// Whether a training report can be true; if not, why, in words.
+    fn check_report(&mut self, lease: LeaseId, report: &Report) -> Result<(), String> {
+        if !report.grad_norm.is_finite() && report.stats.loss.is_finite() {
+            return Err("its gradient is not finite".to_owned());
+        }
+        if let Some(position) = self.ledger().get(lease).map(|l| l.position) {
+            let batch = self.ledger().batch(position);
+            self.belief.check(true, batch, &report.stats)?;
+        }
+        self.check_height(&report.stats)
+    }
+
+    /// The figures of this report are not believed: its batch has failed.
+    fn refuse_report(
         &mut self,
         worker: WorkerId,
         lease: LeaseId,
-        report: &Report,
+        reason: &str,
         actions: &mut Vec<Action>,
     ) {
-        let what = if report.stats.loss.is_finite() {
-            "its gradient is not finite"
-        } else {
-            "its loss is not finite"
-        };
-        let batch = self
-            .ledger()
-            .get(lease)
-            .map(|l| self.ledger().batch(l.position));
+        let held = self.ledger().get(lease);
+        let batch = held.map(|l| self.ledger().batch(l.position));
         self.progress.refused += 1;
         self.progress.not_finite += 1;
-        self.not_finite_in_a_row += 1;
-        actions.push(Action::Discard { lease });
         actions.push(Action::Observe(Event::Refused {
             worker,
             batch,
-            reason: what.to_owned(),
+            reason: reason.to_owned(),
         }));
-        self.batch_failed(lease, what, actions);
-        if self.not_finite_in_a_row >= NOT_FINITE_IN_A_ROW {
-            let reason = format!(
-                "{NOT_FINITE_IN_A_ROW} gradients in a row were not finite: training has diverged; \
-                 try a lower --learning-rate or --max-grad-norm"
-            );
-            self.over = true;
-            actions.push(Action::Finish(Outcome::Failed(reason)));
-        }
-    }
-
-    /// Frees the batch of a lease that came to nothing, or leaves it out after too many times.
-    fn batch_failed(&mut self, lease: LeaseId, reason: &str, actions: &mut Vec<Action>) {
-        let Some(lease) = self.ledger_mut().free(lease) else {
-            return;
-        };
-        let batch = self.ledger().batch(lease.position);
-        let failures = self.ledger_mut().fail(lease.position);
-        self.last_failure = Some(reason.to_owned());
-        if failures < FAILURES_OF_A_BATCH {
-            let reason = reason.to_owned();
-            actions.push(Action::Observe(Event::BatchFreed { batch, reason }));
-            return;
-        }
-        self.ledger_mut().leave_out(lease.position);
-        let reason = format!("failed {failures} times, last: {reason}");
-        actions.push(Action::Observe(Event::BatchLeftOut { batch, reason }));
+        self.batch_failed(worker, lease, reason, actions);
+        self.note_refused(worker, actions);
     }
 }

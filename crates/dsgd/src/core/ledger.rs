@@ -37,7 +37,6 @@ pub(super) struct Ledger {
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
     state: State,
-    failures: u32,
     /// How often its lease has run out: each time the next lease is twice as long.
     overdue: u32,
 }
@@ -153,19 +152,21 @@ impl Ledger {
         self.group.as_deref().unwrap_or_default()
     }
 
-    /// The position to give out next: a free one, else one whose lease has run out.
-    pub(super) fn next_free(&self) -> Option<usize> {
-        let free = |p: &usize| self.places[*p].state == State::Free;
-        let first = match &self.group {
+    /// The first position that is free and suits.
+    pub(super) fn first_free(&self, suits: impl Fn(usize) -> bool) -> Option<usize> {
+        let free = |p: &usize| self.places[*p].state == State::Free && suits(*p);
+        match &self.group {
             Some(group) => group.iter().copied().find(free),
             None => (self.cursor..self.places.len()).find(free),
-        };
-        first.or_else(|| {
-            let offered = self.leases.values().filter(|lease| lease.offered);
-            offered
-                .min_by_key(|lease| lease.deadline)
-                .map(|l| l.position)
-        })
+        }
+    }
+
+    /// The position whose lease has run out first.
+    pub(super) fn first_offered(&self) -> Option<usize> {
+        let offered = self.leases.values().filter(|lease| lease.offered);
+        offered
+            .min_by_key(|lease| lease.deadline)
+            .map(|l| l.position)
     }
 
     /// Gives a position to a worker; returns the lease, and its holder, that this one replaces.
@@ -262,12 +263,6 @@ impl Ledger {
             .into_iter()
             .filter_map(|id| self.free(id).map(|lease| (id, lease.worker)))
             .collect()
-    }
-
-    /// Adds one to the failures of a position and returns them.
-    pub(super) fn fail(&mut self, position: usize) -> u32 {
-        self.places[position].failures += 1;
-        self.places[position].failures
     }
 
     /// The batch is left out of this epoch.

@@ -140,6 +140,8 @@ pub enum Outcome {
     Interrupted,
     /// It makes no sense to go on.
     Failed(String),
+    /// Training has diverged: its parameters are worth nothing, and were not saved.
+    Diverged(String),
 }
 
 impl std::fmt::Display for Outcome {
@@ -148,6 +150,7 @@ impl std::fmt::Display for Outcome {
             Self::Done => write!(f, "finished"),
             Self::Interrupted => write!(f, "interrupted"),
             Self::Failed(reason) => write!(f, "failed ({reason})"),
+            Self::Diverged(reason) => write!(f, "diverged ({reason})"),
         }
     }
 }

@@ -1,109 +1,44 @@
 //! The server's mind: messages and time in, actions and their reasons out.
 //!
 //! It owns no parameter, socket, thread or clock. It knows workers by number, batches by
-//! number, and decides four things, each in a file of its own: who is alive (`roster`),
-//! which batch next (`ledger`, and at an epoch's end `tail`), apply or not (`decide`), what to
-//! save (`save`).
+//! number, and decides six things, each in a file of its own: who is alive (`roster`),
+//! which batch next (`ledger`, and at an epoch's end `tail`), apply or not (`decide`), what a report
+//! may say (`belief`), whose fault a failure is (`verdict`), whether training still learns
+//! (`divergence`), what to save (`save`). What it is to go by is in `rules`.
 //! [`Core::handle`] takes what a worker says and [`Core::tick`] takes time; both return
 //! what is to be done, in order. Whoever carries the actions out holds the parameters,
 //! and keeps each pushed gradient under its lease until an action applies or refuses it.
 //!
-//! What it leaves out: it trusts the numbers that a push reports (the server has computed
-//! or checked them), and it does not know how long an action takes.
+//! What it leaves out: it trusts a gradient's norm (the server has computed it), and it does not
+//! know how long an action takes.
 
+mod belief;
 mod decide;
+mod divergence;
 mod ledger;
 mod message;
 mod roster;
+mod rules;
 mod save;
 mod tail;
+mod verdict;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use crate::config::{Mode, RunConfig};
 use crate::event::Event;
 use crate::optim::Schedule;
 use crate::task::Stats;
 
+use belief::Belief;
+pub use belief::Sizes;
+use divergence::Divergence;
 use ledger::Ledger;
 pub use message::{Action, LeaseId, Message, Outcome, Report, Work, WorkerId};
 use roster::Roster;
+pub use rules::Rules;
 pub use save::Progress;
-
-/// What the core needs to know of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Rules {
-    /// Training batches of an epoch.
-    pub batches: usize,
-    /// Validation batches; may be 0.
-    pub validation_batches: usize,
-    /// Seed of the batches' order.
-    pub seed: u64,
-    /// First and last epoch, 1-based.
-    pub epochs: (u32, u32),
-    /// How gradients become steps.
-    pub mode: Mode,
-    /// Workers asked for; in sync mode a step has at least so many batches.
-    pub workers: usize,
-    /// Gradients of a synchronous step that are not waited for.
-    pub backup_workers: usize,
-    /// Refuse gradients staler than this.
-    pub max_staleness: Option<u64>,
-    /// Divide the learning rate by 1 + staleness.
-    pub staleness_lr: bool,
-    /// One worker until training perplexity is below this.
-    pub wait: Option<f64>,
-    /// How long a worker may keep a batch before it is offered to another.
-    pub lease: Duration,
-    /// How long a worker that gives signs of life may be silent before it is lost.
-    pub dead_after: Option<Duration>,
-    /// How long to wait for a worker when none is left; none where nobody can come.
-    pub give_up_after: Option<Duration>,
-    /// Save after every so many epochs; 0 for only at the end.
-    pub save_every: u32,
-    /// Save when this much time has passed within an epoch.
-    pub save_after: Option<Duration>,
-}
-
-impl Rules {
-    /// The rules that follow from a run's options and the task's sizes.
-    pub fn new(
-        config: &RunConfig,
-        workers: usize,
-        batches: usize,
-        validation_batches: usize,
-    ) -> Self {
-        let minutes = config.save_minutes;
-        Self {
-            batches,
-            validation_batches,
-            seed: config.seed,
-            epochs: (config.start_epoch, config.epochs),
-            mode: config.mode,
-            workers,
-            backup_workers: config.backup_workers,
-            max_staleness: config.max_staleness,
-            staleness_lr: config.staleness_lr,
-            wait: config.wait,
-            lease: Duration::from_secs_f64(config.lease_timeout),
-            dead_after: None,
-            give_up_after: None,
-            save_every: config.save_every,
-            save_after: (minutes > 0.0).then(|| Duration::from_secs_f64(minutes * 60.0)),
-        }
-    }
-
-    /// Batches of one step, unless more workers than were asked for are there.
-    pub fn group(&self) -> usize {
-        match self.mode {
-            Mode::Async => 1,
-            Mode::Sync => self.workers.max(1),
-        }
-    }
-}
+use verdict::Verdict;
 
 /// The state machine.
 #[derive(Debug)]
@@ -122,14 +57,13 @@ pub struct Core {
     /// Since when there is no worker.
     alone_since: Option<Duration>,
     saved_version: u64,
-    /// Refusals for gradients that are not finite, since the last step.
-    not_finite_in_a_row: u32,
     /// The most workers that a synchronous step counts on.
     room: usize,
     /// Batches of the synchronous step that was opened last.
     step_batches: usize,
-    /// Why the last batch failed, in words.
-    last_failure: Option<String>,
+    belief: Belief,
+    verdict: Verdict,
+    divergence: Divergence,
     over: bool,
 }
 
@@ -144,6 +78,7 @@ impl Core {
     /// A core at the given progress: that of a checkpoint, or [`Progress::start`].
     pub fn new(rules: Rules, schedule: Schedule, progress: Progress) -> Self {
         let ledger = Ledger::training(&rules, &progress);
+        let computed = progress.version > 0;
         Self {
             saved_version: progress.version,
             room: rules.workers,
@@ -158,10 +93,18 @@ impl Core {
             last_save: Duration::ZERO,
             pace_secs: 0.0,
             alone_since: None,
-            not_finite_in_a_row: 0,
-            last_failure: None,
+            belief: Belief::default(),
+            verdict: Verdict::new(computed),
+            divergence: Divergence::default(),
             over: false,
         }
+    }
+
+    /// What the task knows of its batches: reports that say otherwise are refused.
+    #[must_use]
+    pub fn with_sizes(mut self, sizes: Sizes) -> Self {
+        self.belief = Belief::of(sizes);
+        self
     }
 
     /// The first thing to call: says where the run stands and opens the epoch.
@@ -183,7 +126,8 @@ impl Core {
         let mut actions = Vec::new();
         match message {
             Message::Join { name, pulses } => {
-                self.roster.join(now, worker, name.clone(), pulses);
+                let name = self.roster.join(now, worker, name, pulses);
+                self.verdict.joined(&name);
                 self.alone_since = None;
                 actions.push(Action::Observe(Event::WorkerJoined { worker, name }));
             }
@@ -200,7 +144,7 @@ impl Core {
             }
             Message::Evaluated { lease, stats } => {
                 self.roster.seen(now, worker);
-                self.evaluated(worker, lease, stats);
+                self.evaluated(worker, lease, stats, &mut actions);
             }
             Message::Failed { lease, reason } => {
                 self.roster.seen(now, worker);
@@ -300,6 +244,11 @@ impl Core {
         self.roster.live()
     }
 
+    /// Number of workers that get work: those that live and do not rest.
+    pub fn working(&self) -> usize {
+        self.roster.working()
+    }
+
     /// The seed of everything random.
     pub fn seed(&self) -> u64 {
         self.rules.seed
@@ -307,13 +256,20 @@ impl Core {
 
     /// Says so when the last worker has gone and others may come.
     fn notice_solitude(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        if self.roster.live() > 0 || self.alone_since.is_some() || self.over {
+        if self.working() > 0 {
+            self.alone_since = None;
+        }
+        if self.working() > 0 || self.alone_since.is_some() || self.over {
             return;
         }
         self.alone_since = Some(now);
         if let Some(patience) = self.rules.give_up_after {
+            let who = match self.roster.live() {
+                0 => "no worker is left",
+                _ => "every worker that is left rests",
+            };
             let message = format!(
-                "no worker is left; waiting for one for {} s (--give-up-after)",
+                "{who}; waiting for one for {} s (--give-up-after)",
                 patience.as_secs_f64()
             );
             actions.push(Action::Observe(Event::Warning { message }));
@@ -336,8 +292,9 @@ impl Core {
             if self.over || self.ledger().workers_busy() >= allowed {
                 return;
             }
-            let Some(position) = self.ledger().next_free() else {
-                return;
+            // What it has failed is for others, as long as there are any.
+            let Some(position) = self.next_for(worker) else {
+                continue;
             };
             let lease = self.next_lease;
             self.next_lease += 1;

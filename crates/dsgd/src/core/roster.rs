@@ -17,6 +17,8 @@ struct Worker {
     /// None for one that gives no signs of life: a thread of the server's process.
     last_seen: Option<Duration>,
     state: State,
+    /// It gets no more work: it failed what others have computed.
+    rests: bool,
 }
 
 impl Worker {
@@ -38,16 +40,51 @@ enum State {
 }
 
 impl Roster {
-    pub(super) fn join(&mut self, now: Duration, worker: WorkerId, name: String, pulses: bool) {
-        let state = State::Idle;
+    /// Takes a worker in; returns its name, which no other live worker has: `vm/0`, else `vm/0#2`.
+    pub(super) fn join(
+        &mut self,
+        now: Duration,
+        worker: WorkerId,
+        wanted: String,
+        pulses: bool,
+    ) -> String {
+        let taken = |name: &String| self.workers.values().any(|w| w.name == *name);
+        let numbered = (2u32..).map(|number| format!("{wanted}#{number}"));
+        let name = std::iter::once(wanted.clone()).chain(numbered);
+        let name = name.into_iter().find(|name| !taken(name));
+        let name = name.expect("there are more numbers than workers");
         self.workers.insert(
             worker,
             Worker {
-                name,
+                name: name.clone(),
                 last_seen: pulses.then_some(now),
-                state,
+                state: State::Idle,
+                rests: false,
             },
         );
+        name
+    }
+
+    pub(super) fn name(&self, worker: WorkerId) -> Option<&str> {
+        self.workers.get(&worker).map(|w| w.name.as_str())
+    }
+
+    /// The worker of that name gets no more work; whether it got any before.
+    pub(super) fn rest(&mut self, name: &str) -> bool {
+        let worker = self.workers.values_mut().find(|w| w.name == name);
+        worker.is_some_and(|worker| !std::mem::replace(&mut worker.rests, true))
+    }
+
+    /// Names of the workers that get work. One that has had its lease for too long is not among them:
+    /// nothing is to wait for it.
+    pub(super) fn able(&self) -> impl Iterator<Item = &str> {
+        let able = |w: &&Worker| !w.rests && !matches!(w.state, State::Revoked(..));
+        self.workers.values().filter(able).map(|w| w.name.as_str())
+    }
+
+    /// Number of live workers that do not rest.
+    pub(super) fn working(&self) -> usize {
+        self.workers.values().filter(|w| !w.rests).count()
     }
 
     pub(super) fn seen(&mut self, now: Duration, worker: WorkerId) {
@@ -110,7 +147,8 @@ impl Roster {
     }
 
     pub(super) fn idle(&self) -> Vec<WorkerId> {
-        let idle = |(&id, w): (&WorkerId, &Worker)| (w.state == State::Idle).then_some(id);
+        let idle =
+            |(&id, w): (&WorkerId, &Worker)| (w.state == State::Idle && !w.rests).then_some(id);
         self.workers.iter().filter_map(idle).collect()
     }
 

@@ -34,7 +34,7 @@ pub struct Progress {
     /// Gradients of the epoch that were set aside by the rules.
     #[serde(default)]
     pub set_aside: u64,
-    /// Gradients of the epoch that were refused because they were not finite.
+    /// Reports of the epoch that were refused for their figures, such as those that are not finite.
     pub not_finite: u64,
     /// Learning rate of the last step.
     pub learning_rate: f32,
@@ -42,6 +42,9 @@ pub struct Progress {
     pub ramped_up: bool,
     /// Lowest validation perplexity so far.
     pub best: Option<f64>,
+    /// Median loss of an item with the first parameters: what a model has that was never trained.
+    #[serde(default)]
+    pub first_loss: Option<f64>,
     /// State of the learning-rate schedule.
     pub schedule: ScheduleState,
 }
@@ -64,6 +67,7 @@ impl Progress {
             learning_rate: 0.0,
             ramped_up: false,
             best: None,
+            first_loss: None,
             schedule: ScheduleState::default(),
         }
     }
@@ -75,6 +79,7 @@ impl Progress {
             learning_rate: self.learning_rate,
             ramped_up: self.ramped_up,
             best: self.best,
+            first_loss: self.first_loss,
             schedule: self.schedule,
             ..Self::start(self.epoch + 1)
         }
@@ -109,6 +114,7 @@ impl Core {
                 return;
             }
             let batches = self.rules.validation_batches;
+            self.verdict.forget_batches();
             self.phase = Phase::Validating(Ledger::validation(batches), vec![None; batches]);
         }
         if !self.over && self.ledger().is_complete() {
@@ -118,7 +124,7 @@ impl Core {
 
     /// Every batch of the epoch was left out. The next one would end the same way.
     fn fail_for_nothing_learned(&mut self, actions: &mut Vec<Action>) {
-        let why = self.last_failure.as_deref().unwrap_or("before");
+        let why = self.verdict.last().unwrap_or("before");
         let reason = format!(
             "no batch of epoch {} could be computed; the last one failed: {why}",
             self.progress.epoch
@@ -128,13 +134,14 @@ impl Core {
 
     /// Validation is done: the schedule moves on, a checkpoint is written, the next epoch opens.
     fn close_epoch(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let Phase::Validating(ledger, results) = &self.phase else {
+        let Phase::Validating(ledger, results) = &mut self.phase else {
             return;
         };
         let mut sum = Stats::default();
         results.iter().flatten().for_each(|stats| sum.add(stats));
         let validated = ledger.counted().len();
         let validation = (validated > 0).then_some(sum);
+        let results = std::mem::take(results);
         let epoch = self.progress.epoch;
         let perplexity = validation.unwrap_or(self.progress.stats).perplexity();
         actions.push(Action::Observe(Event::EpochFinished {
@@ -147,8 +154,13 @@ impl Core {
             left_out: self.progress.left_out.len() as u64,
             staleness: self.progress.staleness as f64 / self.progress.epoch_steps.max(1) as f64,
         }));
-        // Nothing is less than NaN: once it were the best, it would be so for ever.
-        let best = !perplexity.is_nan() && self.progress.best.is_none_or(|best| perplexity < best);
+        if let Some(why) = self.verdict_of_epoch(&results) {
+            self.end_diverged(&why, actions);
+            return;
+        }
+        // What is not finite is no result: once NaN were the best, it would be so for ever.
+        let best =
+            perplexity.is_finite() && self.progress.best.is_none_or(|best| perplexity < best);
         if best {
             self.progress.best = Some(perplexity);
         }
@@ -163,6 +175,7 @@ impl Core {
                 reason,
             }));
         }
+        self.verdict.forget_batches();
         self.progress = self.progress.next_epoch();
         self.phase = Phase::Training(Ledger::training(&self.rules, &self.progress));
         let (first, last) = self.rules.epochs;

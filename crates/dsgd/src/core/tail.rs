@@ -37,13 +37,15 @@ impl Core {
 
     /// How long the last batches may take while others wait for them.
     fn impatience(&self) -> Option<Duration> {
-        let waiting = self.roster.idle().len();
+        let waiting = self.roster.idle();
         let may_work = self.ledger().workers_busy() < self.allowed_workers();
         if self.rules.mode != Mode::Async
             || self.pace_secs == 0.0
-            || waiting == 0
+            || waiting.is_empty()
             || !may_work
-            || self.ledger().next_free().is_some()
+            || waiting
+                .iter()
+                .any(|&worker| self.next_for(worker).is_some())
         {
             return None;
         }

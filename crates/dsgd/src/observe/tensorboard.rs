@@ -161,7 +161,7 @@ impl Board {
                     self.point(at);
                 }
                 self.histograms(at);
-                let status = if outcome.starts_with("failed") {
+                let status = if outcome.starts_with("failed") || outcome.starts_with("diverged") {
                     Status::Failure
                 } else {
                     Status::Success

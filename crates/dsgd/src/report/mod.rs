@@ -4,23 +4,23 @@
 //! for the terminal. Estimates say how they were made.
 
 mod document;
+mod faults;
 pub(crate) mod figures;
 mod html;
 mod markdown;
 
 pub(crate) use document::{Block, Table};
+pub(crate) use faults::faults;
 
+use faults::{fault_blocks, fault_words, has_diverged};
 use figures::{bytes, count, date, percent, perplexity, rate, secs, whole};
 
-use crate::observe::board::{Board, EpochRow, Kind};
+use crate::observe::board::{Board, EpochRow};
 use crate::observe::past::Past;
 use crate::plot::{Format, Source, What, draw};
 
 /// Epochs that are shown: the first, the last, and some between.
 const MOST_EPOCHS: usize = 16;
-
-/// Happenings that are told in words.
-const MOST_HAPPENINGS: usize = 12;
 
 /// What is to be reported.
 pub struct Facts<'a> {
@@ -56,9 +56,9 @@ impl Facts<'_> {
             secs(board.secs),
             speed(board).map_or(String::new(), |speed| format!(", {speed} while training"))
         ));
-        lines.push(match faults(board) {
-            0 => "Faults: none".to_owned(),
-            _ => format!("Faults: {}", fault_words(board).join(", ")),
+        lines.push(match fault_words(board) {
+            none if none.is_empty() => "Faults: none".to_owned(),
+            words => format!("Faults: {}", words.join(", ")),
         });
         lines
     }
@@ -145,12 +145,6 @@ pub(crate) fn last_epoch(board: &Board) -> u32 {
     board.done.last().map_or(0, |row| row.epoch)
 }
 
-/// Things that went wrong.
-pub(crate) fn faults(board: &Board) -> u64 {
-    let counts = board.counts;
-    counts.lost + counts.refused + counts.left_out + u64::from(counts.undone > 0)
-}
-
 /// Tokens, or rows, a second while steps were made.
 pub(crate) fn speed(board: &Board) -> Option<String> {
     let source = Source::of_board(String::new(), board);
@@ -165,6 +159,12 @@ fn about(board: &Board) -> Option<Block> {
 fn results(board: &Board) -> Option<String> {
     let (best, last) = (board.best?, board.done.last()?);
     let of = |row: &EpochRow| perplexity(row.loss());
+    if !best.loss().exp().is_finite() || (has_diverged(board) && best.epoch == last.epoch) {
+        let (last, number) = (of(last), last.epoch);
+        return Some(format!(
+            "No epoch is best: perplexity {last} in epoch {number}"
+        ));
+    }
     let what = match best.validation {
         Some(_) => "validation",
         None => "training",
@@ -272,102 +272,6 @@ fn work(board: &Board) -> Vec<String> {
                 many => format!("{} gradients were", whole(many)),
             },
             secs(set_aside as f64 * compute)
-        ));
-    }
-    lines
-}
-
-/// What went wrong, counted.
-fn fault_words(board: &Board) -> Vec<String> {
-    let counts = board.counts;
-    let words = [
-        (counts.lost, "worker lost", "workers lost"),
-        (counts.refused, "gradient refused", "gradients refused"),
-        (counts.left_out, "batch left out", "batches left out"),
-        (counts.undone, "step undone", "steps undone"),
-    ];
-    let happened = words.into_iter().filter(|(number, ..)| *number > 0);
-    let said = happened.map(|(number, one, many)| match number {
-        1 => format!("1 {one}"),
-        _ => format!("{} {many}", whole(number)),
-    });
-    said.collect()
-}
-
-fn fault_blocks(past: &Past) -> Vec<Block> {
-    let board = &past.board;
-    let counts = board.counts;
-    let mut lines = Vec::new();
-    if past.unread > 0 {
-        let lines_of = count(past.unread, "line");
-        lines.push(format!(
-            "{lines_of} of events.jsonl could not be read and are left out here"
-        ));
-    }
-    if faults(board) == 0 && counts.freed == 0 && counts.warnings == 0 && lines.is_empty() {
-        return vec![Block::Text("None.".to_owned())];
-    }
-    let rows = [
-        ("Workers lost", counts.lost),
-        ("Batches that went to another worker", counts.freed),
-        ("Gradients refused", counts.refused),
-        ("Batches left out of an epoch", counts.left_out),
-        ("Steps undone when the server went", counts.undone),
-        ("Warnings", counts.warnings),
-    ];
-    let rows = rows.map(|(name, number)| (name.to_owned(), whole(number)));
-    let mut blocks = vec![Block::Table(Table::pairs(rows.to_vec()))];
-    lines.extend(cost(board));
-    let told = [
-        Kind::Lost,
-        Kind::Refused,
-        Kind::LeftOut,
-        Kind::Warning,
-        Kind::Resumed,
-    ];
-    let told = board.happenings.iter().filter(|h| told.contains(&h.kind));
-    let mut told: Vec<_> = told.rev().take(MOST_HAPPENINGS).collect();
-    told.reverse();
-    lines.extend(told.into_iter().map(|happening| {
-        let who = happening.worker.as_ref();
-        let who = who.map_or(String::new(), |name| format!("{name}: "));
-        format!("at {}: {who}{}", secs(happening.secs), happening.words)
-    }));
-    blocks.push(Block::List(lines));
-    blocks
-}
-
-/// What faults cost, as far as it is known.
-fn cost(board: &Board) -> Vec<String> {
-    let (counts, totals) = (board.counts, &board.totals);
-    let batch = totals.compute_secs / totals.batches.max(1) as f64;
-    let mut lines = Vec::new();
-    if counts.refused > 0 {
-        lines.push(format!(
-            "{} computed for nothing: about {} of one worker's time, at {} each on average",
-            count(counts.refused, "gradient"),
-            secs(counts.refused as f64 * batch),
-            secs(batch)
-        ));
-    }
-    if counts.freed > 0 {
-        lines.push(format!(
-            "{} begun by one worker and computed by another: at most about {} of work was lost, if each was \
-             nearly done",
-            match counts.freed {
-                1 => "1 batch was".to_owned(),
-                many => format!("{} batches were", whole(many)),
-            },
-            secs(counts.freed as f64 * batch)
-        ));
-    }
-    if counts.undone > 0 {
-        // Undone ones are among those that were made.
-        let made = (board.steps + counts.undone).max(1) as f64;
-        lines.push(format!(
-            "{} had to be made again: about {} of the run's time",
-            count(counts.undone, "step"),
-            secs(board.stepping_secs * counts.undone as f64 / made)
         ));
     }
     lines

@@ -67,7 +67,8 @@ impl<'a> Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    /// Writes `PREFIX_epochE_PPL.safetensors` and its state, and returns the path.
+    /// Writes `PREFIX_epochE_PPL.safetensors`, without a perplexity that is not finite, and its state, and
+    /// returns the path.
     ///
     /// # Errors
     /// When it could not be written; earlier ones are untouched then.
@@ -102,6 +103,9 @@ impl Keeper<'_> {
     /// a crash would then leave neither of.
     fn stem(&self, request: &SaveRequest<'_>) -> String {
         let (prefix, epoch) = (self.prefix, request.epoch);
+        if !request.perplexity.is_finite() {
+            return format!("{prefix}_epoch{epoch}_step{}", request.versions.version());
+        }
         let perplexity = match request.perplexity {
             // As long as the number has no more digits than anybody reads.
             small if small < 1e7 => format!("{small:.2}"),

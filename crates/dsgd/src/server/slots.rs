@@ -15,14 +15,18 @@ impl Server<'_> {
         Vec::new()
     }
 
-    /// Some workers will not come any more. A run for which none can come is over.
+    /// Some workers will not come any more. A run for which none can come that gets work is over.
     pub(super) fn close_slots(&mut self, slots: usize) -> Vec<Action> {
         self.slots = self.slots.saturating_sub(slots);
         self.make_room();
-        match self.slots {
-            0 if !self.joinable => self.core.abandon("no worker is left, and none can come"),
-            _ => Vec::new(),
+        let resting = self.core.live() - self.core.working();
+        if self.joinable || self.slots > resting {
+            return Vec::new();
         }
+        self.core.abandon(match resting {
+            0 => "no worker is left, and none can come",
+            _ => "every worker that is left rests, and no other can come",
+        })
     }
 
     fn make_room(&mut self) {

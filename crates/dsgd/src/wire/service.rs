@@ -224,7 +224,7 @@ impl Dsgd for Service {
         let worker = self.0.terms.numbers.fetch_add(1, Ordering::Relaxed);
         let process = peer.as_ref().map(|peer| peer.number);
         let name = text::name(&join.name);
-        let session = self.0.desk.open(worker, name, process);
+        let session = self.0.desk.open(worker, name, process)?;
         if let Some(peer) = peer {
             peer.admit();
         }

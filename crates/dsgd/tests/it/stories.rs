@@ -11,11 +11,11 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use dsgd::Stats;
 use dsgd::config::{Mode, RunConfig};
-use dsgd::core::{Action, Core, LeaseId, Message, Progress, Report, Rules, Work, WorkerId};
+use dsgd::core::{Action, Core, LeaseId, Message, Progress, Report, Rules, Sizes, Work, WorkerId};
 use dsgd::event::Cost;
 use dsgd::optim::{LrSchedule, Schedule, ScheduleOptions, ScheduleState};
+use dsgd::{BatchSize, Stats};
 use goldenscript::{ArgumentConsumer, Command, Context};
 
 #[test]
@@ -36,6 +36,8 @@ fn stories() {
 struct Story {
     core: Option<Core>,
     rules: Option<Rules>,
+    /// Examples and items of each batch, as the task knows them.
+    size: Option<BatchSize>,
     now: Duration,
     leases: BTreeMap<WorkerId, LeaseId>,
     /// Numbers of batches in a story are places in the epoch's order, so that it reads well.
@@ -81,6 +83,11 @@ impl Story {
         let mut rules = Rules::new(&config, workers, batches, validation);
         rules.dead_after = take(&mut args, "dead_after")?.map(Duration::from_secs);
         rules.give_up_after = take(&mut args, "give_up_after")?.map(Duration::from_secs);
+        let size = take(&mut args, "size")?;
+        self.size = size.map(|examples| BatchSize {
+            examples,
+            count: examples,
+        });
         args.reject_next()?;
         self.rules = Some(rules);
         self.resume(Progress::start(1))
@@ -88,7 +95,11 @@ impl Story {
 
     fn resume(&mut self, progress: Progress) -> Result<Vec<Action>, Box<dyn Error>> {
         let rules = self.rules.clone().ok_or("start first")?;
-        let mut core = Core::new(rules, schedule(progress.schedule), progress);
+        let sizes = Sizes::new(
+            vec![self.size; rules.batches],
+            vec![self.size; rules.validation_batches],
+        );
+        let mut core = Core::new(rules, schedule(progress.schedule), progress).with_sizes(sizes);
         let actions = core.start(self.now);
         self.core = Some(core);
         Ok(actions)
@@ -128,14 +139,17 @@ impl Story {
                 let loss: f64 = take(&mut args, "loss")?.unwrap_or(1.0);
                 let stats = Stats {
                     loss,
-                    count: 1,
-                    examples: 1,
+                    count: take(&mut args, "count")?.unwrap_or(1),
+                    examples: take(&mut args, "examples")?.unwrap_or(1),
                     ..Stats::default()
                 };
-                let reason = "it said so".to_owned();
+                let reason = args.take_key("reason").unwrap_or("it said so").to_owned();
                 let message = match name {
                     "join" => Message::Join {
-                        name: format!("w{worker}"),
+                        name: match args.take_key("name") {
+                            Some(name) => name.to_owned(),
+                            None => format!("w{worker}"),
+                        },
                         pulses: !take(&mut args, "thread")?.unwrap_or(false),
                     },
                     "push" => {
@@ -207,8 +221,9 @@ impl Story {
             Action::Observe(event) => {
                 let json = serde_json::to_value(event).unwrap_or_default();
                 let kind = json["event"].as_str().unwrap_or_default().to_owned();
-                let told = ["worker", "batch", "epoch", "reason"].iter();
-                let told = told.filter(|&&key| !json[key].is_null());
+                let told = ["worker", "name", "batch", "epoch", "reason", "message"].iter();
+                let usual = format!("w{}", json["worker"]);
+                let told = told.filter(|&&key| !json[key].is_null() && json[key] != *usual);
                 told.fold(format!("tell {kind}"), |mut text, &key| {
                     let _ = write!(text, " {key}={}", json[key]);
                     text

@@ -21,6 +21,9 @@ const NONCE: Duration = Duration::from_secs(30);
 /// Nonces at one time; with more, the oldest is forgotten.
 const MOST_NONCES: usize = 4096;
 
+/// Sessions at one time: each may have a version of the parameters and a gradient of its own in memory.
+const MOST_SESSIONS: usize = 1024;
+
 /// A session whose worker does not go on to `Live` is void after this time.
 const UNBORN: Duration = Duration::from_secs(30);
 
@@ -81,7 +84,15 @@ impl Desk {
     }
 
     /// Opens a session; returns what its worker shows.
-    pub(super) fn open(&self, worker: WorkerId, name: String, process: Option<u64>) -> String {
+    ///
+    /// # Errors
+    /// When there are [`MOST_SESSIONS`].
+    pub(super) fn open(
+        &self,
+        worker: WorkerId,
+        name: String,
+        process: Option<u64>,
+    ) -> Result<String, Status> {
         let (outbox, inbox) = unbounded_channel();
         let session = Session {
             worker,
@@ -99,8 +110,14 @@ impl Desk {
             let born = lock(&session.outbox).is_none();
             born || session.joined.elapsed() < UNBORN
         });
+        if book.sessions.len() >= MOST_SESSIONS {
+            return Err(Status::resource_exhausted(format!(
+                "the run has {MOST_SESSIONS} workers, which is as many as there may be: try again when one \
+                 has left"
+            )));
+        }
         book.sessions.insert(shown.clone(), Arc::new(session));
-        shown
+        Ok(shown)
     }
 
     /// The session of whoever shows this.
