@@ -234,7 +234,7 @@ impl Options {
     /// The bound between which, on either side of 0, the parameters start uniformly.
     ///
     /// Where nothing is said it is √(3 / `hidden_size`), so that a product with a layer's output has
-    /// the variance of that output, whatever the width (LeCun et al. 1998, "Efficient BackProp"). At the
+    /// the variance of that output, whatever the width (`LeCun` et al. 1998, §4.6). At the
     /// ancestor's width, 300, it is the ancestor's 0.1; narrow layers hardly learn from that, those
     /// least that lie deep, as the ones of a hierarchical model do.
     pub fn param_init(&self) -> f32 {

@@ -73,9 +73,10 @@ impl Belief {
             examples: stats.examples,
             count: stats.count,
         };
-        let sizes = match train {
-            true => &self.sizes.training,
-            false => &self.sizes.validation,
+        let sizes = if train {
+            &self.sizes.training
+        } else {
+            &self.sizes.validation
         };
         if let Some(known) = sizes.get(batch).copied().flatten() {
             return same(size, known, "where the batch has");

@@ -126,7 +126,7 @@ impl Core {
         let mut actions = Vec::new();
         match message {
             Message::Join { name, pulses } => {
-                let name = self.roster.join(now, worker, name, pulses);
+                let name = self.roster.join(now, worker, &name, pulses);
                 self.verdict.joined(&name);
                 self.alone_since = None;
                 actions.push(Action::Observe(Event::WorkerJoined { worker, name }));

@@ -45,12 +45,12 @@ impl Roster {
         &mut self,
         now: Duration,
         worker: WorkerId,
-        wanted: String,
+        wanted: &str,
         pulses: bool,
     ) -> String {
         let taken = |name: &String| self.workers.values().any(|w| w.name == *name);
         let numbered = (2u32..).map(|number| format!("{wanted}#{number}"));
-        let name = std::iter::once(wanted.clone()).chain(numbered);
+        let name = std::iter::once(wanted.to_owned()).chain(numbered);
         let name = name.into_iter().find(|name| !taken(name));
         let name = name.expect("there are more numbers than workers");
         self.workers.insert(

@@ -83,8 +83,7 @@ fn a_curve_keeps_its_extremes() {
     let of = |step: u64| buckets.iter().find(|bucket| bucket.step >= step).unwrap();
     assert_eq!((of(777).lowest, of(777).highest), (2.0, 50.0));
     assert_eq!((of(60_000).lowest, of(60_000).highest), (0.25, 2.0));
-    let highest = buckets.iter().map(|bucket| bucket.highest);
-    assert_eq!(highest.fold(0.0, f64::max), 50.0);
+    assert!(buckets.iter().all(|bucket| bucket.highest <= 50.0));
 }
 
 #[test]
