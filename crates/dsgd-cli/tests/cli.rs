@@ -729,7 +729,7 @@ fn words_that_differ_are_carried_over_by_word_or_refused() {
     assert!(!program.path("no").exists());
 
     program.write("dict", "<blank> 1\n<unk> 2\n<s> 3\n</s> 4\none 5\n");
-    let text: String = (0..7).map(|n| format!("w{} {}\n", 6 - n, n + 6)).collect();
+    let text = lines(7, |n| format!("w{} {}", 6 - n, n + 6));
     let dict = fs::read_to_string(program.path("dict")).unwrap() + &text;
     program.write("dict", dict);
     let error = program.fails(&["translate", "first", "--src-dict", "dict", "w1 one"]);
