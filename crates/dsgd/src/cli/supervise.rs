@@ -19,7 +19,7 @@ use std::thread;
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{complain, dashboard, layers, signals};
+use super::{complain, dashboard, layers, shell_word, signals};
 use crate::run::{self, CONFIG};
 use crate::server::Letter;
 
@@ -38,6 +38,8 @@ pub(super) fn train(words: &[OsString], restarts: u32) -> anyhow::Result<()> {
     let stopped = Arc::new(AtomicBool::new(false));
     pass_on_signals(&server, &stopped)?;
     let mut words = words.to_vec();
+    // How a life ended that left no checkpoint.
+    let mut died_from_nothing = None;
     for restart in 0.. {
         let mut child = start(&words, &note, restart > 0)?;
         server.store(child.id().cast_signed(), Ordering::Relaxed);
@@ -65,18 +67,35 @@ pub(super) fn train(words: &[OsString], restarts: u32) -> anyhow::Result<()> {
         } else {
             ""
         };
-        if restart >= most {
+        let saved = run::best(&folder).is_some();
+        let alike = !saved && died_from_nothing == Some(signal);
+        if restart >= most || alike {
+            let why = if alike {
+                "a second time before its first checkpoint: another start would end alike"
+                    .to_owned()
+            } else {
+                format!("and {most} restarts are allowed (--max-restarts)")
+            };
+            let (program, run) = (super::program(), shell_word(&folder));
+            let next = if saved {
+                format!("Go on with: {program} train --resume {run}")
+            } else {
+                let config = shell_word(&folder.join(CONFIG));
+                format!(
+                    "There is no checkpoint. Start again with: {program} train --config {config}"
+                )
+            };
             complain(format_args!(
-                "error: the server was killed (signal {signal}{cause}), and {most} restarts are \
-                 allowed (--max-restarts)\nGo on with: train --resume {}",
-                folder.display()
+                "error: the server was killed (signal {signal}{cause}), {why}\n{next}"
             ));
             drop(notes);
             exit(code(status));
         }
-        let from = match run::best(&folder) {
-            Some(_) => "its last checkpoint",
-            None => "the beginning, since there is no checkpoint",
+        died_from_nothing = (!saved).then_some(signal);
+        let from = if saved {
+            "its last checkpoint"
+        } else {
+            "the beginning, since there is no checkpoint"
         };
         complain(format_args!(
             "The server was killed (signal {signal}{cause}): restarting it from {from} ({} of {most})",

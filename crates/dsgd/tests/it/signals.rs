@@ -163,6 +163,24 @@ fn a_run_that_was_killed_goes_on_from_its_last_checkpoint() {
     assert_each_batch_once(&run, 2, BATCHES);
 }
 
+/// What dies twice of the same before it has saved anything would do so for ever.
+#[test]
+fn a_server_that_dies_alike_from_nothing_is_started_again_once() {
+    let program = Program::new();
+    let output = program.start("train -n 1 --epochs 2 --run-dir run", "die:5");
+    let err = words(&output).1;
+    assert_eq!(output.status.code(), Some(137), "{err}");
+    assert_eq!(err.matches("restarting it from").count(), 1, "{err}");
+    for word in [
+        "a second time before its first checkpoint",
+        "There is no checkpoint. Start again with: ",
+        "run/config.toml",
+    ] {
+        assert!(err.contains(word), "{word}: {err}");
+    }
+    assert!(!err.contains("--resume"), "{err}");
+}
+
 #[test]
 fn quiet_says_the_end_and_verbose_says_more() {
     let program = Program::new();

@@ -71,6 +71,8 @@ enum Trouble {
     Linger,
     /// Each gradient takes so many milliseconds.
     Slow(u64),
+    /// The process is killed with the gradient of that number.
+    Die(u64),
     /// Ctrl-C while the gradient of that number is computed.
     Interrupt(u64),
     /// A file takes all the space that is left while the gradient of that number is computed.
@@ -92,6 +94,7 @@ impl Trouble {
             "linger" => Self::Linger,
             "hang" => Self::Hang(number),
             "slow" => Self::Slow(number),
+            "die" => Self::Die(number),
             "interrupt" => Self::Interrupt(number),
             "fill" => Self::Fill(number, words.next().unwrap_or_default().into()),
             other => return Err(format!("no trouble of the kind {other:?}").into()),
@@ -123,6 +126,10 @@ impl Words {
                 thread::park();
             },
             Trouble::Slow(millis) => thread::sleep(Duration::from_millis(*millis)),
+            Trouble::Die(at) if *at == number => {
+                let pid = id().to_string();
+                Command::new("kill").args(["-s", "KILL", &pid]).status()?;
+            }
             Trouble::Interrupt(at) if *at == number => {
                 let pid = id().to_string();
                 Command::new("kill").args(["-s", "INT", &pid]).status()?;
