@@ -142,7 +142,7 @@ impl Core {
     pub(super) fn group_size(&self) -> usize {
         let there = match self.rules.mode {
             Mode::Async => 0,
-            Mode::Sync => self.roster.live().min(self.room),
+            Mode::Sync => self.roster.working().min(self.room),
         };
         self.rules.group().max(there).min(self.allowed_workers())
     }
@@ -158,7 +158,7 @@ impl Core {
         }
         let message = format!(
             "From now on a synchronous step has {size} batches: {} workers are there, and -n asked for {}",
-            self.roster.live(),
+            self.roster.working(),
             self.rules.workers
         );
         // What `--wait` does is told by itself.

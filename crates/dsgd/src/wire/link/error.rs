@@ -4,6 +4,7 @@ use std::io;
 
 use tonic::{Code, Status};
 
+use crate::text::causes;
 use crate::wire::incoming::WireError;
 
 /// Why a worker cannot go on speaking to its server.
@@ -107,7 +108,7 @@ impl LinkError {
 /// The server's words, or for a broken connection all that is known of it.
 fn words(status: &Status) -> String {
     match std::error::Error::source(status) {
-        Some(source) => format!("{}: {}", status.message(), reasons(source)),
+        Some(source) => format!("{}: {}", status.message(), causes(source)),
         None => status.message().to_owned(),
     }
 }
@@ -133,18 +134,4 @@ pub(super) fn stranger(error: &(dyn std::error::Error + 'static)) -> Option<Stri
         cause = error.source();
     }
     None
-}
-
-/// An error and all that it comes from.
-pub(super) fn reasons(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_words = cause.to_string();
-        if !words.contains(&cause_words) {
-            words = format!("{words}: {cause_words}");
-        }
-        source = cause.source();
-    }
-    words
 }

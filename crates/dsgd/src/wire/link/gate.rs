@@ -21,10 +21,11 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tower::service_fn;
 
-use super::error::{reasons, stranger};
+use super::error::stranger;
 use super::{LinkError, Remote};
 use crate::core::WorkerId;
 use crate::params::{Layout, Params};
+use crate::text::causes;
 use crate::wire::credentials::{Papers, Token};
 use crate::wire::integrity::Integrity;
 use crate::wire::paced::{Connection, Paced, Traffic};
@@ -215,7 +216,7 @@ impl Way {
                     address: self.address.clone(),
                     reason,
                 },
-                None => self.unreachable(reasons(&error)),
+                None => self.unreachable(causes(&error)),
             }),
             Err(_) => Err(self.unreachable("no answer".to_owned())),
         }
@@ -266,7 +267,7 @@ impl Way {
     fn endpoint(&self) -> Result<Endpoint, LinkError> {
         self.check()?;
         let endpoint = Endpoint::from_shared(self.address.clone());
-        let endpoint = endpoint.map_err(|error| self.unreachable(reasons(&error)))?;
+        let endpoint = endpoint.map_err(|error| self.unreachable(causes(&error)))?;
         Ok(endpoint
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
