@@ -178,8 +178,6 @@ impl Core {
     pub(super) fn end_diverged(&mut self, what: &str, actions: &mut Vec<Action>) {
         let reason = format!("training has diverged: {what}; {ADVICE}");
         if !std::mem::replace(&mut self.over, true) {
-            let message = reason.clone();
-            actions.push(Action::Observe(Event::Warning { message }));
             actions.push(Action::Finish(Outcome::Diverged(reason)));
         }
     }

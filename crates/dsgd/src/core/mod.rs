@@ -176,7 +176,10 @@ impl Core {
         self.notice_solitude(now, &mut actions);
         self.save_if_due(now, &mut actions);
         if self.patience_ends().is_some_and(|end| end <= now) {
-            actions.extend(self.abandon("no worker is left, and none came (--give-up-after)"));
+            actions.extend(self.abandon(match self.roster.live() {
+                0 => "no worker is left, and none came (--give-up-after)",
+                _ => "every worker that is left rests, and none came (--give-up-after)",
+            }));
         }
         self.settle(now, &mut actions);
         actions

@@ -155,6 +155,8 @@ impl Core {
             staleness: self.progress.staleness as f64 / self.progress.epoch_steps.max(1) as f64,
         }));
         if let Some(why) = self.verdict_of_epoch(&results) {
+            let message = why.clone();
+            actions.push(Action::Observe(Event::Warning { message }));
             self.end_diverged(&why, actions);
             return;
         }

@@ -20,6 +20,7 @@ pub(super) fn has_diverged(board: &Board) -> bool {
     outcome.is_some_and(|outcome| outcome.starts_with("diverged"))
 }
 
+/// What went wrong, counted.
 pub(super) fn fault_words(board: &Board) -> Vec<String> {
     let counts = board.counts;
     let words = [

@@ -201,7 +201,8 @@ fn resuming_what_is_no_run_says_so() {
     );
     // A run that ended before its first step.
     let error = program.fails("train -n 1 --run-dir run", "panic:0");
-    assert!(error.contains("no worker is left"), "{error}");
+    let why = "failed with the same error, and none succeeded: panicked: trouble as ever";
+    assert!(error.contains(why), "{error}");
     assert!(
         error.contains("there is no checkpoint. Start again with: "),
         "{error}"
@@ -440,12 +441,12 @@ fn when_every_worker_panics_the_run_ends_with_words() {
 #[test]
 fn a_task_that_cannot_compute_anything_ends_the_run() {
     let program = Program::new();
-    // Fewer batches than it takes to call it diverged.
     let error = program.fails("train -n 2 --examples 30 --run-dir run", "error");
     assert!(
-        error.contains("no batch of epoch 1 could be computed"),
+        error.contains("no batch can be computed: 3 different ones failed with the same error"),
         "{error}"
     );
+    assert!(error.contains("No step was made"), "{error}");
     assert!(error.contains("panicked in words only"), "{error}");
     let error = program.fails("train -n 2 --examples 30 --run-dir run2", "nan");
     assert!(error.contains("its gradient is not finite"), "{error}");
@@ -480,14 +481,24 @@ fn gradients_that_the_rules_set_aside_are_no_faults() {
     }
 }
 
+/// A rate that makes the loss grow without bounds: said, no success, nothing saved, and nothing best.
 #[test]
-fn gradients_that_are_never_finite_have_diverged() {
+fn a_run_that_diverges_ends_with_words() {
     let program = Program::new();
-    let error = program.fails("train -n 2 --run-dir run", "nan");
+    let output = program.start(
+        "train -n 1 --optimizer sgd --learning-rate 1000 --max-grad-norm 0 --run-dir run",
+        "",
+    );
+    let (out, error) = (words(&output).0, failed(&output));
+    assert!(error.contains("training has diverged: "), "{error}");
+    assert!(error.contains("try a lower --learning-rate"), "{error}");
     assert!(
-        error.contains("training has diverged; try a lower --learning-rate"),
+        error.contains("saved, so there is no checkpoint"),
         "{error}"
     );
+    assert!(!error.contains("--resume"), "{error}");
+    assert!(out.contains("Faults: training diverged"), "{out}");
+    assert!(!out.contains("Best "), "{out}");
 }
 
 /// The loss of a regression may be large, and its perplexity far larger than a name may be long.

@@ -219,3 +219,21 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_only_so_many_sessions() {
+        let desk = Desk::default();
+        for worker in 0..MOST_SESSIONS as u32 {
+            desk.open(worker, "w/0".to_owned(), None).unwrap();
+        }
+        let refused = desk.open(9999, "w/0".to_owned(), None).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        assert!(refused.message().contains("1024 workers"), "{refused}");
+        desk.close(7);
+        assert!(desk.open(9999, "w/0".to_owned(), None).is_ok());
+    }
+}
