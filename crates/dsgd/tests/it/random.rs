@@ -156,10 +156,10 @@ impl World {
             Some(Outcome::Done) => assert_eq!(self.epoch, self.rules.epochs.1 + 1),
             Some(Outcome::Diverged(reason)) => assert!(reason.contains("infinite"), "{reason}"),
             Some(Outcome::Failed(reason)) => {
-                // An epoch of a batch or two may be left out whole, by bad luck.
-                let unlucky = reason.contains("no batch of epoch");
-                assert!(unlucky || reason.contains("the same error"), "{reason}");
-                assert!(unlucky || self.version == 0, "something was computed");
+                // Few batches may all have bad luck.
+                let nothing_ever = self.version == 0 && reason.contains("the same error");
+                let few = self.rules.batches <= 3 && reason.contains("could be computed");
+                assert!(nothing_ever || few, "{reason}");
             }
             other => panic!("no end, {other:?}: {:?} {:?}", self.rules, self.core),
         }
