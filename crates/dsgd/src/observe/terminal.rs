@@ -77,8 +77,9 @@ pub(super) fn words(record: &Record, meter: &Meter, verbosity: Verbosity) -> Opt
         // One or more a step, as it was wished; the log has them.
         (Event::SetAside { .. }, Verbosity::Normal) => None,
         // Why is the error that the program ends with.
-        (Event::RunFinished { outcome, steps }, _) if outcome.starts_with("failed") => {
-            Some(format!("Run failed after {steps} steps"))
+        (Event::RunFinished { outcome, steps }, _) => {
+            let how = outcome.split_once(" (").map_or(&**outcome, |(how, _)| how);
+            Some(format!("Run {how} after {steps} steps"))
         }
         _ => line(record, meter),
     }
