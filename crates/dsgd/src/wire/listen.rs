@@ -29,9 +29,10 @@ use tonic::transport::server::Connected;
 use super::credentials::Papers;
 use super::paced::{Connection, Guard, Paced, Traffic};
 use super::service::Service;
-use super::{FRAME, WINDOW, keep_freed_memory, tls};
+use super::{CALL_IN_A_CROWD, FRAME, WINDOW, keep_freed_memory, tls};
 
-/// A connection that has not proved anything for so long is closed.
+/// A connection through a port that has not proved anything for so long is closed. Who comes by the socket has
+/// an ssh login, and may have to wait for what others send through it.
 const ADMITTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Strangers at one time: room for every worker of a large run to come at once.
@@ -175,7 +176,11 @@ enum Raw {
 impl Arrival {
     /// The connection in this event loop, after the handshake if there is one.
     async fn open(self, service: Service) -> io::Result<Paced<Admission>> {
-        let deadline = Instant::now() + ADMITTED_WITHIN;
+        let within = match self.stream {
+            Raw::Unix(_) => CALL_IN_A_CROWD,
+            Raw::Tcp(_) | Raw::Tls(..) => ADMITTED_WITHIN,
+        };
+        let deadline = Instant::now() + within;
         let admission = Admission {
             peer: self.peer,
             deadline: Box::pin(sleep_until(deadline)),

@@ -82,6 +82,10 @@ pub const LONGEST_PULL: Duration = Duration::from_secs(20);
 /// A small call is answered within this time or never.
 pub const CALL: Duration = Duration::from_secs(10);
 
+/// The same where it waits behind what other workers send: a connection's buffers hold up to 4 MB, which are
+/// half a minute at 1 Mbit/s.
+const CALL_IN_A_CROWD: Duration = Duration::from_secs(60);
+
 /// Bytes of one message of a push: a row of a table travels whole, however wide it is.
 pub(crate) fn most_pushed(layout: &Layout) -> usize {
     let tables = layout.tensors().iter().filter(|t| t.kind == Kind::Rows);

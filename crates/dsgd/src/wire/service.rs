@@ -31,7 +31,7 @@ use super::proto::dsgd_server::{Dsgd, DsgdServer};
 use super::proto::{self, PullPart, Pulse, pull_part};
 use super::words::{self, cut, tensors};
 use super::{
-    CALL, LONGEST_PULL, MOST_MESSAGE, MOST_NAME, MOST_REASON, PROGRAM, PROTOCOL, SESSION,
+    LONGEST_PULL, MOST_MESSAGE, MOST_NAME, MOST_REASON, PROGRAM, PROTOCOL, SESSION, STALL,
     most_pushed, outgoing,
 };
 use crate::core::WorkerId;
@@ -303,7 +303,7 @@ impl Service {
         session.uses(&traffic(&request));
         let integrity = integrity(&request);
         let mut messages = Messages::of_a_request(request.into_inner(), MOST_MESSAGE);
-        let asked = timeout(CALL, messages.next::<proto::PullRequest>()).await;
+        let asked = timeout(STALL, messages.next::<proto::PullRequest>()).await;
         let asked = asked.map_err(|_| Status::deadline_exceeded("no request came"))??;
         let asked = asked.ok_or_else(|| Status::invalid_argument("a pull is one PullRequest"))?;
         let wait = Duration::from_millis(u64::from(asked.wait_ms)).min(LONGEST_PULL);

@@ -33,7 +33,8 @@ use crate::wire::proto::dsgd_client::DsgdClient;
 use crate::wire::proto::{self, Pulse};
 use crate::wire::words::tensors;
 use crate::wire::{
-    CALL, FRAME, MOST_LAYOUT, PROGRAM, PROTOCOL, SESSION, WINDOW, keep_freed_memory, tls,
+    CALL, CALL_IN_A_CROWD, FRAME, MOST_LAYOUT, PROGRAM, PROTOCOL, SESSION, WINDOW,
+    keep_freed_memory, tls,
 };
 
 /// How a server can be reached.
@@ -87,6 +88,14 @@ impl Gate {
         *lock(&self.heard) = Instant::now();
     }
 
+    /// How long a small call may take: what other workers of this process send is in its way.
+    fn patience(&self) -> Duration {
+        match lock(&self.sessions).len() {
+            0 => CALL,
+            _ => CALL_IN_A_CROWD,
+        }
+    }
+
     /// A worker of this process has ended.
     pub(super) fn forget(&self, worker: WorkerId) {
         lock(&self.sessions).remove(&worker);
@@ -105,7 +114,7 @@ impl Gate {
         let reason = reason.to_owned();
         let request = with_session(session, proto::LeaveRequest { reason });
         let mut client = DsgdClient::new(self.life.clone());
-        call(client.leave(request)).await?;
+        call(CALL, client.leave(request)).await?;
         Ok(())
     }
 
@@ -118,15 +127,23 @@ impl Gate {
     pub async fn join(&self, name: &str, layout: &Arc<Layout>) -> Result<Remote, LinkError> {
         let client = DsgdClient::new(self.life.clone()).max_decoding_message_size(MOST_LAYOUT);
         let mut client = client;
-        let hello = call(client.hello(proto::HelloRequest {
-            protocol: PROTOCOL,
-            program: PROGRAM.to_owned(),
-            host: self.way.host.clone(),
-        }));
+        let patience = self.patience();
+        let hello = call(
+            patience,
+            client.hello(proto::HelloRequest {
+                protocol: PROTOCOL,
+                program: PROGRAM.to_owned(),
+                host: self.way.host.clone(),
+            }),
+        );
         let nonce = hello.await?.nonce;
         let proof = self.way.token.proof(&nonce, name).into();
         let name = name.to_owned();
-        let reply = call(client.join(proto::JoinRequest { nonce, proof, name })).await?;
+        let reply = call(
+            patience,
+            client.join(proto::JoinRequest { nonce, proof, name }),
+        )
+        .await?;
         check_layout(&tensors(layout), &reply.layout)?;
         let session: Session = reply.session.parse().map_err(|_| LinkError::Broken {
             reason: "a session that is none".to_owned(),
@@ -168,7 +185,7 @@ impl Gate {
         let (pulses, stream) = channel(1);
         let _ = pulses.send(Pulse::default()).await;
         let request = with_session(session, ReceiverStream::new(stream));
-        let mut answers = call(client.live(request)).await?;
+        let mut answers = call(self.patience(), client.live(request)).await?;
         let holds = Arc::new(AtomicBool::new(true));
         let arrived = Arc::new(AtomicU64::new(0));
         let (alive, heard) = (Arc::clone(&holds), Arc::clone(&self.heard));
@@ -347,9 +364,10 @@ fn with_session<T>(session: &Session, message: T) -> Request<T> {
 
 /// A small call and its deadline.
 async fn call<T>(
+    patience: Duration,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, LinkError> {
-    let reply = timeout(CALL, call)
+    let reply = timeout(patience, call)
         .await
         .map_err(|_| LinkError::stalled("a call"))?;
     Ok(reply?.into_inner())

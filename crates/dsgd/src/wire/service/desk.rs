@@ -10,13 +10,13 @@ use tonic::Status;
 use super::lock;
 use crate::core::{LeaseId, WorkerId};
 use crate::server::Letter;
-use crate::wire::MOVES;
 use crate::wire::credentials::{hex, random};
 use crate::wire::paced::Traffic;
+use crate::wire::{CALL_IN_A_CROWD, MOVES};
 use crate::worker::{Assignment, Job};
 
 /// A nonce is good for this long.
-const NONCE: Duration = Duration::from_secs(30);
+const NONCE: Duration = CALL_IN_A_CROWD;
 
 /// Nonces at one time; with more, the oldest is forgotten.
 const MOST_NONCES: usize = 4096;
@@ -25,7 +25,7 @@ const MOST_NONCES: usize = 4096;
 const MOST_SESSIONS: usize = 1024;
 
 /// A session whose worker does not go on to `Live` is void after this time.
-const UNBORN: Duration = Duration::from_secs(30);
+const UNBORN: Duration = CALL_IN_A_CROWD;
 
 /// Refused connections are told of this often at most.
 const TELL_EVERY: Duration = Duration::from_secs(10);
