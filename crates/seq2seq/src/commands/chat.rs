@@ -22,7 +22,7 @@ use crate::translator::Translator;
 /// Talk with a trained model, a line at a time
 ///
 /// A model of --model-type red answers each line by itself. One of hred answers your last lines, as many as
-/// --utter-context says: in its training data they were one source, with a word such as <t> between two of them.
+/// --utter-context says: in its training data they were one source, with the word of --end-utterance between two of them.
 #[derive(Clone, Debug, Args)]
 pub struct ChatArgs {
     #[command(flatten)]
