@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -19,11 +20,20 @@ const MOST: Duration = Duration::from_secs(15);
 const MOST_FAREWELL: Duration = Duration::from_secs(4);
 
 /// Hosts made of namespaces, which go when it is dropped.
-struct Lab(TempDir);
+struct Lab {
+    folder: TempDir,
+    number: u32,
+}
 
 impl Lab {
     fn up(hosts: usize) -> Option<Self> {
-        let lab = Self(tempfile::tempdir().unwrap());
+        // Tests of this process run side by side.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let lab = Self {
+            folder: tempfile::tempdir().unwrap(),
+            number: std::process::id().wrapping_mul(37).wrapping_add(next) % 10_000,
+        };
         let up = lab.tool(&["up", &hosts.to_string()])?;
         up.then_some(lab)
     }
@@ -31,7 +41,7 @@ impl Lab {
     /// Whether it worked; none where there is no tool for hosts, or no right to use it.
     fn tool(&self, args: &[&str]) -> Option<bool> {
         let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/tools/hosts.sh");
-        let number = std::process::id() % 10_000;
+        let number = self.number;
         let mut command = Command::new(tool);
         let net = format!("10.{}.{}", 100 + number / 100, number % 100);
         command.args(args).env("HOSTS_DIR", self.file(""));
@@ -43,7 +53,7 @@ impl Lab {
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.0.path().join("hosts").join(name)
+        self.folder.path().join("hosts").join(name)
     }
 }
 
