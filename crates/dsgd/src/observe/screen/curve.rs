@@ -14,14 +14,11 @@ use crate::task::Stats;
 /// Perplexity, on a logarithmic scale: training as a line, validation as points.
 pub(super) fn draw(board: &Board, area: Rect, cells: &mut Buffer) {
     let finite = |&(_, y): &(f64, f64)| y.is_finite();
-    // No more points than columns: the mean of several says more than their scatter.
+    // No more points than columns: the mean of several says more than their scatter, which lies pale behind.
     let buckets = &board.series.buckets;
-    let points = buckets.chunks(
-        buckets
-            .len()
-            .div_ceil(usize::from(area.width.max(1)))
-            .max(1),
-    );
+    let columns = usize::from(area.width.max(1));
+    let group = buckets.len().div_ceil(columns).max(1);
+    let points = buckets.chunks(group);
     let train = points.filter_map(|buckets| {
         let mut sum = Stats::default();
         for bucket in buckets {
@@ -30,7 +27,9 @@ pub(super) fn draw(board: &Board, area: Rect, cells: &mut Buffer) {
         Some((buckets.last()?.epochs, sum.mean_loss()))
     });
     let train: Vec<_> = train.filter(finite).collect();
-    let extremes = buckets.iter().filter(|bucket| bucket.steps > 1);
+    let extremes = buckets
+        .iter()
+        .filter(|bucket| group > 1 || bucket.steps > 1);
     let extremes = extremes.flat_map(|b| [(b.epochs, b.lowest), (b.epochs, b.highest)]);
     let extremes: Vec<_> = extremes.filter(finite).collect();
     let valid = board.done.iter().filter_map(|row| {

@@ -123,6 +123,34 @@ fn a_wide_screen_shows_progress_curve_workers_and_the_slowest() {
     );
 }
 
+/// More steps than columns: one that went wrong is not lost in a mean.
+#[test]
+fn a_peak_of_one_step_is_in_the_curve() {
+    let peak = 9.0_f64;
+    let label = super::ppl(peak.exp());
+    let mut board = board(600);
+    assert!(!super::lines(&board, 80, 24).join("\n").contains(&label));
+    let stats = Stats {
+        loss: peak * 100.0,
+        count: 100,
+        ..Stats::default()
+    };
+    let step = Step {
+        epoch: 1,
+        version: 601,
+        counted: 601,
+        batches: 1000,
+        parts: vec![Contribution {
+            stats,
+            ..Contribution::default()
+        }],
+        ..Step::default()
+    };
+    see(&mut board, 601.0, Event::Step(step));
+    let text = super::lines(&board, 80, 24).join("\n");
+    assert!(text.contains(&label), "{label}: {text}");
+}
+
 #[test]
 fn a_small_screen_shows_what_matters_most_and_none_is_too_small() {
     let board = board(10);
