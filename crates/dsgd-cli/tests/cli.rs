@@ -477,6 +477,16 @@ fn training_data_prepared_from_text_is_trained_on_and_translated() {
     assert!(out.contains("Number of parameters:"), "{out}");
     let answer = program.ok(&["translate", "run", "w3 w1 end"]);
     assert_eq!(answer.trim(), "v3 v1 fin");
+    // A note has no place between translations: only where it goes elsewhere it is made.
+    let cut = ["translate", "run", "--max-length", "2", "w3 w1 unheard"];
+    assert!(words_of(&program.call(&cut)).contains("unknown word `unheard`"));
+    let both = fs::File::create(program.path("both")).unwrap();
+    let mut merged = Command::new(env!("CARGO_BIN_EXE_dsgd"));
+    merged.args(cut).current_dir(program.path(""));
+    merged.stdout(both.try_clone().unwrap()).stderr(both);
+    assert!(merged.status().unwrap().success());
+    let both = fs::read_to_string(program.path("both")).unwrap();
+    assert_eq!(both.lines().count(), 1, "{both}");
     let report = program.ok(&["eval", "run"]);
     assert!(report.contains("BLEU"), "{report}");
 }

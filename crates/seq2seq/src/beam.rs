@@ -20,6 +20,9 @@ use dsgd::Params;
 use crate::batch::{BOS, EOS};
 use crate::model::{Error, Model, Workspace};
 
+/// Scores whose largest is compared with the k-th best so far, before each of them is.
+const PIECE: usize = 64;
+
 /// How wide and how far to search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beam {
@@ -204,15 +207,23 @@ fn best_extensions<'a>(rows: impl Iterator<Item = (f64, &'a [f32])>, k: usize) -
     let mut best: BinaryHeap<Reverse<Extension>> = BinaryHeap::with_capacity(k + 1);
     let mut worst = f64::NEG_INFINITY;
     for (from, (before, row)) in rows.enumerate() {
-        for (word, &log_prob) in row.iter().enumerate() {
-            let score = before + f64::from(log_prob);
-            if score > worst {
-                best.push(Reverse(Extension { score, from, word }));
-                if best.len() > k {
-                    best.pop();
-                }
-                if best.len() == k {
-                    worst = best.peek().map_or(worst, |last| last.0.score);
+        for (number, piece) in row.chunks(PIECE).enumerate() {
+            // A loop that the compiler vectorises; false for what is no number.
+            let largest = |most: f32, &x: &f32| if x > most { x } else { most };
+            let most = piece.iter().fold(f32::NEG_INFINITY, largest);
+            if before + f64::from(most) <= worst {
+                continue;
+            }
+            for (word, &log_prob) in (number * PIECE..).zip(piece) {
+                let score = before + f64::from(log_prob);
+                if score > worst {
+                    best.push(Reverse(Extension { score, from, word }));
+                    if best.len() > k {
+                        best.pop();
+                    }
+                    if best.len() == k {
+                        worst = best.peek().map_or(worst, |last| last.0.score);
+                    }
                 }
             }
         }

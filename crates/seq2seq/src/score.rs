@@ -12,8 +12,8 @@ use crate::model::{self, Model, Workspace};
 /// Words of the longest translation that is looked for, unless a reference is longer.
 pub const MAX_LENGTH: usize = 50;
 
-/// Scores that a step of the search may hold: 64 MiB. Sentences are searched for together up to it.
-const MAX_SCORES: usize = 1 << 24;
+/// Scores that a step of the search may hold: 16 MiB. Sentences are searched for together up to it.
+const MAX_SCORES: usize = 1 << 22;
 
 /// What came of translating a validation set.
 #[derive(Clone, Debug, PartialEq)]

@@ -21,7 +21,7 @@ use std::collections::HashSet;
 use dsgd::Params;
 
 use crate::batch::{SentenceBatch, UNK};
-use crate::beam::{self, Beam, Found, Hypothesis};
+use crate::beam::{self, Beam, Hypothesis};
 use crate::data::utterances::{Utterances, split_utterances};
 use crate::data::{Vocabulary, numbers, show, text};
 use crate::kernels::Compute;
@@ -79,6 +79,8 @@ pub struct Translation {
     pub log_prob: f64,
     /// The likeliest, best first, among them the one above; none for an empty line.
     pub n_best: Vec<Candidate>,
+    /// Whether none ended within the longest length, and this is the beginning of one.
+    pub cut: bool,
     /// What a person should know about it, such as unknown words.
     pub notes: Vec<String>,
 }
@@ -234,12 +236,19 @@ impl Translator {
         let sources = self.sources(words)?;
         let found = beam::search(&self.model, &self.params, &sources, 1, beam, workspace)?;
         let found = found.into_iter().next().unwrap_or_default();
-        let n_best = self.candidates(found, beam, &mut notes);
+        let cut = found.finished.is_empty() && found.unfinished.is_some();
+        if found.finished.is_empty() && !cut {
+            notes.push("the model finds no word likelier than another; it is of no use".to_owned());
+        }
+        let best = found.finished.iter().chain(&found.unfinished);
+        let most = found.finished.len().max(1);
+        let n_best: Vec<_> = best.take(most).map(|one| self.candidate(one)).collect();
         let best = n_best.first();
         Ok(Translation {
             text: best.map(|best| best.text.clone()).unwrap_or_default(),
             log_prob: best.map_or(0.0, |best| best.log_prob),
             n_best,
+            cut,
             notes,
         })
     }
@@ -302,21 +311,6 @@ impl Translator {
             .ok_or_else(|| TranslateError::NoSeparator {
                 word: self.separator.clone(),
             })
-    }
-
-    fn candidates(&self, found: Found, beam: Beam, notes: &mut Vec<String>) -> Vec<Candidate> {
-        let mut best = found.finished;
-        if best.is_empty() {
-            let max_len = beam.max_len;
-            notes.push(match found.unfinished {
-                Some(_) => format!(
-                    "no translation ended within {max_len} words; this is the beginning of one"
-                ),
-                None => "the model finds no word likelier than another; it is of no use".to_owned(),
-            });
-            best.extend(found.unfinished);
-        }
-        best.into_iter().map(|one| self.candidate(&one)).collect()
     }
 
     fn candidate(&self, hypothesis: &Hypothesis) -> Candidate {

@@ -88,6 +88,22 @@ pub fn other_words(
     Ok(compared.collect())
 }
 
+/// Names of the task's vocabularies whose words this checkpoint does not say: nobody can tell whether its rows
+/// are theirs.
+///
+/// # Errors
+/// When the file is no checkpoint.
+pub fn unsaid_words(
+    path: &Path,
+    metadata: &BTreeMap<String, String>,
+    rows: &[WordRows],
+) -> Result<Vec<&'static str>, CheckpointError> {
+    let theirs = load_metadata(path)?;
+    let own = rows.iter().filter(|rows| metadata.contains_key(rows.key));
+    let unsaid = own.filter(|rows| !theirs.contains_key(rows.key));
+    Ok(unsaid.map(|rows| rows.name).collect())
+}
+
 /// Reads a checkpoint's weights into `params`: rows of those vocabularies by their words, all else as it lies.
 /// Rows of words that the checkpoint does not have stay as they are.
 ///
@@ -167,6 +183,10 @@ mod tests {
 
     /// A checkpoint of three words, whose numbers count up from 1.
     fn saved(folder: &Path, words: &str) -> std::path::PathBuf {
+        saved_with(folder, &metadata(words))
+    }
+
+    fn saved_with(folder: &Path, metadata: &BTreeMap<String, String>) -> std::path::PathBuf {
         let mut params = Params::zeros(layout(3));
         let numbers = (1u8..).map(f32::from);
         params
@@ -178,7 +198,7 @@ mod tests {
             version: 1,
             params: &params,
             slots: &[],
-            metadata: &metadata(words),
+            metadata,
             state: &(),
         };
         save(folder, "a", &snapshot).unwrap()
@@ -222,6 +242,13 @@ mod tests {
         );
         // Nothing to compare with.
         let unnamed = other_words(&file, &BTreeMap::new(), &rows()).unwrap();
+        let bare = saved_with(folder.path(), &BTreeMap::new());
         assert_eq!(unnamed, []);
+        let unsaid = |key: &str| {
+            let metadata = BTreeMap::from([(key.to_owned(), "a".to_owned())]);
+            unsaid_words(&bare, &metadata, &rows()).unwrap()
+        };
+        assert_eq!(unsaid("words"), ["source vocabulary"]);
+        assert_eq!(unsaid("else"), [""; 0]);
     }
 }

@@ -277,14 +277,20 @@ fn weights<T: Task>(
     task: &T,
     layout: &Arc<Layout>,
 ) -> anyhow::Result<(Params, Vec<String>)> {
+    let (metadata, rows) = (task.metadata(), task.word_rows());
     let other = match &config.train_from {
-        Some(file) => checkpoint::other_words(file, &task.metadata(), &task.word_rows())?,
+        Some(file) => checkpoint::other_words(file, &metadata, &rows)?,
         None => Vec::new(),
     };
     if let Some(file) = &config.train_from
         && other.is_empty()
     {
-        return Ok((checkpoint::load_weights(file, layout)?.params, Vec::new()));
+        let unsaid = checkpoint::unsaid_words(file, &metadata, &rows)?;
+        let unsaid = unsaid.iter().map(|name| {
+            format!("{name}: the checkpoint does not say its words; rows are taken in their order")
+        });
+        let weights = checkpoint::load_weights(file, layout)?;
+        return Ok((weights.params, unsaid.collect()));
     }
     let mut params = Params::zeros(Arc::clone(layout));
     let initial = task.init(config.seed, &mut params);

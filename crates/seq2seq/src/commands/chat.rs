@@ -123,6 +123,12 @@ impl<'a> Talk<'a> {
         for note in &answer.notes {
             writeln!(notes, "Note: {note}")?;
         }
+        if answer.cut {
+            writeln!(
+                notes,
+                "Note: no answer ended within {max_length} words; this is the beginning of one"
+            )?;
+        }
         writeln!(out, "{}", answer.text).and_then(|()| out.flush())?;
         self.keep(line);
         if self.args.replies {

@@ -4,7 +4,10 @@
 //! that another program can talk to it. From a file, many lines at once on all cores.
 
 use std::fmt::Write as _;
-use std::io::{self, BufReader, IsTerminal as _, Write};
+use std::fs;
+use std::io::{self, BufReader, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -77,19 +80,44 @@ pub fn run(args: &TranslateArgs) -> anyhow::Result<()> {
         eprintln!("Type a sentence a line; Ctrl-D ends.");
     }
     let input = io::stdin().lock();
-    let (out, notes) = (&mut io::stdout().lock(), &mut io::stderr());
-    translate(args, &mut translator, BufReader::new(input), out, notes)
+    let mut streams = Streams {
+        out: &mut io::stdout().lock(),
+        err: &mut io::stderr(),
+        merged: is_one_file(&io::stdout(), &io::stderr()),
+    };
+    translate(args, &mut translator, BufReader::new(input), &mut streams)
 }
 
-/// Translates what the arguments say, reading `input` where they name no sentences, writing to `out`
-/// where they name no file, and telling `notes` what a person should know. The scores go to
-/// `notes` too, except where `out` is free of translations.
+/// Where translations, notes and scores go.
+pub struct Streams<'a> {
+    /// Gets the translations, or the scores where translations go to a file.
+    pub out: &'a mut dyn Write,
+    /// Gets what a person should know, and the scores where `out` has the translations.
+    pub err: &'a mut dyn Write,
+    /// Whether both are one file, where line n of the translations has to be that of line n of the
+    /// source: then nothing is noted between them.
+    pub merged: bool,
+}
+
+/// Whether what is written to these goes to one file or pipe that nobody watches.
+fn is_one_file(one: &(impl AsFd + IsTerminal), other: &impl AsFd) -> bool {
+    let place = |of: BorrowedFd<'_>| {
+        let metadata = fs::File::from(of.try_clone_to_owned()?).metadata()?;
+        Ok::<_, io::Error>((metadata.dev(), metadata.ino()))
+    };
+    let places = (place(one.as_fd()), place(other.as_fd()));
+    !one.is_terminal() && matches!(places, (Ok(one), Ok(other)) if one == other)
+}
+
+/// Translates what the arguments say, reading `input` where they name no sentences.
+///
+/// # Errors
+/// When something cannot be read, translated or written.
 pub fn translate(
     args: &TranslateArgs,
     translator: &mut Translator,
     input: impl io::BufRead + 'static,
-    out: &mut dyn Write,
-    notes: &mut dyn Write,
+    streams: &mut Streams<'_>,
 ) -> anyhow::Result<()> {
     let source = match (&args.input, args.sentence.is_empty()) {
         (Some(file), _) => Lines::open(file)?,
@@ -102,19 +130,26 @@ pub fn translate(
     if let (Some(input), Some(reference)) = (&args.input, &args.reference) {
         check_counts(input, reference)?;
     }
+    let mut nowhere = io::sink();
+    let merged = args.output.is_none() && streams.merged;
     let mut work = Work {
         args,
         translator,
         source,
         reference: Reference::open(args)?,
-        notes,
+        notes: if merged {
+            &mut nowhere
+        } else {
+            &mut *streams.err
+        },
         number: 0,
+        cut: 0,
     };
     match &args.output {
         None => {
-            work.run(out)?;
+            work.run(streams.out)?;
             let scores = work.scores()?;
-            write!(work.notes, "{scores}").context("cannot write the scores")
+            write!(streams.err, "{scores}").context("cannot write the scores")
         }
         Some(file) => {
             let mut result = Ok(());
@@ -129,7 +164,7 @@ pub fn translate(
             written?;
             let scores = work.scores()?;
             pending.commit()?;
-            write!(out, "{scores}").context("cannot write the scores")
+            write!(streams.out, "{scores}").context("cannot write the scores")
         }
     }
 }
@@ -143,6 +178,8 @@ struct Work<'a> {
     notes: &'a mut dyn Write,
     /// Lines translated.
     number: u64,
+    /// Of those, the ones whose translation did not end.
+    cut: u64,
 }
 
 impl Work<'_> {
@@ -159,11 +196,12 @@ impl Work<'_> {
                 lines.push(line.to_owned());
             }
             if lines.is_empty() {
-                return Ok(());
+                return self.note_cut().context("cannot write the notes");
             }
             let (k, max_length) = (self.args.model.beam_k, self.args.model.max_length);
             for translation in self.translator.translate_all(&lines, k, max_length)? {
                 self.number += 1;
+                self.cut += u64::from(translation.cut);
                 self.write(&translation, out)
                     .context("cannot write the translations")?;
                 if let Some(reference) = &mut self.reference {
@@ -187,6 +225,18 @@ impl Work<'_> {
             writeln!(out, "{number}\t{:.4}\t{}", one.log_prob, one.text)?;
         }
         out.flush()
+    }
+
+    /// Says how many translations are beginnings: of a model that has hardly learnt, nearly all are.
+    fn note_cut(&mut self) -> io::Result<()> {
+        if self.cut == 0 {
+            return Ok(());
+        }
+        writeln!(
+            self.notes,
+            "Note: {} of {} translations did not end within {} words, and are beginnings",
+            self.cut, self.number, self.args.model.max_length
+        )
     }
 
     /// What the references say, as lines; nothing without references.

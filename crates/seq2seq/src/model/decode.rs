@@ -7,9 +7,13 @@ use super::shard::{Job, Shard};
 use super::stack::{Pass, StackTrack, State};
 use super::{Error, Model, Workspace, check_words};
 use crate::batch::SentenceBatch;
-use crate::kernels::GROUP;
 use crate::kernels::product::{Product, Size, Start, panels, straight};
+use crate::kernels::softmax::{Exponentials, Largest};
 use crate::kernels::turn::groups;
+use crate::kernels::{GROUP, Isa};
+
+/// Words of a panel that are turned into rows and exponentials while they are in the cache.
+const WORDS: usize = 256;
 
 /// Where the decoder stands for some hypotheses: the state of each of its layers.
 #[derive(Clone, Debug)]
@@ -128,13 +132,13 @@ impl Model {
     ///
     /// # Panics
     /// When `params` belong to another layout.
-    pub fn step(
+    pub fn step<'w>(
         &self,
         params: &Params,
         state: &DecoderState,
         tokens: &[u32],
-        workspace: &mut Workspace,
-    ) -> Result<(Vec<f32>, DecoderState), Error> {
+        workspace: &'w mut Workspace,
+    ) -> Result<(&'w [f32], DecoderState), Error> {
         assert_eq!(
             **params.layout(),
             self.layout,
@@ -142,7 +146,7 @@ impl Model {
         );
         check_words("the tokens", tokens, state.count, self.spec.target_size)?;
         if tokens.is_empty() {
-            return Ok((Vec::new(), state.clone()));
+            return Ok((&[], state.clone()));
         }
         let (network, span) = (
             &self.network,
@@ -173,13 +177,13 @@ impl Model {
         Ok((log_probs, DecoderState { layers, ..*state }))
     }
 
-    fn log_softmax(
+    fn log_softmax<'w>(
         &self,
         params: &Params,
         hidden: &[f32],
         count: usize,
-        workspace: &mut Workspace,
-    ) -> Vec<f32> {
+        workspace: &'w mut Workspace,
+    ) -> &'w [f32] {
         let (words, depth) = (self.spec.target_size, self.spec.hidden_size);
         let projection = &self.network.projection;
         let logits = room(&mut workspace.logits, groups(count) * GROUP * words);
@@ -198,19 +202,44 @@ impl Model {
             start: Start::Bias(params.get(projection.bias)),
         }
         .run(workspace.isa);
-        let mut out = vec![0.0; count * words];
-        for (n, row) in out.chunks_exact_mut(words).enumerate() {
-            let panel = &logits[n / GROUP * words * GROUP..];
-            for (to, lanes) in row.iter_mut().zip(panel.chunks_exact(GROUP)) {
-                *to = lanes[n % GROUP];
-            }
-            let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let sum: f64 = row.iter().map(|&z| f64::from((z - most).exp())).sum();
-            let log_sum = f64::from(most) + sum.ln();
-            for z in row {
-                *z = (f64::from(*z) - log_sum) as f32;
+        let isa = workspace.isa;
+        let log_probs = room(&mut workspace.log_probs, count * words);
+        let rows = log_probs.chunks_mut(words * GROUP);
+        for (panel, rows) in logits.chunks_exact_mut(words * GROUP).zip(rows) {
+            log_softmax_of_panel(isa, panel, rows, words);
+        }
+        log_probs
+    }
+}
+
+/// From logits of one panel [words][16] to rows [words] of log-probabilities; leaves exponentials in
+/// the panel.
+fn log_softmax_of_panel(isa: Isa, panel: &mut [f32], rows: &mut [f32], words: usize) {
+    let mut most = [f32::NEG_INFINITY; GROUP];
+    isa.run(Largest {
+        logits: panel,
+        most: &mut most,
+    });
+    let mut sums = [0.0; GROUP];
+    for (number, block) in panel.chunks_mut(WORDS * GROUP).enumerate() {
+        for (lane, row) in rows.chunks_exact_mut(words).enumerate() {
+            let to = row[number * WORDS..].iter_mut();
+            for (to, lanes) in to.zip(block.chunks_exact(GROUP)) {
+                *to = lanes[lane];
             }
         }
-        out
+        let of_block = isa.run(Exponentials {
+            logits: block,
+            reference: &most,
+        });
+        for (sum, more) in sums.iter_mut().zip(of_block) {
+            *sum += f64::from(more);
+        }
+    }
+    for (lane, row) in rows.chunks_exact_mut(words).enumerate() {
+        let log_sum = f64::from(most[lane]) + sums[lane].ln();
+        for z in row {
+            *z = (f64::from(*z) - log_sum) as f32;
+        }
     }
 }

@@ -18,6 +18,8 @@ pub struct Workspace {
     pub(crate) nll: Vec<f64>,
     /// Of one step of inference, panels [words].
     pub(crate) logits: Vec<f32>,
+    /// Of the same step, rows [words].
+    pub(crate) log_probs: Vec<f32>,
 }
 
 impl Workspace {
@@ -35,6 +37,7 @@ impl Workspace {
             kept: Vec::new(),
             nll: Vec::new(),
             logits: Vec::new(),
+            log_probs: Vec::new(),
         })
     }
 

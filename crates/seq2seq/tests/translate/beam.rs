@@ -153,7 +153,7 @@ fn plainly(model: &Model, params: &Params, source: &[Vec<u32>], beam: Beam) -> V
             let (log_probs, next) = model.step(params, state, &[last], workspace).unwrap();
             for (token, p) in (1..).zip(log_probs) {
                 let tokens = [&tokens[..], &[token]].concat();
-                all.push((tokens, score + f64::from(p), next.clone()));
+                all.push((tokens, score + f64::from(*p), next.clone()));
             }
         }
         all.sort_by(|a, b| b.1.total_cmp(&a.1));

@@ -8,7 +8,7 @@ use clap::{Args, Command, FromArgMatches};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use seq2seq::commands::commands;
-use seq2seq::commands::translate::{TranslateArgs, translate};
+use seq2seq::commands::translate::{Streams, TranslateArgs, translate};
 use seq2seq::model::ModelType;
 
 use crate::{assert_says, carried, save, taught, translator};
@@ -16,6 +16,14 @@ use crate::{assert_says, carried, save, taught, translator};
 pub(crate) fn parse<T: Args + FromArgMatches>(line: &[&str]) -> T {
     let command = T::augment_args(Command::new("test")).no_binary_name(true);
     T::from_arg_matches(&command.try_get_matches_from(line).unwrap()).unwrap()
+}
+
+fn apart<'a>(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Streams<'a> {
+    Streams {
+        out,
+        err,
+        merged: false,
+    }
 }
 
 /// Translates `input` with these options; what was written and what was noted.
@@ -27,8 +35,7 @@ fn translated(options: &[&str], input: &[u8]) -> anyhow::Result<(String, String)
         &args,
         &mut translator,
         Cursor::new(input.to_vec()),
-        &mut out,
-        &mut notes,
+        &mut apart(&mut out, &mut notes),
     );
     let text = |bytes| String::from_utf8(bytes).unwrap();
     result.map(|()| (text(out), text(notes)))
@@ -57,6 +64,17 @@ fn lines_of_standard_input_keep_their_places() {
 }
 
 #[test]
+fn translations_that_do_not_end_are_counted_in_one_note() {
+    let options = ["--max-length", "2", "--beam-k", "1"];
+    let (out, notes) = translated(&options, b"the house\n\na car\n").unwrap();
+    assert_eq!(out, "das Haus\n\nein Auto\n");
+    assert_eq!(
+        notes,
+        "Note: 2 of 3 translations did not end within 2 words, and are beginnings\n"
+    );
+}
+
+#[test]
 fn bytes_that_are_no_text_are_named_with_their_line_after_what_came_before() {
     let args: TranslateArgs = parse(&["model"]);
     let mut out = Vec::new();
@@ -65,8 +83,7 @@ fn bytes_that_are_no_text_are_named_with_their_line_after_what_came_before() {
         &args,
         &mut translator(ModelType::Red, 1),
         input,
-        &mut out,
-        &mut Vec::new(),
+        &mut apart(&mut out, &mut Vec::new()),
     );
     assert_says(
         result,
@@ -187,8 +204,7 @@ fn a_reader_that_has_seen_enough_ends_it() {
         &args,
         &mut translator,
         input,
-        &mut Closed(20),
-        &mut Vec::new(),
+        &mut apart(&mut Closed(20), &mut Vec::new()),
     );
     // What the command takes for success.
     let error = result.unwrap_err();
