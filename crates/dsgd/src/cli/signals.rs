@@ -7,10 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::server::Letter;
+
+/// Signals within it are one wish: a service manager, or `pkill`, sends to the supervisor and to the server,
+/// and the supervisor passes its own on.
+const ONE_WISH: Duration = Duration::from_millis(250);
 
 /// Before the run has begun, a signal ends the process, after a last act. Then the first one lets the run save
 /// and stop, the second one ends the process at once. What is returned holds the exit status that the first
@@ -71,11 +76,16 @@ pub(super) fn on_signal(mut act: impl FnMut(i32) + Send + 'static) -> io::Result
         .name("signals".to_owned())
         .spawn(move || {
             runtime.block_on(async {
+                let mut last: Option<Instant> = None;
                 loop {
-                    tokio::select! {
-                        _ = interrupt.recv() => act(130),
-                        _ = terminate.recv() => act(143),
-                        () = received(&mut hang_up) => act(129),
+                    let status = tokio::select! {
+                        _ = interrupt.recv() => 130,
+                        _ = terminate.recv() => 143,
+                        () = received(&mut hang_up) => 129,
+                    };
+                    if last.is_none_or(|last| last.elapsed() > ONE_WISH) {
+                        last = Some(Instant::now());
+                        act(status);
                     }
                 }
             });

@@ -11,16 +11,26 @@ const MOST_HAPPENINGS: usize = 12;
 /// Things that went wrong.
 pub(crate) fn faults(board: &Board) -> u64 {
     let counts = board.counts;
-    let diverged = u64::from(has_diverged(board));
-    counts.lost + counts.refused + counts.left_out + u64::from(counts.undone > 0) + diverged
+    let ended = u64::from(bad_end(board).is_some());
+    counts.lost + counts.refused + counts.left_out + u64::from(counts.undone > 0) + ended
 }
 
 pub(super) fn has_diverged(board: &Board) -> bool {
-    let outcome = board.outcome.as_ref();
-    outcome.is_some_and(|outcome| outcome.starts_with("diverged"))
+    bad_end(board) == Some("training diverged")
 }
 
-/// What went wrong, counted.
+/// How the run ended, where that is a fault of its own.
+fn bad_end(board: &Board) -> Option<&'static str> {
+    let outcome = board.outcome.as_deref().unwrap_or_default();
+    let ends = [
+        ("diverged", "training diverged"),
+        ("failed", "the run failed"),
+    ];
+    let end = ends.iter().find(|(start, _)| outcome.starts_with(start));
+    end.map(|(_, words)| *words)
+}
+
+/// What went wrong, counted. A worker that is lost has its warning, so warnings count where nothing else does.
 pub(super) fn fault_words(board: &Board) -> Vec<String> {
     let counts = board.counts;
     let words = [
@@ -29,13 +39,17 @@ pub(super) fn fault_words(board: &Board) -> Vec<String> {
         (counts.left_out, "batch left out", "batches left out"),
         (counts.undone, "step undone", "steps undone"),
     ];
-    let diverged = has_diverged(board).then(|| "training diverged".to_owned());
-    let happened = words.into_iter().filter(|(number, ..)| *number > 0);
-    let said = happened.map(|(number, one, many)| match number {
+    let said = |(number, one, many): (u64, &str, &str)| match number {
         1 => format!("1 {one}"),
         _ => format!("{} {many}", whole(number)),
-    });
-    diverged.into_iter().chain(said).collect()
+    };
+    let happened = words.into_iter().filter(|(number, ..)| *number > 0);
+    let mut happened: Vec<_> = happened.map(said).collect();
+    if happened.is_empty() && counts.warnings > 0 {
+        happened.push(said((counts.warnings, "warning", "warnings")));
+    }
+    let ended = bad_end(board).map(str::to_owned);
+    ended.into_iter().chain(happened).collect()
 }
 
 pub(super) fn fault_blocks(past: &Past) -> Vec<Block> {

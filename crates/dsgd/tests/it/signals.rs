@@ -124,6 +124,30 @@ fn ctrl_c_ends_a_run_whose_batch_takes_for_ever() {
     assert_each_batch_once(&program.path("run"), 2, BATCHES);
 }
 
+/// As service managers do, and `pkill`: the server gets its own and the supervisor's.
+#[test]
+fn a_signal_to_all_processes_of_a_run_counts_once() {
+    let program = Program::new();
+    let run = program.path("run");
+    let child = program.command("train -n 2 --epochs 2 --run-dir run", "slow:20");
+    let child = { child }.spawn().unwrap();
+    wait_for_steps(&run, 5);
+    let server = fs::read_to_string(run.join("server.pid")).unwrap();
+    let server = server.split_whitespace().next().unwrap();
+    let both = format!("kill -TERM {} {server}", child.id());
+    assert!(
+        Command::new("sh")
+            .args(["-c", &both])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = end(child);
+    assert_eq!(output.status.code(), Some(143));
+    assert!(words(&output).0.contains("Run interrupted after "));
+    newest(&run);
+}
+
 /// Where the first one does not help, the second one does.
 #[test]
 fn a_second_ctrl_c_ends_the_process_at_once() {
@@ -139,8 +163,11 @@ fn a_second_ctrl_c_ends_the_process_at_once() {
         child.try_wait().unwrap().is_none(),
         "one is not enough here"
     );
-    signal(&child, "INT");
-    assert_eq!(wait(&mut child).code(), Some(130));
+    let status = until(|| {
+        signal(&child, "INT");
+        child.try_wait().unwrap()
+    });
+    assert_eq!(status.expect("it ends").code(), Some(130));
 }
 
 /// Killed, it goes on from the last checkpoint.

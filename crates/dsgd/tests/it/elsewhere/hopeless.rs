@@ -55,6 +55,9 @@ fn where_no_host_can_get_better_the_run_ends_at_once() {
     assert!(took < SOON, "{took:?}");
     let error = failed(&output);
     assert!(error.contains("no worker is left"), "{error}");
+    let told = String::from_utf8_lossy(&output.stdout);
+    let faults = "Faults: the run failed, 4 warnings";
+    assert!(told.contains(faults), "{told}");
     let warnings: Vec<_> = run.since(0).filter_map(warning).collect();
     for (host, words) in [
         ("h1", "is mounted noexec: set XDG_CACHE_HOME"),
