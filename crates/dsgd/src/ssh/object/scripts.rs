@@ -55,7 +55,7 @@ until mkdir "$f.lock" 2>/dev/null; do
     sleep 1
   fi
 done
-trap 'kill $teller 2>/dev/null; unlock' EXIT
+trap 'kill -9 $teller 2>/dev/null; unlock' EXIT
 trap "exit 1" HUP INT TERM PIPE
 echo "$$ $4 $node" >"$f.lock/by"
 whole && echo whole && exit 0
@@ -82,8 +82,10 @@ tell &
 teller=$!
 unpack >>"$mine"
 status=$? got=$(length "$mine")
-kill $teller 2>/dev/null
+# A gentler signal is lost where the shell that was forked a moment ago has not taken its parent's traps away yet.
+kill -9 $teller 2>/dev/null
 wait $teller 2>/dev/null
+teller=''
 if [ "$got" -lt "$need" ]; then
   room=$(($(free_kib "$cache/objects") * 1024))
   if [ $status -ne 0 ] && { [ $how = plain ] || [ "$room" -lt $((need - got)) ]; }; then

@@ -52,6 +52,8 @@ impl Remote {
         let writing = stream.write(stdin, &packing, stalled);
         let hearing = async {
             let mut patience = STALL;
+            // That the script lives is no sign that anything arrives.
+            let mut arrived_last = (stream.from, Instant::now());
             loop {
                 channel.wait_for(patience);
                 let line = match channel.some_line().await {
@@ -62,6 +64,11 @@ impl Remote {
                     Some(("at", there)) => {
                         let there = self.number(WHAT, there)?.min(stream.object.bytes);
                         progress(there);
+                        if there > arrived_last.0 {
+                            arrived_last = (there, Instant::now());
+                        } else if arrived_last.1.elapsed() > STALL {
+                            return Err(stalled());
+                        }
                         let arrived = there.saturating_sub(stream.from);
                         lock(&packing).arrived(arrived, began.elapsed());
                     }

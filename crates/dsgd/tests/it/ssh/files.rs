@@ -163,6 +163,26 @@ async fn what_gets_smaller_travels_packed_to_hosts_that_can_unpack_it() {
     }
 }
 
+/// A script that says each second how little has arrived lives, but nothing moves.
+#[tokio::test]
+async fn what_does_not_arrive_is_given_up_though_its_script_lives() {
+    let test = "what_does_not_arrive_is_given_up_though_its_script_lives";
+    let Some(lab) = Lab::up(test, 1) else { return };
+    let remote = lab.login("h1").await;
+    // It passes for gzip where it is asked for one letter.
+    let stuck =
+        r#"if [ $1 = -c ]; then cat; else read -r x; [ "$x" = x ] && echo x || exec sleep 90; fi"#;
+    let exchange = format!(
+        "printf '#!/bin/sh\n%s\n' '{stuck}' >gzip && chmod 755 gzip && mount --bind gzip $(command -v gzip)"
+    );
+    let mut exchanged = remote.run(&exchange).await.unwrap();
+    assert!(matches!(exchanged.wait().await, Ended::Status(0)));
+    let words = text(&lab, "words", 3_000);
+    let sent = tokio::time::timeout(Duration::from_secs(60), remote.send(&words, |_| {}));
+    let error = sent.await.expect("it is given up").unwrap_err();
+    assert!(matches!(error, SshError::Stalled { .. }), "{error:?}");
+}
+
 #[tokio::test]
 async fn a_spoilt_part_is_sent_anew() {
     let Some(lab) = Lab::up("a_spoilt_part_is_sent_anew", 1) else {
