@@ -18,6 +18,9 @@ pub struct Record {
     pub event: Event,
 }
 
+/// Whoever listens: called with each record in order, on the server's thread, which it must not hold up.
+pub type Observer = Box<dyn FnMut(&Record) + Send>;
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]

@@ -18,8 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::core::{Action, Core, LeaseId, Message, Outcome, Work, WorkerId};
-use crate::event::{Event, Record, Step};
-use crate::observe::Observer;
+use crate::event::{Event, Observer, Record, Step};
 use crate::optim::{StepSize, Versions, batch_share, clip_scale};
 use crate::params::{Gradient, Layout};
 use crate::run::{SaveRequest, Saver};
@@ -186,7 +185,9 @@ impl<'a> Server<'a> {
             actions = match letter {
                 Ok(letter) => self.read(then, letter),
                 Err(RecvTimeoutError::Timeout) => self.core.tick(then),
-                Err(RecvTimeoutError::Disconnected) => self.core.abandon("every worker is gone"),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.core.abandon(then, "every worker is gone")
+                }
             };
         }
     }
@@ -207,27 +208,23 @@ impl<'a> Server<'a> {
                 self.core.handle(now, worker, Message::Alive { transfers })
             }
             Letter::Done { worker, outcome } => {
-                if matches!(outcome, worker::Outcome::Panicked { .. }) {
-                    self.inboxes.remove(&worker);
-                }
                 let message = self.unpack(outcome);
                 self.core.handle(now, worker, message)
             }
             Letter::Lost { worker, reason } => {
-                self.inboxes.remove(&worker);
                 self.core.handle(now, worker, Message::Lost { reason })
             }
             Letter::SlotsOpened { slots } => self.open_slots(slots),
             Letter::HostDropped { host, slots } => self.drop_host(now, host, slots),
             Letter::SlotsClosed { slots, reason } => {
                 self.tell(Event::Warning { message: reason });
-                self.close_slots(slots)
+                self.close_slots(now, slots)
             }
             Letter::Tell(event) => {
                 self.tell(event);
                 Vec::new()
             }
-            Letter::Interrupt => self.core.interrupt("interrupted"),
+            Letter::Interrupt => self.core.interrupt(now, "interrupted"),
         }
     }
 
@@ -239,7 +236,9 @@ impl<'a> Server<'a> {
                 report,
                 gradient,
             } => {
-                self.held.insert(lease, (gradient, report.stats.examples));
+                let held = (gradient, report.stats.examples);
+                let twice = self.held.insert(lease, held);
+                assert!(twice.is_none(), "lease {lease} was pushed twice");
                 Message::Push { lease, report }
             }
             worker::Outcome::Evaluated { lease, stats } => Message::Evaluated { lease, stats },
@@ -259,12 +258,8 @@ impl<'a> Server<'a> {
                     lease,
                     work,
                 } => self.grant(worker, lease, work),
-                Action::Apply {
-                    leases,
-                    learning_rate,
-                    step,
-                } => {
-                    events.push_back(Event::Step(self.apply(&leases, learning_rate, step)));
+                Action::Apply { leases, step } => {
+                    events.push_back(Event::Step(self.apply(&leases, step)));
                 }
                 Action::Discard { lease } => {
                     if let Some((gradient, _)) = self.held.remove(&lease) {
@@ -282,15 +277,12 @@ impl<'a> Server<'a> {
                     let event = self.save(epoch, perplexity, best, reason);
                     events.push_back(event);
                 }
-                Action::Observe(event) => {
-                    if let Event::WorkerLost { worker, .. } = &event {
-                        self.inboxes.remove(worker);
-                    }
-                    events.push_back(event);
-                }
+                Action::Dismiss { worker } => drop(self.inboxes.remove(&worker)),
+                Action::Observe(event) => events.push_back(event),
                 Action::Finish(how) => outcome = Some(how),
             }
         }
+        assert_eq!(self.versions.version(), self.core.version());
         for mut event in events {
             if let Event::Step(step) = &mut event
                 && step.version.is_multiple_of(self.print_every)
@@ -325,11 +317,11 @@ impl<'a> Server<'a> {
     }
 
     /// One step from these gradients: their mean by examples, clipped.
-    fn apply(&mut self, leases: &[LeaseId], learning_rate: f32, mut step: Step) -> Step {
-        let mut gradients: Vec<_> = leases.iter().filter_map(|l| self.held.remove(l)).collect();
-        let Some(((mean, examples), others)) = gradients.split_first_mut() else {
-            return step;
-        };
+    fn apply(&mut self, leases: &[LeaseId], mut step: Step) -> Step {
+        let held = |lease| self.held.remove(lease).expect("a pushed gradient is here");
+        let mut gradients: Vec<_> = leases.iter().map(held).collect();
+        let (mean, others) = gradients.split_first_mut().expect("a step has a gradient");
+        let (mean, examples) = mean;
         if !others.is_empty() {
             let all = *examples + others.iter().map(|(_, examples)| examples).sum::<u64>();
             // A task that does not count its examples has batches of one size.
@@ -349,6 +341,7 @@ impl<'a> Server<'a> {
             step.grad_norm = mean.sum_of_squares().sqrt();
         }
         let scale = clip_scale(step.grad_norm, self.max_grad_norm);
+        let learning_rate = step.learning_rate;
         self.versions.step(
             mean,
             StepSize {

@@ -12,9 +12,10 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::Line;
 
 use super::say;
+use crate::event::Observer;
 use crate::observe::board::Board;
 use crate::observe::follow::Follow;
-use crate::observe::{Observer, Verbosity, duration, screen, terminal};
+use crate::observe::{Verbosity, duration, screen, terminal};
 use crate::output;
 use crate::run::{CONFIG, EVENTS};
 use crate::text::causes;

@@ -13,7 +13,8 @@ impl Core {
         report: &Report,
         actions: &mut Vec<Action>,
     ) {
-        if !self.holds(worker, lease) || self.over {
+        let training = matches!(self.phase, Phase::Training(_));
+        if !training || !self.holds(worker, lease) || self.over {
             self.refuse_late(worker, lease, actions);
             return;
         }
@@ -34,11 +35,8 @@ impl Core {
         }
         self.note_taken();
         self.note_pace(report);
-        if let Some(position) = self.ledger().get(lease).map(|l| l.position) {
-            self.computed(worker, position, actions);
-        }
-        self.ledger_mut().hold(lease);
-        self.reports.insert(lease, (worker, *report));
+        self.computed(worker, self.position_of(lease), actions);
+        self.ledger_mut().hold(lease, *report);
         match self.rules.mode {
             Mode::Async => self.step(vec![lease], actions),
             Mode::Sync => self.step_if_group_is_full(actions),
@@ -52,16 +50,14 @@ impl Core {
         stats: Stats,
         actions: &mut Vec<Action>,
     ) {
-        let held = self.holds(worker, lease);
-        self.roster.free(worker);
-        let position = self.ledger().get(lease).map(|l| l.position);
-        let (Some(position), Phase::Validating(ledger, _)) = (position, &self.phase) else {
-            return;
-        };
-        if !held {
+        if !matches!(self.phase, Phase::Validating(..)) || !self.holds(worker, lease) {
+            // Nothing is lost by a result that comes too late: another worker's is as good.
+            self.release(worker);
             return;
         }
-        let batch = ledger.batch(position);
+        self.roster.free(worker);
+        let position = self.position_of(lease);
+        let batch = self.ledger().batch(position);
         let believed = self.belief.check(false, batch, &stats);
         if let Err(reason) = believed.and_then(|()| self.check_height(&stats)) {
             self.refuse_report(worker, lease, &reason, actions);
@@ -85,7 +81,7 @@ impl Core {
         if self.holds(worker, lease) {
             self.batch_failed(worker, lease, reason, actions);
         }
-        self.roster.free(worker);
+        self.release(worker);
     }
 
     /// A panic is the batch's fault and the worker's end. Both at once, so that nothing is given
@@ -110,17 +106,17 @@ impl Core {
         };
         let reason = reason.to_owned();
         let why = format!("{name} is lost: {reason}");
+        actions.push(Action::Dismiss { worker });
         actions.push(Action::Observe(Event::WorkerLost {
             worker,
             name,
             reason,
         }));
-        for lease in self.ledger().leases_of(worker) {
-            if let Some(lease) = self.ledger_mut().free(lease) {
-                let batch = self.ledger().batch(lease.position);
-                let reason = why.clone();
-                actions.push(Action::Observe(Event::BatchFreed { batch, reason }));
-            }
+        // A gradient of it that is in hand is as good as any other.
+        if let Some(lease) = self.ledger().lease_of(worker) {
+            let lease = self.ledger_mut().free(lease);
+            let batch = self.ledger().batch(lease.position);
+            actions.push(Action::Observe(Event::BatchFreed { batch, reason: why }));
         }
     }
 
@@ -177,20 +173,18 @@ impl Core {
         };
         let mut counted = Vec::new();
         for &lease in &leases {
-            let (worker, report) = self.reports.remove(&lease).unwrap_or_default();
-            if let Some(held) = self.ledger().get(lease) {
-                let (version, batch) = (held.version, self.ledger().batch(held.position));
-                counted.push((version, report.stats));
-                step.parts.push(Contribution {
-                    worker,
-                    batch,
-                    stats: report.stats,
-                    cost: report.cost,
-                });
-            }
             step.staleness = step.staleness.max(self.staleness(lease));
+            let taken = self.ledger_mut().count(lease);
+            let report = taken.report();
+            // Of one gradient it is the step's; of several the server finds out the mean's.
             step.grad_norm = report.grad_norm;
-            self.ledger_mut().count(lease);
+            counted.push((taken.version, report.stats));
+            step.parts.push(Contribution {
+                worker: taken.worker,
+                batch: self.ledger().batch(taken.position),
+                stats: report.stats,
+                cost: report.cost,
+            });
         }
         if self.rules.mode == Mode::Sync {
             for (lease, worker) in self.ledger_mut().close_group() {
@@ -211,11 +205,7 @@ impl Core {
         step.version = progress.version;
         step.epoch_stats = progress.stats;
         step.counted = self.ledger().closed();
-        actions.push(Action::Apply {
-            leases,
-            learning_rate: step.learning_rate,
-            step,
-        });
+        actions.push(Action::Apply { leases, step });
         for (version, stats) in counted {
             self.note_loss(version, &stats, actions);
         }
@@ -233,14 +223,26 @@ impl Core {
         }
     }
 
+    /// Whether this worker computes under this lease.
     fn holds(&self, worker: WorkerId, lease: LeaseId) -> bool {
-        let ledger = self.ledger();
-        self.roster.knows(worker) && ledger.get(lease).is_some_and(|l| l.worker == worker)
+        self.roster.knows(worker) && self.ledger().lease_of(worker) == Some(lease)
     }
 
+    /// The worker has spoken of a lease that it does not hold. It wants work, unless it computes under another.
+    fn release(&mut self, worker: WorkerId) {
+        if self.ledger().lease_of(worker).is_none() {
+            self.roster.free(worker);
+        }
+    }
+
+    /// Of a lease that holds.
+    fn position_of(&self, lease: LeaseId) -> usize {
+        self.ledger().get(lease).position
+    }
+
+    /// Of a lease that holds.
     fn staleness(&self, lease: LeaseId) -> u64 {
-        let pulled = self.ledger().get(lease).map(|l| l.version);
-        pulled.map_or(0, |version| self.progress.version - version)
+        self.progress.version - self.ledger().get(lease).version
     }
 
     /// The batch of this lease is someone else's now, or nobody's.
@@ -250,7 +252,7 @@ impl Core {
         } else {
             self.roster.why_revoked(worker, lease)
         };
-        self.roster.free(worker);
+        self.release(worker);
         actions.push(Action::Discard { lease });
         if by_rule {
             self.progress.set_aside += 1;
@@ -277,8 +279,8 @@ impl Core {
         reason: String,
         actions: &mut Vec<Action>,
     ) {
-        let lost = self.ledger_mut().free(lease);
-        let batch = lost.map(|l| self.ledger().batch(l.position));
+        let freed = self.ledger_mut().free(lease);
+        let batch = Some(self.ledger().batch(freed.position));
         self.progress.set_aside += 1;
         actions.push(Action::Discard { lease });
         actions.push(Action::Observe(Event::SetAside {
@@ -293,10 +295,8 @@ impl Core {
         if !report.grad_norm.is_finite() && report.stats.loss.is_finite() {
             return Err("its gradient is not finite".to_owned());
         }
-        if let Some(position) = self.ledger().get(lease).map(|l| l.position) {
-            let batch = self.ledger().batch(position);
-            self.belief.check(true, batch, &report.stats)?;
-        }
+        let batch = self.ledger().batch(self.position_of(lease));
+        self.belief.check(true, batch, &report.stats)?;
         self.check_height(&report.stats)
     }
 
@@ -308,8 +308,7 @@ impl Core {
         reason: &str,
         actions: &mut Vec<Action>,
     ) {
-        let held = self.ledger().get(lease);
-        let batch = held.map(|l| self.ledger().batch(l.position));
+        let batch = Some(self.ledger().batch(self.position_of(lease)));
         self.progress.refused += 1;
         self.progress.not_finite += 1;
         actions.push(Action::Observe(Event::Refused {

@@ -6,13 +6,15 @@
 //! last worker of a run, however slow, still gets on.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::{LeaseId, Progress, Rules, Work, WorkerId};
+use super::lease::Lease;
+use super::{LeaseId, Progress, Report, Rules, Work, WorkerId};
 use crate::config::Mode;
 
 /// Batches of one epoch, or of one validation.
@@ -41,27 +43,13 @@ struct Place {
     overdue: u32,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     #[default]
     Free,
     Leased(LeaseId),
-    /// Its gradient is here and waits for the others of the step.
-    Held(LeaseId),
     Counted,
     LeftOut,
-}
-
-/// A batch that a worker has been given.
-#[derive(Clone, Debug)]
-pub(super) struct Lease {
-    pub(super) worker: WorkerId,
-    pub(super) position: usize,
-    /// Version of the parameters that it was computed from.
-    pub(super) version: u64,
-    since: Duration,
-    deadline: Duration,
-    offered: bool,
 }
 
 impl Place {
@@ -69,20 +57,6 @@ impl Place {
     fn doubled(&self) -> u32 {
         2u32.pow(self.overdue.min(10))
     }
-}
-
-/// When a lease on that place runs out, unless it is offered already or its gradient is in hand.
-fn end(
-    id: LeaseId,
-    lease: &Lease,
-    place: &Place,
-    impatience: Option<Duration>,
-) -> Option<Duration> {
-    if lease.offered || place.state != State::Leased(id) {
-        return None;
-    }
-    let impatient = impatience.map(|patience| lease.since + patience * place.doubled());
-    Some(impatient.map_or(lease.deadline, |end| end.min(lease.deadline)))
 }
 
 impl Ledger {
@@ -163,13 +137,13 @@ impl Ledger {
 
     /// The position whose lease has run out first.
     pub(super) fn first_offered(&self) -> Option<usize> {
-        let offered = self.leases.values().filter(|lease| lease.offered);
-        offered
-            .min_by_key(|lease| lease.deadline)
-            .map(|l| l.position)
+        let offered = |lease: &Lease| Some((lease.offered_since()?, lease.position));
+        let first = self.leases.values().filter_map(offered);
+        first.min_by_key(|(since, _)| *since).map(|(_, p)| p)
     }
 
-    /// Gives a position to a worker; returns the lease, and its holder, that this one replaces.
+    /// Gives a position that is free or offered to a worker; returns the lease, and its holder, that this one
+    /// replaces.
     pub(super) fn lease(
         &mut self,
         id: LeaseId,
@@ -181,88 +155,80 @@ impl Ledger {
     ) -> Option<(LeaseId, WorkerId)> {
         let place = &mut self.places[position];
         let superseded = match place.state {
-            State::Leased(old) => self.leases.remove(&old).map(|lease| (old, lease.worker)),
-            _ => None,
+            State::Free => None,
+            State::Leased(old) => {
+                let lease = self.leases.remove(&old).expect("a place knows its lease");
+                assert!(lease.offered_since().is_some(), "{lease:?} is not offered");
+                Some((old, lease.worker))
+            }
+            closed => panic!("position {position} is {closed:?}"),
         };
         place.state = State::Leased(id);
         let length = length * place.doubled();
-        self.leases.insert(
-            id,
-            Lease {
-                worker,
-                position,
-                version,
-                since: now,
-                deadline: now + length,
-                offered: false,
-            },
-        );
+        self.leases
+            .insert(id, Lease::new(worker, position, version, now, length));
         self.advance();
         superseded
     }
 
-    /// A lease that still holds.
-    pub(super) fn get(&self, lease: LeaseId) -> Option<&Lease> {
-        self.leases.get(&lease)
+    /// A lease that holds.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub(super) fn get(&self, lease: LeaseId) -> &Lease {
+        self.leases.get(&lease).expect("the lease holds")
     }
 
     /// The lease lasts until then, and is not offered any more: it is seen to get on.
-    pub(super) fn extend(&mut self, lease: LeaseId, deadline: Duration) {
-        if let Some(held) = self.leases.get_mut(&lease)
-            && self.places[held.position].state == State::Leased(lease)
-        {
-            held.deadline = held.deadline.max(deadline);
-            held.offered = false;
+    pub(super) fn extend(&mut self, lease: LeaseId, until: Duration) {
+        if let Some(lease) = self.leases.get_mut(&lease) {
+            lease.extend(until);
         }
     }
 
-    /// Ends a lease whose gradient is in hand; it stays with its position until counted.
-    pub(super) fn hold(&mut self, lease: LeaseId) {
-        if let Some(Lease { position, .. }) = self.leases.get_mut(&lease) {
-            self.places[*position].state = State::Held(lease);
-        }
-        if let Some(lease) = self.leases.get_mut(&lease) {
-            lease.offered = false;
-            lease.deadline = Duration::MAX;
-        }
+    /// The gradient of this lease has come: the lease does not run out any more, and stays until counted.
+    pub(super) fn hold(&mut self, lease: LeaseId, report: Report) {
+        let lease = self.leases.get_mut(&lease).expect("pushed under a lease");
+        lease.hold(report);
     }
 
     /// Leases of the group whose gradients are in hand, in batch order.
     pub(super) fn held(&self) -> Vec<LeaseId> {
-        let held = |&p: &usize| match self.places[p].state {
-            State::Held(lease) => Some(lease),
-            _ => None,
-        };
-        self.group().iter().filter_map(held).collect()
+        let leased = self.group().iter().filter_map(|&p| self.lease_at(p));
+        leased
+            .filter(|id| !self.leases[id].is_computing())
+            .collect()
     }
 
     /// The batch of this lease is counted, once and for all.
-    pub(super) fn count(&mut self, lease: LeaseId) {
-        if let Some(lease) = self.leases.remove(&lease) {
-            self.close(lease.position, State::Counted);
-        }
+    pub(super) fn count(&mut self, lease: LeaseId) -> Lease {
+        let lease = self.leases.remove(&lease).expect("counted under a lease");
+        self.close(lease.position, State::Counted);
+        lease
     }
 
     /// Takes the lease away; its batch is free again.
-    pub(super) fn free(&mut self, lease: LeaseId) -> Option<Lease> {
-        let lease = self.leases.remove(&lease)?;
+    pub(super) fn free(&mut self, lease: LeaseId) -> Lease {
+        let lease = self.leases.remove(&lease).expect("only a lease is freed");
+        assert!(lease.is_computing(), "the gradient of {lease:?} is in hand");
         self.places[lease.position].state = State::Free;
         self.cursor = self.cursor.min(lease.position);
-        Some(lease)
+        lease
     }
 
     /// Ends the synchronous step: what was not counted is free for the next one. Returns who still computes.
     pub(super) fn close_group(&mut self) -> Vec<(LeaseId, WorkerId)> {
         let group = std::mem::take(self.group.get_or_insert_default());
-        let leased = group.iter().filter_map(|&p| match self.places[p].state {
+        let leased: Vec<_> = group.iter().filter_map(|&p| self.lease_at(p)).collect();
+        let freed = leased.into_iter().map(|id| (id, self.free(id).worker));
+        freed.collect()
+    }
+
+    fn lease_at(&self, position: usize) -> Option<LeaseId> {
+        match self.places[position].state {
             State::Leased(lease) => Some(lease),
             _ => None,
-        });
-        let leased: Vec<_> = leased.collect();
-        leased
-            .into_iter()
-            .filter_map(|id| self.free(id).map(|lease| (id, lease.worker)))
-            .collect()
+        }
     }
 
     /// The batch is left out of this epoch.
@@ -281,13 +247,13 @@ impl Ledger {
         impatience: Option<Duration>,
     ) -> Vec<(usize, WorkerId, bool)> {
         let mut offered = Vec::new();
-        for (&id, lease) in &mut self.leases {
+        for lease in self.leases.values_mut() {
             let place = &mut self.places[lease.position];
-            if end(id, lease, place, impatience).is_some_and(|end| end <= now) {
-                lease.offered = true;
+            let most = impatience.map(|patience| patience * place.doubled());
+            if lease.end(most).is_some_and(|end| end <= now) {
                 place.overdue += 1;
                 let batch = self.order[lease.position];
-                offered.push((batch, lease.worker, lease.deadline > now));
+                offered.push((batch, lease.worker, lease.offer(now)));
             }
         }
         offered
@@ -295,27 +261,29 @@ impl Ledger {
 
     /// When the first lease that is not yet offered runs out.
     pub(super) fn first_deadline(&self, impatience: Option<Duration>) -> Option<Duration> {
-        let end = |(&id, lease): (&LeaseId, &Lease)| {
-            end(id, lease, &self.places[lease.position], impatience)
+        let end = |lease: &Lease| {
+            let place = &self.places[lease.position];
+            lease.end(impatience.map(|patience| patience * place.doubled()))
         };
-        self.leases.iter().filter_map(end).min()
+        self.leases.values().filter_map(end).min()
     }
 
-    /// Leases of a worker that is gone, but for those whose gradient is in hand.
-    pub(super) fn leases_of(&self, worker: WorkerId) -> Vec<LeaseId> {
-        let of_worker = |(&id, lease): (&LeaseId, &Lease)| {
-            let leased = self.places[lease.position].state == State::Leased(id);
-            (lease.worker == worker && leased).then_some(id)
-        };
-        self.leases.iter().filter_map(of_worker).collect()
+    /// The lease under which a worker computes.
+    pub(super) fn lease_of(&self, worker: WorkerId) -> Option<LeaseId> {
+        let mut leases = self.leases.iter();
+        let found = leases.find(|(_, lease)| lease.worker == worker && lease.is_computing());
+        found.map(|(&id, _)| id)
+    }
+
+    /// Number of leases, those with the gradient in hand as well.
+    pub(super) fn taken(&self) -> usize {
+        self.leases.len()
     }
 
     /// Number of workers that compute under a lease.
     pub(super) fn workers_busy(&self) -> usize {
-        let computing = |(&id, lease): (&LeaseId, &Lease)| {
-            self.places[lease.position].state == State::Leased(id)
-        };
-        self.leases.iter().filter(|&entry| computing(entry)).count()
+        let leases = self.leases.values();
+        leases.filter(|lease| lease.is_computing()).count()
     }
 
     /// Whether every batch is counted or left out.
@@ -369,7 +337,9 @@ impl Ledger {
     }
 
     fn close(&mut self, position: usize, state: State) {
-        self.places[position].state = state;
+        let before = std::mem::replace(&mut self.places[position].state, state);
+        let open = matches!(before, State::Free | State::Leased(_));
+        assert!(open, "position {position} was {before:?}");
         self.closed += 1;
         self.advance();
     }
@@ -382,5 +352,38 @@ impl Ledger {
         {
             self.cursor += 1;
         }
+    }
+
+    /// Panics where it contradicts itself.
+    pub(super) fn assert_sound(&self) {
+        for (id, lease) in &self.leases {
+            let state = self.places[lease.position].state;
+            assert_eq!(state, State::Leased(*id), "the place of {lease:?}");
+            let mut others = self.leases.iter().filter(|(other, _)| *other != id);
+            let twice = others.any(|(_, o)| o.worker == lease.worker && o.is_computing());
+            assert!(!lease.is_computing() || !twice, "two leases: {self:?}");
+        }
+        let leased = |place: &&Place| matches!(place.state, State::Leased(_));
+        let leased = self.places.iter().filter(leased).count();
+        assert_eq!(
+            leased,
+            self.leases.len(),
+            "a lease for each place: {self:?}"
+        );
+        let closed = |place: &&Place| matches!(place.state, State::Counted | State::LeftOut);
+        let closed = self.places.iter().filter(closed).count();
+        assert_eq!(closed, self.closed, "places that are closed: {self:?}");
+    }
+}
+
+/// In a line, for people who follow a story.
+impl fmt::Display for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} closed", self.closed, self.places.len())?;
+        for (id, lease) in &self.leases {
+            let batch = self.order[lease.position];
+            write!(f, ", lease {id} on batch {batch} {lease}")?;
+        }
+        Ok(())
     }
 }

@@ -104,9 +104,7 @@ pub enum Action {
     Apply {
         /// Leases in batch order.
         leases: Vec<LeaseId>,
-        /// Learning rate of this step.
-        learning_rate: f32,
-        /// What is to be told of it, but for what the step itself finds out.
+        /// Its learning rate, and what is to be told of it, but for what the step itself finds out.
         step: Step,
     },
     /// Throw away the gradient that was pushed under this lease.
@@ -124,6 +122,11 @@ pub enum Action {
         best: bool,
         /// Why now, in words.
         reason: String,
+    },
+    /// The worker is lost: nothing is sent to it any more.
+    Dismiss {
+        /// Which one.
+        worker: WorkerId,
     },
     /// Tell whoever listens.
     Observe(Event),

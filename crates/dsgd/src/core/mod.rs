@@ -1,10 +1,10 @@
 //! The server's mind: messages and time in, actions and their reasons out.
 //!
 //! It owns no parameter, socket, thread or clock. It knows workers by number, batches by
-//! number, and decides six things, each in a file of its own: who is alive (`roster`),
+//! number, and decides eight things, each in a file of its own: who is alive (`roster`),
 //! which batch next (`ledger`, and at an epoch's end `tail`), apply or not (`decide`), what a report
 //! may say (`belief`), whose fault a failure is (`verdict`), whether training still learns
-//! (`divergence`), what to save (`save`). What it is to go by is in `rules`.
+//! (`divergence`), when an epoch turns (`epoch`), what to save (`save`). What it is to go by is in `rules`.
 //! [`Core::handle`] takes what a worker says and [`Core::tick`] takes time; both return
 //! what is to be done, in order. Whoever carries the actions out holds the parameters,
 //! and keeps each pushed gradient under its lease until an action applies or refuses it.
@@ -15,6 +15,8 @@
 mod belief;
 mod decide;
 mod divergence;
+mod epoch;
+mod lease;
 mod ledger;
 mod message;
 mod roster;
@@ -23,9 +25,10 @@ mod save;
 mod tail;
 mod verdict;
 
-use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
+use crate::config::Mode;
 use crate::event::Event;
 use crate::optim::Schedule;
 use crate::task::Stats;
@@ -48,8 +51,8 @@ pub struct Core {
     progress: Progress,
     roster: Roster,
     phase: Phase,
-    /// What came with the gradients that are in hand and not yet applied.
-    reports: BTreeMap<LeaseId, (WorkerId, Report)>,
+    /// Of the call that is under way.
+    now: Duration,
     next_lease: LeaseId,
     last_save: Duration,
     /// How long a batch takes lately; 0 when it is not known.
@@ -88,7 +91,7 @@ impl Core {
             progress,
             roster: Roster::default(),
             phase: Phase::Training(ledger),
-            reports: BTreeMap::new(),
+            now: Duration::ZERO,
             next_lease: 1,
             last_save: Duration::ZERO,
             pace_secs: 0.0,
@@ -110,6 +113,7 @@ impl Core {
     /// The first thing to call: says where the run stands and opens the epoch.
     pub fn start(&mut self, now: Duration) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.now = now;
         self.last_save = now;
         self.alone_since = Some(now);
         if self.progress.epoch > self.rules.epochs.1 {
@@ -117,13 +121,14 @@ impl Core {
             return vec![Action::Finish(Outcome::Done)];
         }
         actions.push(Action::Observe(self.epoch_started()));
-        self.advance(now, &mut actions);
+        self.advance(&mut actions);
         actions
     }
 
     /// A worker said something at `now`.
     pub fn handle(&mut self, now: Duration, worker: WorkerId, message: Message) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.at(now);
         match message {
             Message::Join { name, pulses } => {
                 let name = self.roster.join(now, worker, &name, pulses);
@@ -133,9 +138,9 @@ impl Core {
             }
             Message::Alive { transfers } => {
                 self.roster.seen(now, worker);
-                if transfers && let Some(lease) = self.roster.lease_of(worker) {
-                    let deadline = now + self.rules.lease;
-                    self.ledger_mut().extend(lease, deadline);
+                if transfers && let Some(lease) = self.ledger().lease_of(worker) {
+                    let until = now + self.rules.lease;
+                    self.ledger_mut().extend(lease, until);
                 }
             }
             Message::Push { lease, report } => {
@@ -155,14 +160,15 @@ impl Core {
             }
             Message::Lost { reason } => self.lost(worker, &reason, &mut actions),
         }
-        self.notice_solitude(now, &mut actions);
-        self.settle(now, &mut actions);
+        self.notice_solitude(&mut actions);
+        self.settle(&mut actions);
         actions
     }
 
     /// Time has come to `now`: silent workers, late batches, a checkpoint that is due, nobody left.
     pub fn tick(&mut self, now: Duration) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.at(now);
         if let Some(silence) = self.rules.dead_after {
             for worker in self.roster.silent(now, silence) {
                 let reason = format!(
@@ -173,15 +179,16 @@ impl Core {
                 self.lost(worker, &reason, &mut actions);
             }
         }
-        self.notice_solitude(now, &mut actions);
-        self.save_if_due(now, &mut actions);
+        self.notice_solitude(&mut actions);
+        self.save_if_due(&mut actions);
         if self.patience_ends().is_some_and(|end| end <= now) {
-            actions.extend(self.abandon(match self.roster.live() {
+            let reason = match self.roster.live() {
                 0 => "no worker is left, and none came (--give-up-after)",
                 _ => "every worker that is left rests, and none came (--give-up-after)",
-            }));
+            };
+            self.stop(Outcome::Failed(reason.to_owned()), reason, &mut actions);
         }
-        self.settle(now, &mut actions);
+        self.settle(&mut actions);
         actions
     }
 
@@ -213,13 +220,20 @@ impl Core {
     }
 
     /// Someone wants the run to stop: save and finish.
-    pub fn interrupt(&mut self, reason: &str) -> Vec<Action> {
-        self.stop(Outcome::Interrupted, reason)
+    pub fn interrupt(&mut self, now: Duration, reason: &str) -> Vec<Action> {
+        self.stop_at(now, Outcome::Interrupted, reason)
     }
 
     /// There is nobody left to work, and nobody will come: save and fail.
-    pub fn abandon(&mut self, reason: &str) -> Vec<Action> {
-        self.stop(Outcome::Failed(reason.to_owned()), reason)
+    pub fn abandon(&mut self, now: Duration, reason: &str) -> Vec<Action> {
+        self.stop_at(now, Outcome::Failed(reason.to_owned()), reason)
+    }
+
+    fn stop_at(&mut self, now: Duration, outcome: Outcome, reason: &str) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.at(now);
+        self.stop(outcome, reason, &mut actions);
+        actions
     }
 
     /// What a checkpoint must hold for [`Core::new`] to go on from here.
@@ -252,20 +266,46 @@ impl Core {
         self.roster.working()
     }
 
+    /// Panics where what it knows contradicts itself: a mistake of its own, whatever workers say.
+    ///
+    /// Takes time in proportion to the epoch's batches; for tests.
+    pub fn assert_sound(&self) {
+        let ledger = self.ledger();
+        ledger.assert_sound();
+        for worker in self.roster.numbers() {
+            let leased = ledger.lease_of(worker).is_some();
+            assert_eq!(self.roster.is_busy(worker), leased, "{worker}: {self:?}");
+        }
+        let computing = ledger.workers_busy();
+        assert!(
+            computing <= self.roster.live(),
+            "lost, and leased: {self:?}"
+        );
+        if self.rules.mode == Mode::Async {
+            assert_eq!(ledger.taken(), computing, "pushed, not applied: {self:?}");
+        }
+    }
+
     /// The seed of everything random.
     pub fn seed(&self) -> u64 {
         self.rules.seed
     }
 
+    /// Time never goes back.
+    fn at(&mut self, now: Duration) {
+        assert!(now >= self.now, "{now:?} is before {:?}", self.now);
+        self.now = now;
+    }
+
     /// Says so when the last worker has gone and others may come.
-    fn notice_solitude(&mut self, now: Duration, actions: &mut Vec<Action>) {
+    fn notice_solitude(&mut self, actions: &mut Vec<Action>) {
         if self.working() > 0 {
             self.alone_since = None;
         }
         if self.working() > 0 || self.alone_since.is_some() || self.over {
             return;
         }
-        self.alone_since = Some(now);
+        self.alone_since = Some(self.now);
         if let Some(patience) = self.rules.give_up_after {
             let who = match self.roster.live() {
                 0 => "no worker is left",
@@ -284,12 +324,12 @@ impl Core {
     }
 
     /// Work for everyone who has none, as far as there is any.
-    fn settle(&mut self, now: Duration, actions: &mut Vec<Action>) {
+    fn settle(&mut self, actions: &mut Vec<Action>) {
         if self.over {
             return;
         }
-        self.advance(now, actions);
-        self.offer_overdue(now, actions);
+        self.advance(actions);
+        self.offer_overdue(actions);
         let allowed = self.allowed_workers();
         for worker in self.roster.idle() {
             if self.over || self.ledger().workers_busy() >= allowed {
@@ -301,18 +341,15 @@ impl Core {
             };
             let lease = self.next_lease;
             self.next_lease += 1;
-            let (version, deadline) = (self.progress.version, self.rules.lease);
+            let (now, version, length) = (self.now, self.progress.version, self.rules.lease);
             let superseded = self
                 .ledger_mut()
-                .lease(lease, worker, position, version, now, deadline);
+                .lease(lease, worker, position, version, now, length);
             if let Some((old, holder)) = superseded {
-                self.roster.revoke(
-                    holder,
-                    old,
-                    format!("its batch was given to worker {worker}"),
-                );
+                let reason = format!("its batch was given to worker {worker}");
+                self.roster.revoke(holder, old, reason);
             }
-            self.roster.busy(worker, lease);
+            self.roster.busy(worker);
             let work = self.ledger().work(position);
             actions.push(Action::Grant {
                 worker,
@@ -341,5 +378,18 @@ impl Core {
         match &mut self.phase {
             Phase::Training(ledger) | Phase::Validating(ledger, _) => ledger,
         }
+    }
+}
+
+/// In a line, for people who follow a story.
+impl fmt::Display for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phase = match self.phase {
+            Phase::Training(_) => "epoch",
+            Phase::Validating(..) => "validation of epoch",
+        };
+        let Progress { epoch, version, .. } = self.progress;
+        let (ledger, roster) = (self.ledger(), &self.roster);
+        write!(f, "version {version}, {phase} {epoch}: {ledger}; {roster}")
     }
 }

@@ -1,6 +1,7 @@
 //! Who is alive.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use super::{LeaseId, WorkerId};
@@ -32,7 +33,7 @@ enum State {
     /// Wants work.
     Idle,
     /// Has a lease.
-    Busy(LeaseId),
+    Busy,
     /// Still computes for a lease that it no longer has, for this reason.
     Revoked(LeaseId, String),
     /// As before, because the rules did not wait for it.
@@ -109,16 +110,20 @@ impl Roster {
         self.workers.remove(&worker).map(|w| w.name)
     }
 
-    pub(super) fn busy(&mut self, worker: WorkerId, lease: LeaseId) {
-        self.set(worker, State::Busy(lease));
+    /// The worker, which wanted work, has a lease now.
+    pub(super) fn busy(&mut self, worker: WorkerId) {
+        let was = self.set(worker, State::Busy);
+        assert_eq!(was, Some(State::Idle), "worker {worker} wanted no work");
     }
 
-    /// The lease under which a worker computes, if it still has it.
-    pub(super) fn lease_of(&self, worker: WorkerId) -> Option<LeaseId> {
-        match self.workers.get(&worker)?.state {
-            State::Busy(lease) => Some(lease),
-            _ => None,
-        }
+    /// Whether the worker has a lease.
+    pub(super) fn is_busy(&self, worker: WorkerId) -> bool {
+        let worker = self.workers.get(&worker);
+        worker.is_some_and(|worker| worker.state == State::Busy)
+    }
+
+    pub(super) fn numbers(&self) -> impl Iterator<Item = WorkerId> {
+        self.workers.keys().copied()
     }
 
     /// The worker is done with whatever it had.
@@ -128,12 +133,14 @@ impl Roster {
 
     /// The worker keeps computing, but its lease is gone.
     pub(super) fn revoke(&mut self, worker: WorkerId, lease: LeaseId, reason: String) {
-        self.set(worker, State::Revoked(lease, reason));
+        let was = self.set(worker, State::Revoked(lease, reason));
+        assert_eq!(was, Some(State::Busy), "worker {worker} had no lease");
     }
 
     /// The worker keeps computing, but the rules did not wait for it.
     pub(super) fn overtake(&mut self, worker: WorkerId, lease: LeaseId, reason: String) {
-        self.set(worker, State::Overtaken(lease, reason));
+        let was = self.set(worker, State::Overtaken(lease, reason));
+        assert_eq!(was, Some(State::Busy), "worker {worker} had no lease");
     }
 
     /// Why the lease that the worker speaks of is not its own any more, and whether the rules want it so.
@@ -172,9 +179,31 @@ impl Roster {
         self.workers.values().filter_map(ends).min()
     }
 
-    fn set(&mut self, worker: WorkerId, state: State) {
-        if let Some(worker) = self.workers.get_mut(&worker) {
-            worker.state = state;
+    /// Returns what it was; nothing for one that is lost.
+    fn set(&mut self, worker: WorkerId, state: State) -> Option<State> {
+        let worker = self.workers.get_mut(&worker)?;
+        Some(std::mem::replace(&mut worker.state, state))
+    }
+}
+
+/// In a line, for people who follow a story.
+impl fmt::Display for Roster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut before = "";
+        for (number, worker) in &self.workers {
+            let state = match worker.state {
+                State::Idle if worker.rests => "rests",
+                State::Idle => "idle",
+                State::Busy => "busy",
+                State::Revoked(..) => "revoked",
+                State::Overtaken(..) => "overtaken",
+            };
+            write!(f, "{before}{number} {state}")?;
+            before = ", ";
         }
+        if self.workers.is_empty() {
+            write!(f, "no worker")?;
+        }
+        Ok(())
     }
 }

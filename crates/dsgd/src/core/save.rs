@@ -1,12 +1,8 @@
-//! What to save, and when: the ends of epochs, and how far a run has come.
-
-use std::time::Duration;
+//! What to save, and when, and how far a run has come.
 
 use serde::{Deserialize, Serialize};
 
-use super::ledger::Ledger;
-use super::{Action, Core, Outcome, Phase, WorkerId};
-use crate::event::Event;
+use super::{Action, Core, Outcome, WorkerId};
 use crate::optim::ScheduleState;
 use crate::task::Stats;
 
@@ -73,7 +69,7 @@ impl Progress {
     }
 
     /// The beginning of the epoch after this one.
-    fn next_epoch(&self) -> Self {
+    pub(super) fn next_epoch(&self) -> Self {
         Self {
             version: self.version,
             learning_rate: self.learning_rate,
@@ -87,162 +83,44 @@ impl Progress {
 }
 
 impl Core {
-    pub(super) fn epoch_started(&self) -> Event {
-        Event::EpochStarted {
-            epoch: self.progress.epoch,
-            batches: self.rules.batches,
-            counted: self.ledger().closed(),
-        }
-    }
-
-    /// Moves on as far as it goes: the next synchronous step, the validation once all batches
-    /// are counted, the next epoch once that is done.
-    pub(super) fn advance(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        self.open_group(actions);
-        if let Phase::Training(_) = &self.phase {
-            // A batch that was left out may have been all that its step waited for.
-            self.step_if_group_is_full(actions);
-        }
-        self.open_group(actions);
-        if let Phase::Training(ledger) = &mut self.phase {
-            if !ledger.is_complete() {
-                return;
-            }
-            self.progress.left_out = ledger.left_out();
-            if self.progress.left_out.len() == self.rules.batches {
-                self.fail_for_nothing_learned(actions);
-                return;
-            }
-            let batches = self.rules.validation_batches;
-            self.verdict.forget_batches();
-            self.phase = Phase::Validating(Ledger::validation(batches), vec![None; batches]);
-        }
-        if !self.over && self.ledger().is_complete() {
-            self.close_epoch(now, actions);
-        }
-    }
-
-    /// Every batch of the epoch was left out. The next one would end the same way.
-    fn fail_for_nothing_learned(&mut self, actions: &mut Vec<Action>) {
-        let why = self.verdict.last().unwrap_or("before");
-        let reason = format!(
-            "no batch of epoch {} could be computed; the last one failed: {why}",
-            self.progress.epoch
-        );
-        actions.extend(self.stop(Outcome::Failed(reason.clone()), &reason));
-    }
-
-    /// Validation is done: the schedule moves on, a checkpoint is written, the next epoch opens.
-    fn close_epoch(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let Phase::Validating(ledger, results) = &mut self.phase else {
-            return;
-        };
-        let mut sum = Stats::default();
-        results.iter().flatten().for_each(|stats| sum.add(stats));
-        let validated = ledger.counted().len();
-        let validation = (validated > 0).then_some(sum);
-        let results = std::mem::take(results);
-        let epoch = self.progress.epoch;
-        let perplexity = validation.unwrap_or(self.progress.stats).perplexity();
-        actions.push(Action::Observe(Event::EpochFinished {
-            epoch,
-            train: self.progress.stats,
-            validation,
-            learning_rate: self.progress.learning_rate,
-            refused: self.progress.refused,
-            set_aside: self.progress.set_aside,
-            left_out: self.progress.left_out.len() as u64,
-            staleness: self.progress.staleness as f64 / self.progress.epoch_steps.max(1) as f64,
-        }));
-        if let Some(why) = self.verdict_of_epoch(&results) {
-            let message = why.clone();
-            actions.push(Action::Observe(Event::Warning { message }));
-            self.end_diverged(&why, actions);
-            return;
-        }
-        // What is not finite is no result: once NaN were the best, it would be so for ever.
-        let best =
-            perplexity.is_finite() && self.progress.best.is_none_or(|best| perplexity < best);
-        if best {
-            self.progress.best = Some(perplexity);
-        }
-        if let Some(why) = self
-            .schedule
-            .end_epoch(epoch, validation.map(|v| v.perplexity()))
-        {
-            let learning_rate = self.schedule.learning_rate(self.progress.version);
-            let reason = why.to_string();
-            actions.push(Action::Observe(Event::RateDecayed {
-                learning_rate,
-                reason,
-            }));
-        }
-        self.verdict.forget_batches();
-        self.progress = self.progress.next_epoch();
-        self.phase = Phase::Training(Ledger::training(&self.rules, &self.progress));
-        let (first, last) = self.rules.epochs;
-        let due = |every: u32| every > 0 && (epoch + 1 - first).is_multiple_of(every);
-        if epoch == last || due(self.rules.save_every) {
-            let reason = format!("epoch {epoch} is done");
-            self.save(now, epoch, perplexity, best, reason, actions);
-        }
-        if epoch >= last {
-            self.over = true;
-            actions.push(Action::Finish(Outcome::Done));
-            return;
-        }
-        actions.push(Action::Observe(self.epoch_started()));
-    }
-
     /// A checkpoint within an epoch, when `--save-minutes` have passed.
-    pub(super) fn save_if_due(&mut self, now: Duration, actions: &mut Vec<Action>) {
+    pub(super) fn save_if_due(&mut self, actions: &mut Vec<Action>) {
         let Some(after) = self.rules.save_after else {
             return;
         };
-        if self.over || now < self.last_save + after {
+        if self.over || self.now < self.last_save + after {
             return;
         }
-        self.last_save = now;
+        self.last_save = self.now;
         if self.progress.version > self.saved_version {
             let minutes = after.as_secs_f64() / 60.0;
             let (epoch, perplexity) = (self.progress.epoch, self.progress.stats.perplexity());
             let reason = format!("{minutes} minutes have passed");
-            self.save(now, epoch, perplexity, false, reason, actions);
+            self.save(epoch, perplexity, false, reason, actions);
         }
     }
 
-    pub(super) fn stop(&mut self, outcome: Outcome, reason: &str) -> Vec<Action> {
-        if self.over {
-            return Vec::new();
+    /// The run is over, and what was done since the last checkpoint is saved; nothing when it is over already.
+    pub(super) fn stop(&mut self, outcome: Outcome, reason: &str, actions: &mut Vec<Action>) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
         }
-        self.over = true;
-        let mut actions = Vec::new();
         if self.progress.version > self.saved_version {
             let (epoch, perplexity) = (self.progress.epoch, self.progress.stats.perplexity());
-            let now = self.last_save;
-            self.save(
-                now,
-                epoch,
-                perplexity,
-                false,
-                reason.to_owned(),
-                &mut actions,
-            );
+            self.save(epoch, perplexity, false, reason.to_owned(), actions);
         }
         actions.push(Action::Finish(outcome));
-        actions
     }
 
-    fn save(
+    pub(super) fn save(
         &mut self,
-        now: Duration,
         epoch: u32,
         perplexity: f64,
         best: bool,
         reason: String,
         actions: &mut Vec<Action>,
     ) {
-        self.last_save = now;
+        self.last_save = self.now;
         self.saved_version = self.progress.version;
         actions.push(Action::Save {
             epoch,

@@ -60,8 +60,8 @@ impl Core {
     }
 
     /// Batches that have been out for too long are offered to whoever is free.
-    pub(super) fn offer_overdue(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let impatience = self.impatience();
+    pub(super) fn offer_overdue(&mut self, actions: &mut Vec<Action>) {
+        let (now, impatience) = (self.now, self.impatience());
         for (batch, worker, early) in self.ledger_mut().offer_overdue(now, impatience) {
             let reason = if early {
                 format!("worker {worker} takes long, and others wait for the end of the epoch")

@@ -160,9 +160,7 @@ impl Core {
         reason: &str,
         actions: &mut Vec<Action>,
     ) {
-        let Some(lease) = self.ledger_mut().free(lease) else {
-            return;
-        };
+        let lease = self.ledger_mut().free(lease);
         let (position, batch) = (lease.position, self.ledger().batch(lease.position));
         let name = self.roster.name(worker).unwrap_or_default().to_owned();
         self.verdict.fail(&name, position, batch, reason);
@@ -173,7 +171,7 @@ impl Core {
                 "no batch can be computed: {ALIKE} different ones failed with the same error, and none \
                  succeeded: {reason}"
             );
-            actions.extend(self.stop(Outcome::Failed(reason.clone()), &reason));
+            self.stop(Outcome::Failed(reason.clone()), &reason, actions);
             return;
         }
         if by >= TRIES || (times >= TRIES && self.all_failed(position)) {

@@ -9,8 +9,7 @@ use std::sync::mpsc::{
 use std::thread;
 use std::time::Duration;
 
-use super::Observer;
-use crate::event::{Event, Record};
+use crate::event::{Event, Observer, Record};
 
 /// Records that wait for an observer: some seconds of a fast run, some megabytes at most.
 const QUEUE: usize = 8192;

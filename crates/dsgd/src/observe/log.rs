@@ -5,10 +5,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use super::Observer;
 use super::meter::Meter;
 use super::words::{line, step_line};
-use crate::event::{Event, Record};
+use crate::event::{Event, Observer, Record};
 
 /// Appends each record as a line of JSON.
 pub fn json_lines(path: &Path) -> io::Result<Observer> {

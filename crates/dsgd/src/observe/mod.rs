@@ -21,8 +21,3 @@ pub use tensorboard::tensorboard;
 pub use terminal::{Verbosity, terminal};
 pub use traced::json_terminal;
 pub use words::duration;
-
-use crate::event::Record;
-
-/// Whoever listens: called with each event in order, on the server's thread.
-pub type Observer = Box<dyn FnMut(&Record) + Send>;

@@ -15,8 +15,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::Observer;
-use crate::event::{Event, Record, Step};
+use crate::event::{Event, Observer, Record, Step};
 use crate::task::Stats;
 
 use histogram::Histogram;

@@ -2,12 +2,11 @@
 
 use std::io::IsTerminal;
 
-use super::Observer;
 use super::board::Board;
 use super::live::Live;
 use super::meter::Meter;
 use super::words::{line, step_line};
-use crate::event::{Event, Record};
+use crate::event::{Event, Observer, Record};
 use crate::output::say;
 
 /// How much is said.

@@ -3,11 +3,10 @@
 use tracing::{Dispatch, Level, event};
 use tracing_subscriber::fmt::format::FmtSpan;
 
-use super::Observer;
 use super::meter::Meter;
 use super::terminal::{LINE_EVERY_SECS, Verbosity, words};
 use super::words::step_line;
-use crate::event::{Event, Record};
+use crate::event::{Event, Observer, Record};
 use crate::output::Output;
 
 /// Says on standard output what happens, a JSON object a line: time, level, and as fields the words,

@@ -16,17 +16,18 @@ impl Server<'_> {
     }
 
     /// Some workers will not come any more. A run for which none can come that gets work is over.
-    pub(super) fn close_slots(&mut self, slots: usize) -> Vec<Action> {
+    pub(super) fn close_slots(&mut self, now: Duration, slots: usize) -> Vec<Action> {
         self.slots = self.slots.saturating_sub(slots);
         self.make_room();
         let resting = self.core.live() - self.core.working();
         if self.joinable || self.slots > resting {
             return Vec::new();
         }
-        self.core.abandon(match resting {
+        let reason = match resting {
             0 => "no worker is left, and none can come",
             _ => "every worker that is left rests, and no other can come",
-        })
+        };
+        self.core.abandon(now, reason)
     }
 
     fn make_room(&mut self) {
@@ -43,11 +44,10 @@ impl Server<'_> {
         self.tell(Event::HostDropped { host });
         let mut actions = Vec::new();
         for worker in workers {
-            self.inboxes.remove(&worker);
             let reason = "its host was dropped from the run".to_owned();
             actions.extend(self.core.handle(now, worker, Message::Lost { reason }));
         }
-        actions.extend(self.close_slots(slots));
+        actions.extend(self.close_slots(now, slots));
         actions
     }
 }

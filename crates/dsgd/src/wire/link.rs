@@ -167,10 +167,8 @@ impl Remote {
             }
         };
         let started = Instant::now();
-        let mut params = self
-            .params
-            .take()
-            .ok_or_else(|| LinkError::unexpected("two pulls at once"))?;
+        let params = self.params.take();
+        let mut params = params.expect("a link that broke is not used again");
         let mut incoming = IncomingParams::new(Arc::make_mut(&mut params), self.integrity);
         while let Some(part) = next(&mut parts, &self.traffic).await? {
             match part {

@@ -38,7 +38,7 @@ const ADMITTED_WITHIN: Duration = Duration::from_secs(10);
 /// Strangers at one time: room for every worker of a large run to come at once.
 const MOST_STRANGERS: usize = 512;
 
-/// Calls of a connection at one time: a host's workers share two connections.
+/// Calls of a connection at one time: a process may send all its workers' over one.
 const MOST_CALLS: u32 = 4096;
 
 /// A door on which workers knock.

@@ -205,6 +205,7 @@ impl World {
         }
         let actions = self.core.tick(self.now);
         self.follow(actions, seen);
+        self.core.assert_sound();
     }
 
     /// The server is killed and goes on from its last checkpoint.
@@ -319,6 +320,10 @@ impl World {
                     assert_eq!(progress.version, self.version);
                     self.saved = Some((progress, counted));
                 }
+                Action::Dismiss { worker } => {
+                    self.busy.remove(&worker);
+                    self.idle.remove(&worker);
+                }
                 Action::Observe(event) => self.told(&event, seen),
                 Action::Finish(outcome) => self.over = Some(outcome),
             }
@@ -373,8 +378,6 @@ impl World {
             }
             Event::WorkerLost { worker, .. } => {
                 self.resting.remove(worker);
-                self.busy.remove(worker);
-                self.idle.remove(worker);
                 self.holders
                     .retain(|_, lease| self.given[lease].0 != *worker);
             }

@@ -1,6 +1,7 @@
 //! Stories told to the core in virtual time, one a file in `stories/`.
 //!
-//! Each command of a script is a message or time, its output what the core wants done.
+//! Each command of a script is a message or time, its output what the core wants done, and after it the
+//! core's state in a line: batches and leases; workers.
 //! After a change that is meant, `UPDATE_GOLDENFILES=1 cargo test -p dsgd --test it` writes
 //! the outputs anew; read the difference before you believe it.
 
@@ -131,7 +132,7 @@ impl Story {
                 self.now += Duration::from_secs(secs);
                 core.tick(self.now)
             }
-            "interrupt" => core.interrupt("interrupted"),
+            "interrupt" => core.interrupt(self.now, "interrupted"),
             name => {
                 let worker: WorkerId = args.next_pos().ok_or("who?")?.parse()?;
                 let own = self.leases.get(&worker).copied().unwrap_or_default();
@@ -200,15 +201,12 @@ impl Story {
                     }
                 }
             }
-            Action::Apply {
-                leases,
-                learning_rate,
-                step,
-            } => format!(
-                "apply leases {leases:?}: version {}, rate {learning_rate}, staleness {}, counted {}/{}",
-                step.version, step.staleness, step.counted, step.batches
+            Action::Apply { leases, step } => format!(
+                "apply leases {leases:?}: version {}, rate {}, staleness {}, counted {}/{}",
+                step.version, step.learning_rate, step.staleness, step.counted, step.batches
             ),
             Action::Discard { lease } => format!("discard lease {lease}"),
+            Action::Dismiss { worker } => format!("dismiss worker {worker}"),
             Action::Save {
                 epoch,
                 perplexity,
@@ -250,6 +248,10 @@ impl goldenscript::Runner for Story {
         let mut out = String::new();
         for action in &actions {
             writeln!(out, "{}", self.tell(action))?;
+        }
+        if let Some(core) = &self.core {
+            core.assert_sound();
+            writeln!(out, "= {core}")?;
         }
         Ok(out)
     }

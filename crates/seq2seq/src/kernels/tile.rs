@@ -4,7 +4,7 @@
 //! time, so A may lie in any order: a weight matrix is read where it stands, transposed or
 //! not, and nothing is packed. B and C lie in groups of 16 columns ([`GROUP`]).
 //!
-//! What this leaves out: blocking over k.  Every product of this model has a depth of at
+//! What this leaves out: blocking over k. Every product of this model has a depth of at
 //! most some thousands, and the operands of one tile fit in the second-level cache.
 #![allow(unsafe_code)]
 

@@ -1,0 +1,115 @@
+//! When an epoch turns: training batches, then validation's, then the next epoch.
+
+use super::ledger::Ledger;
+use super::{Action, Core, Outcome, Phase};
+use crate::event::Event;
+use crate::task::Stats;
+
+impl Core {
+    pub(super) fn epoch_started(&self) -> Event {
+        Event::EpochStarted {
+            epoch: self.progress.epoch,
+            batches: self.rules.batches,
+            counted: self.ledger().closed(),
+        }
+    }
+
+    /// Moves on as far as it goes: the next synchronous step, the validation once all batches
+    /// are counted, the next epoch once that is done.
+    pub(super) fn advance(&mut self, actions: &mut Vec<Action>) {
+        self.open_group(actions);
+        if let Phase::Training(_) = &self.phase {
+            // A batch that was left out may have been all that its step waited for.
+            self.step_if_group_is_full(actions);
+        }
+        self.open_group(actions);
+        if let Phase::Training(ledger) = &mut self.phase {
+            if !ledger.is_complete() {
+                return;
+            }
+            self.progress.left_out = ledger.left_out();
+            if self.progress.left_out.len() == self.rules.batches {
+                self.fail_for_nothing_learned(actions);
+                return;
+            }
+            let batches = self.rules.validation_batches;
+            self.verdict.forget_batches();
+            self.phase = Phase::Validating(Ledger::validation(batches), vec![None; batches]);
+        }
+        if !self.over && self.ledger().is_complete() {
+            self.close_epoch(actions);
+        }
+    }
+
+    /// Every batch of the epoch was left out. The next one would end the same way.
+    fn fail_for_nothing_learned(&mut self, actions: &mut Vec<Action>) {
+        let why = self.verdict.last().unwrap_or("before");
+        let reason = format!(
+            "no batch of epoch {} could be computed; the last one failed: {why}",
+            self.progress.epoch
+        );
+        self.stop(Outcome::Failed(reason.clone()), &reason, actions);
+    }
+
+    /// Validation is done: the schedule moves on, a checkpoint is written, the next epoch opens.
+    fn close_epoch(&mut self, actions: &mut Vec<Action>) {
+        let Phase::Validating(ledger, results) = &mut self.phase else {
+            panic!("an epoch is closed before its validation");
+        };
+        let mut sum = Stats::default();
+        results.iter().flatten().for_each(|stats| sum.add(stats));
+        let validated = ledger.counted().len();
+        let validation = (validated > 0).then_some(sum);
+        let results = std::mem::take(results);
+        let epoch = self.progress.epoch;
+        let perplexity = validation.unwrap_or(self.progress.stats).perplexity();
+        actions.push(Action::Observe(Event::EpochFinished {
+            epoch,
+            train: self.progress.stats,
+            validation,
+            learning_rate: self.progress.learning_rate,
+            refused: self.progress.refused,
+            set_aside: self.progress.set_aside,
+            left_out: self.progress.left_out.len() as u64,
+            staleness: self.progress.staleness as f64 / self.progress.epoch_steps.max(1) as f64,
+        }));
+        if let Some(why) = self.verdict_of_epoch(&results) {
+            let message = why.clone();
+            actions.push(Action::Observe(Event::Warning { message }));
+            self.end_diverged(&why, actions);
+            return;
+        }
+        // What is not finite is no result: once NaN were the best, it would be so for ever.
+        let best =
+            perplexity.is_finite() && self.progress.best.is_none_or(|best| perplexity < best);
+        if best {
+            self.progress.best = Some(perplexity);
+        }
+        if let Some(why) = self
+            .schedule
+            .end_epoch(epoch, validation.map(|v| v.perplexity()))
+        {
+            let learning_rate = self.schedule.learning_rate(self.progress.version);
+            let reason = why.to_string();
+            actions.push(Action::Observe(Event::RateDecayed {
+                learning_rate,
+                reason,
+            }));
+        }
+        self.verdict.forget_batches();
+        self.progress = self.progress.next_epoch();
+        self.phase = Phase::Training(Ledger::training(&self.rules, &self.progress));
+        let (first, last) = self.rules.epochs;
+        let due = |every: u32| every > 0 && (epoch + 1 - first).is_multiple_of(every);
+        if epoch == last || due(self.rules.save_every) {
+            let reason = format!("epoch {epoch} is done");
+            self.save(epoch, perplexity, best, reason, actions);
+        }
+        if epoch >= last {
+            self.over = true;
+            actions.push(Action::Finish(Outcome::Done));
+            return;
+        }
+        actions.push(Action::Observe(self.epoch_started()));
+    }
+}
