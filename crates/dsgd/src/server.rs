@@ -1,13 +1,13 @@
 //! The server: owns the parameters and the core, and carries the core's actions out.
 //!
-//! One thread, one inbox. It waits for a letter or for the core's next deadline, tells the
+//! One thread, one inbox. It waits for a message or for the core's next deadline, tells the
 //! core, and does what the core says, in that order; whoever listens is told last, when
 //! the workers have their work. Gradients lie here under their lease from push to step.
 
-mod letter;
+mod message;
 mod slots;
 
-pub use letter::Letter;
+pub use message::Message;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::core::{Action, Core, LeaseId, Message, Outcome, Work, WorkerId};
+use crate::core::{self, Action, Core, LeaseId, Outcome, Work, WorkerId};
 use crate::event::{Event, Observer, Record, Step};
 use crate::optim::{StepSize, Versions, batch_share, clip_scale};
 use crate::params::{Gradient, Layout};
@@ -25,12 +25,12 @@ use crate::run::{SaveRequest, Saver};
 use crate::task::Batch;
 use crate::worker::{self, Buffers, Job};
 
-/// The longest wait for a letter before the core is asked again.
+/// The longest wait for a message before the core is asked again.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Letters that are read before a tick that is due: a sign of life that is here already must be
-/// read before its sender is called dead, but letters that never end must not keep time away.
-const LETTERS_BEFORE_TICK: u32 = 1000;
+/// Messages that are read before a tick that is due: a sign of life that is here already must be
+/// read before its sender is called dead, but messages that never end must not keep time away.
+const MESSAGES_BEFORE_TICK: u32 = 1000;
 
 /// Who comes this much too late out of a wait was asleep itself (a closed lid, SIGSTOP).
 const SLEPT: Duration = Duration::from_secs(2);
@@ -142,10 +142,10 @@ impl<'a> Server<'a> {
     }
 
     /// Serves until the run is over. The workers find their inboxes closed then.
-    pub fn run(mut self, letters: &Receiver<Letter>) -> Report {
+    pub fn run(mut self, messages: &Receiver<Message>) -> Report {
         let now = self.started.elapsed();
         let mut actions = self.core.start(now);
-        let mut letters_since_due = 0;
+        let mut messages_since_due = 0;
         loop {
             if let Some(outcome) = self.carry_out(actions) {
                 self.over.store(true, Ordering::Relaxed);
@@ -167,23 +167,23 @@ impl<'a> Server<'a> {
                 .core
                 .next_tick()
                 .map_or(LONGEST_WAIT, |at| at.saturating_sub(now).min(LONGEST_WAIT));
-            letters_since_due = if wait.is_zero() {
-                letters_since_due + 1
+            messages_since_due = if wait.is_zero() {
+                messages_since_due + 1
             } else {
                 0
             };
-            if letters_since_due > LETTERS_BEFORE_TICK {
-                letters_since_due = 0;
+            if messages_since_due > MESSAGES_BEFORE_TICK {
+                messages_since_due = 0;
                 actions = self.core.tick(now);
                 continue;
             }
-            let letter = letters.recv_timeout(wait);
+            let message = messages.recv_timeout(wait);
             let then = self.started.elapsed();
             if then > now + wait + SLEPT {
                 self.core.excuse(then);
             }
-            actions = match letter {
-                Ok(letter) => self.read(then, letter),
+            actions = match message {
+                Ok(message) => self.read(then, message),
                 Err(RecvTimeoutError::Timeout) => self.core.tick(then),
                 Err(RecvTimeoutError::Disconnected) => {
                     self.core.abandon(then, "every worker is gone")
@@ -192,9 +192,9 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn read(&mut self, now: Duration, letter: Letter) -> Vec<Action> {
-        match letter {
-            Letter::Join {
+    fn read(&mut self, now: Duration, message: Message) -> Vec<Action> {
+        match message {
+            Message::Join {
                 worker,
                 name,
                 pulses,
@@ -202,34 +202,34 @@ impl<'a> Server<'a> {
             } => {
                 self.inboxes.insert(worker, (name.clone(), inbox));
                 self.core
-                    .handle(now, worker, Message::Join { name, pulses })
+                    .handle(now, worker, core::Message::Join { name, pulses })
             }
-            Letter::Alive { worker, transfers } => {
-                self.core.handle(now, worker, Message::Alive { transfers })
+            Message::Alive { worker, transfers } => {
+                self.core.handle(now, worker, core::Message::Alive { transfers })
             }
-            Letter::Done { worker, outcome } => {
+            Message::Done { worker, outcome } => {
                 let message = self.unpack(outcome);
                 self.core.handle(now, worker, message)
             }
-            Letter::Lost { worker, reason } => {
-                self.core.handle(now, worker, Message::Lost { reason })
+            Message::Lost { worker, reason } => {
+                self.core.handle(now, worker, core::Message::Lost { reason })
             }
-            Letter::SlotsOpened { slots } => self.open_slots(slots),
-            Letter::HostDropped { host, slots } => self.drop_host(now, host, slots),
-            Letter::SlotsClosed { slots, reason } => {
+            Message::SlotsOpened { slots } => self.open_slots(slots),
+            Message::HostDropped { host, slots } => self.drop_host(now, host, slots),
+            Message::SlotsClosed { slots, reason } => {
                 self.tell(Event::Warning { message: reason });
                 self.close_slots(now, slots)
             }
-            Letter::Tell(event) => {
+            Message::Tell(event) => {
                 self.tell(event);
                 Vec::new()
             }
-            Letter::Interrupt => self.core.interrupt(now, "interrupted"),
+            Message::Interrupt => self.core.interrupt(now, "interrupted"),
         }
     }
 
     /// What the core is to know of an outcome; the gradient stays here.
-    fn unpack(&mut self, outcome: worker::Outcome) -> Message {
+    fn unpack(&mut self, outcome: worker::Outcome) -> core::Message {
         match outcome {
             worker::Outcome::Gradient {
                 lease,
@@ -239,11 +239,11 @@ impl<'a> Server<'a> {
                 let held = (gradient, report.stats.examples);
                 let twice = self.held.insert(lease, held);
                 assert!(twice.is_none(), "lease {lease} was pushed twice");
-                Message::Push { lease, report }
+                core::Message::Push { lease, report }
             }
-            worker::Outcome::Evaluated { lease, stats } => Message::Evaluated { lease, stats },
-            worker::Outcome::Failed { lease, reason } => Message::Failed { lease, reason },
-            worker::Outcome::Panicked { lease, reason } => Message::Panicked { lease, reason },
+            worker::Outcome::Evaluated { lease, stats } => core::Message::Evaluated { lease, stats },
+            worker::Outcome::Failed { lease, reason } => core::Message::Failed { lease, reason },
+            worker::Outcome::Panicked { lease, reason } => core::Message::Panicked { lease, reason },
         }
     }
 

@@ -21,7 +21,7 @@ use crate::event::Event;
 use crate::launch::fleet::{Crew, Fleet, ListedHosts, Orders};
 use crate::observe::Verbosity;
 use crate::run::{INVITATION, RunFolder, SECRETS, SOCKET};
-use crate::server::{Letter, Server};
+use crate::server::{Message, Server};
 use crate::ssh::{Object, Telling};
 use crate::task::Task;
 use crate::wire::credentials::{Papers, Token};
@@ -150,7 +150,7 @@ impl Elsewhere {
     pub(super) fn start(
         mut self,
         server: &mut Server<'_>,
-        letters: &Sender<Letter>,
+        messages: &Sender<Message>,
     ) -> anyhow::Result<Watch> {
         let door = self.door()?;
         let port = door.address();
@@ -159,7 +159,7 @@ impl Elsewhere {
             layout: Arc::clone(server.layout()),
             dead_after: self.dead_after,
             buffers: server.buffers().clone(),
-            letters: letters.clone(),
+            messages: messages.clone(),
             numbers: server.numbers(),
             over: server.over(),
         });
@@ -177,7 +177,7 @@ impl Elsewhere {
             let orders = Orders {
                 invitation: self.invitation,
                 objects: self.objects,
-                letters: letters.clone(),
+                messages: messages.clone(),
                 over: server.over(),
                 again: self.again,
                 port: port.map(|address| address.port()),

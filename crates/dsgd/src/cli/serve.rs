@@ -21,7 +21,7 @@ use crate::launch::local;
 use crate::observe::{self, Verbosity};
 use crate::optim::{Schedule, ScheduleOptions, Versions};
 use crate::run::{self, CONFIG, EVENTS, HOST_LOGS, Identity, Keeper, LOG, RunFolder, TENSORBOARD};
-use crate::server::{Letter, Server};
+use crate::server::{Message, Server};
 use crate::task::Task;
 
 /// A run that is ready to start.
@@ -84,9 +84,9 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     let page = job.dashboard.as_deref();
     let page = page.map(|wanted| dashboard::prepare(wanted, &job.folder));
     let page = page.transpose()?;
-    let (letters, inbox) = channel();
+    let (messages, inbox) = channel();
     let begun = Arc::<AtomicBool>::default();
-    let signalled = on_interrupt(&job, &letters, &begun)?;
+    let signalled = on_interrupt(&job, &messages, &begun)?;
     let elsewhere = elsewhere::prepare(&job, verbosity)?;
     let expected = elsewhere.as_ref().and_then(elsewhere::Elsewhere::workers);
     let workers = expected.or(job.config.workers).unwrap_or(LOCAL_WORKERS);
@@ -133,7 +133,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     );
     // Nothing is refused any more.
     folder.begin(&text)?;
-    let told = supervisor.map(|supervisor| supervisor.tell(folder.path(), &letters));
+    let told = supervisor.map(|supervisor| supervisor.tell(folder.path(), &messages));
     told.transpose()?;
     for observer in onlookers(&config, &folder, &text, form, verbosity)? {
         server.observe(observer);
@@ -147,17 +147,17 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         _ => workers,
     };
     if let Some(elsewhere) = elsewhere {
-        watch = Some(elsewhere.start(&mut server, &letters)?);
+        watch = Some(elsewhere.start(&mut server, &messages)?);
     }
     if local_workers > 0 {
         let threads = threads_of_a_worker(&config);
         let (numbers, buffers) = (server.numbers(), server.buffers().clone());
-        local::start(&task, local_workers, threads, &numbers, &buffers, &letters)
+        local::start(&task, local_workers, threads, &numbers, &buffers, &messages)
             .context("no thread to be had")?;
     }
-    drop(letters);
+    drop(messages);
     let report = server.run(&inbox);
-    // Whoever joins now finds that the run is over: what goes with its letter is dropped.
+    // Whoever joins now finds that the run is over: what goes with its message is dropped.
     thread::Builder::new().spawn(move || inbox.iter().for_each(drop))?;
     if let Some(watch) = watch {
         watch.dismiss();
@@ -202,7 +202,7 @@ fn started(
 /// lack, leaves what was before.
 fn on_interrupt<T: Task>(
     job: &Job<T>,
-    letters: &Sender<Letter>,
+    messages: &Sender<Message>,
     begun: &Arc<AtomicBool>,
 ) -> std::io::Result<Arc<AtomicI32>> {
     let (folder, resumed) = (job.folder.clone(), job.resumed);
@@ -218,7 +218,7 @@ fn on_interrupt<T: Task>(
         }
         folder.clone().abandon();
     };
-    signals::on_interrupt(letters.clone(), Arc::clone(begun), early, || {
+    signals::on_interrupt(messages.clone(), Arc::clone(begun), early, || {
         complain("Saving a checkpoint; once more to stop at once");
     })
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::server::Letter;
+use crate::server::Message;
 
 /// Signals within it are one wish: a service manager, or `pkill`, sends to the supervisor and to the server,
 /// and the supervisor passes its own on.
@@ -21,7 +21,7 @@ const ONE_WISH: Duration = Duration::from_millis(250);
 /// and stop, the second one ends the process at once. What is returned holds the exit status that the first
 /// one asks for, and 0 before there is one.
 pub(super) fn on_interrupt(
-    letters: Sender<Letter>,
+    messages: Sender<Message>,
     begun: Arc<AtomicBool>,
     mut last_act: impl FnMut() + Send + 'static,
     say: impl Fn() + Send + 'static,
@@ -33,7 +33,7 @@ pub(super) fn on_interrupt(
             last_act();
             exit(status);
         }
-        if asked.swap(status, Ordering::Relaxed) != 0 || letters.send(Letter::Interrupt).is_err() {
+        if asked.swap(status, Ordering::Relaxed) != 0 || messages.send(Message::Interrupt).is_err() {
             exit(status);
         }
         say();

@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{complain, dashboard, layers, shell_word, signals};
 use crate::run::{self, CONFIG};
-use crate::server::Letter;
+use crate::server::Message;
 
 /// Where a server writes its run's folder for this process.
 const FOLDER: &str = "folder";
@@ -112,33 +112,33 @@ pub(super) struct Supervisor {
     /// File in which it reads which run it is.
     note: PathBuf,
     /// Where the run is asked to save and end, once there is one.
-    letters: Arc<OnceLock<Sender<Letter>>>,
+    messages: Arc<OnceLock<Sender<Message>>>,
 }
 
 /// Watches over the supervisor, which holds the other end of standard input as long as it lives: without
 /// it nobody takes this process's signals or its last words, so the run is saved and ends.
 pub(super) fn watch(note: &Path) -> io::Result<Supervisor> {
-    let letters = Arc::<OnceLock<Sender<Letter>>>::default();
-    let run = Arc::clone(&letters);
+    let messages = Arc::<OnceLock<Sender<Message>>>::default();
+    let run = Arc::clone(&messages);
     thread::Builder::new().spawn(move || {
         let mut rest = [0; 64];
         while io::stdin().read(&mut rest).is_ok_and(|read| read > 0) {}
         complain(GONE);
-        let asked = |letters: &Sender<Letter>| letters.send(Letter::Interrupt).is_ok();
+        let asked = |messages: &Sender<Message>| messages.send(Message::Interrupt).is_ok();
         if !run.get().is_some_and(asked) {
             exit(1);
         }
         complain("Saving a checkpoint");
     })?;
     let note = note.to_owned();
-    Ok(Supervisor { note, letters })
+    Ok(Supervisor { note, messages })
 }
 
 impl Supervisor {
-    /// The run has begun in that folder, and ends by a letter.
-    pub(super) fn tell(&self, folder: &Path, letters: &Sender<Letter>) -> anyhow::Result<()> {
+    /// The run has begun in that folder, and ends by a message.
+    pub(super) fn tell(&self, folder: &Path, messages: &Sender<Message>) -> anyhow::Result<()> {
         // There is one run in a server's life.
-        let _ = self.letters.set(letters.clone());
+        let _ = self.messages.set(messages.clone());
         let folder = fs::canonicalize(folder)?;
         let written = fs::write(&self.note, folder.as_os_str().as_encoded_bytes());
         written.context("cannot tell the supervisor")

@@ -18,7 +18,7 @@ use super::membership::Membership;
 use super::tender::Prepared;
 use crate::hosts::{Host, HostsError, spread};
 use crate::run::RunHosts;
-use crate::server::Letter;
+use crate::server::Message;
 use crate::ssh::{self, Binaries, Control, Facts, Object, Remote, SshError, Telling};
 use crate::wire::invitation::Invitation;
 
@@ -84,7 +84,7 @@ pub struct Orders {
     /// The files of the task.
     pub objects: Vec<Object>,
     /// The server's inbox.
-    pub letters: Sender<Letter>,
+    pub messages: Sender<Message>,
     /// Whether the run is over.
     pub over: Arc<AtomicBool>,
     /// Whether programs of this run may be left on the hosts from before.

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::core::WorkerId;
 use crate::params::Gradient;
-use crate::server::Letter;
+use crate::server::Message;
 use crate::task::Task;
 use crate::worker::{Assignment, Bench, Broken, Buffers, Link, Outcome, work};
 
@@ -31,7 +31,7 @@ pub fn start<T: Task>(
     threads: usize,
     numbers: &Arc<AtomicU32>,
     buffers: &Buffers,
-    server: &Sender<Letter>,
+    server: &Sender<Message>,
 ) -> std::io::Result<()> {
     let first = numbers.fetch_add(count as u32, Ordering::Relaxed);
     for slot in 0..count {
@@ -53,7 +53,7 @@ fn live<T: Task>(
     name: &str,
     threads: usize,
     buffers: &Buffers,
-    server: &Sender<Letter>,
+    server: &Sender<Message>,
 ) {
     for _ in 0..=REBIRTHS {
         let (inbox, assignments) = unbounded_channel();
@@ -64,7 +64,7 @@ fn live<T: Task>(
             buffers,
         };
         let name = name.to_owned();
-        let _ = server.send(Letter::Join {
+        let _ = server.send(Message::Join {
             worker,
             name,
             pulses: false,
@@ -77,13 +77,13 @@ fn live<T: Task>(
             Ok(()) => return,
             Err(Broken::Link(never)) => match never {},
             Err(Broken::Panicked(reason)) => {
-                let _ = server.send(Letter::Lost { worker, reason });
+                let _ = server.send(Message::Lost { worker, reason });
                 worker = numbers.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
     let times = REBIRTHS + 1;
-    let _ = server.send(Letter::SlotsClosed {
+    let _ = server.send(Message::SlotsClosed {
         slots: 1,
         reason: format!("{name} will not work any more: it has panicked {times} times"),
     });
@@ -92,7 +92,7 @@ fn live<T: Task>(
 /// A link through this process's memory.
 struct Memory<'a> {
     worker: u32,
-    server: &'a Sender<Letter>,
+    server: &'a Sender<Message>,
     assignments: UnboundedReceiver<Assignment>,
     buffers: &'a Buffers,
 }
@@ -104,7 +104,7 @@ impl Link for Memory<'_> {
         if let Some(outcome) = outcome {
             let worker = self.worker;
             // Where nobody listens, nothing is sent any more either.
-            let _ = self.server.send(Letter::Done { worker, outcome });
+            let _ = self.server.send(Message::Done { worker, outcome });
         }
         Ok(self.assignments.blocking_recv())
     }

@@ -17,7 +17,7 @@ use super::fleet::{ListedHosts, Orders};
 use super::tender::{Part, Prepared, Tender};
 use crate::event::Event;
 use crate::hosts::Host;
-use crate::server::Letter;
+use crate::server::Message;
 use crate::ssh::{self, Binaries, Control};
 
 /// How often the list is read.
@@ -81,7 +81,7 @@ impl Membership {
                 Err(why) => {
                     if told.as_ref() != Some(&why) {
                         let message = format!("{why}; the run goes on with the hosts it has");
-                        self.send(Letter::Tell(Event::Warning { message }));
+                        self.send(Message::Tell(Event::Warning { message }));
                     }
                     told = Some(why);
                 }
@@ -113,7 +113,7 @@ impl Membership {
             }
             // Before any slot is closed: a run without any slot is over.
             let slots = host.slots.unwrap_or(1);
-            self.send(Letter::SlotsOpened { slots });
+            self.send(Message::SlotsOpened { slots });
             let before = self.members.remove(&host.name);
             let after = before.map(|member| self.drop(member));
             left.push((host, slots, after));
@@ -175,7 +175,7 @@ impl Membership {
         };
         // First: the server is to hear the reason before it sees connections break.
         let host = member.host.name;
-        self.send(Letter::HostDropped { host, slots });
+        self.send(Message::HostDropped { host, slots });
         // Where nobody hears it, it was gone before.
         let _ = member.drop.send(());
         member.gone
@@ -185,8 +185,8 @@ impl Membership {
         self.orders.over.load(Ordering::Relaxed)
     }
 
-    fn send(&self, letter: Letter) {
+    fn send(&self, message: Message) {
         // A server that does not read any more is over.
-        let _ = self.orders.letters.send(letter);
+        let _ = self.orders.messages.send(message);
     }
 }

@@ -18,7 +18,7 @@ use super::fleet::{Orders, reach};
 use super::trouble::Trouble;
 use crate::event::Event;
 use crate::hosts::Host;
-use crate::server::Letter;
+use crate::server::Message;
 use crate::ssh::{self, Binaries, Control, Facts, Remote, Running, SshError, Stream, Telling};
 
 /// First and longest pause before a host is tried again. An attempt costs the host one login.
@@ -100,7 +100,7 @@ impl Tender {
         let workers = self.host.slots.unwrap_or(cores);
         self.slots.store(workers, Ordering::Relaxed);
         let slots = workers.saturating_sub(promised);
-        self.send(Letter::SlotsOpened { slots });
+        self.send(Message::SlotsOpened { slots });
         let host = self.host.name.clone();
         self.tell(Event::HostAdded { host, workers });
         prepared
@@ -159,7 +159,7 @@ impl Tender {
     fn close(&self, words: &str) {
         let reason = format!("{words}; this host has no part in the run any more");
         let slots = self.slots.load(Ordering::Relaxed);
-        self.send(Letter::SlotsClosed { slots, reason });
+        self.send(Message::SlotsClosed { slots, reason });
     }
 
     /// A pause that ends with the run.
@@ -218,10 +218,10 @@ impl Tender {
             Ok(())
         };
         let send = async {
-            let letters = self.orders.letters.clone();
+            let messages = self.orders.messages.clone();
             let tell = move |message| {
                 // A server that does not read any more is over.
-                let _ = letters.send(Letter::Tell(Event::Notice { message }));
+                let _ = messages.send(Message::Tell(Event::Notice { message }));
             };
             let job = (remote.clone(), objects.collect());
             let sent = ssh::send_all(vec![job], Telling::Lines(Arc::new(tell))).await;
@@ -266,11 +266,11 @@ impl Tender {
     }
 
     fn tell(&self, event: Event) {
-        self.send(Letter::Tell(event));
+        self.send(Message::Tell(event));
     }
 
-    fn send(&self, letter: Letter) {
+    fn send(&self, message: Message) {
         // A server that does not read any more is over.
-        let _ = self.orders.letters.send(letter);
+        let _ = self.orders.messages.send(message);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Server;
-use crate::core::{Action, Message};
+use crate::core::{self, Action};
 use crate::event::Event;
 
 impl Server<'_> {
@@ -45,7 +45,7 @@ impl Server<'_> {
         let mut actions = Vec::new();
         for worker in workers {
             let reason = "its host was dropped from the run".to_owned();
-            actions.extend(self.core.handle(now, worker, Message::Lost { reason }));
+            actions.extend(self.core.handle(now, worker, core::Message::Lost { reason }));
         }
         actions.extend(self.close_slots(now, slots));
         actions

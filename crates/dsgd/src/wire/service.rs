@@ -1,4 +1,4 @@
-//! The server's side of the conversation: what workers say becomes letters to the server.
+//! The server's side of the conversation: what workers say becomes messages to the server.
 //!
 //! A worker has one assignment at a time, and what it pushes must be of that one: so nobody
 //! can touch what belongs to another. The end of its `Live` stream is the end of its session.
@@ -37,7 +37,7 @@ use super::{
 use crate::core::WorkerId;
 use crate::event::Event;
 use crate::params::Layout;
-use crate::server::Letter;
+use crate::server::Message;
 use crate::text;
 use crate::worker::{Assignment, Buffers, Outcome};
 use desk::{Desk, Session};
@@ -54,7 +54,7 @@ pub struct Terms {
     /// Where gradients are received.
     pub buffers: Buffers,
     /// The server's inbox.
-    pub letters: Sender<Letter>,
+    pub messages: Sender<Message>,
     /// The next worker's number.
     pub numbers: Arc<AtomicU32>,
     /// Whether the run is over.
@@ -97,13 +97,13 @@ impl Service {
             return;
         };
         let message = format!("refused a connection from {from}: {why}; {refused} refused so far");
-        self.tell(Letter::Tell(Event::Warning { message }));
+        self.tell(Message::Tell(Event::Warning { message }));
     }
 
     /// Bytes of a transfer have come.
     fn hears(&self, session: &Session) {
-        for letter in self.0.desk.alive(session) {
-            self.tell(letter);
+        for message in self.0.desk.alive(session) {
+            self.tell(message);
         }
     }
 
@@ -112,8 +112,8 @@ impl Service {
     }
 
     /// Whether the server still reads.
-    fn tell(&self, letter: Letter) -> bool {
-        self.0.terms.letters.send(letter).is_ok()
+    fn tell(&self, message: Message) -> bool {
+        self.0.terms.messages.send(message).is_ok()
     }
 
     /// The session that a call belongs to.
@@ -165,7 +165,7 @@ impl Service {
     /// A worker is gone, and what it shows is of no use any more.
     fn lose(&self, worker: WorkerId, reason: String) {
         self.0.desk.close(worker);
-        self.tell(Letter::Lost { worker, reason });
+        self.tell(Message::Lost { worker, reason });
     }
 }
 
@@ -246,7 +246,7 @@ impl Dsgd for Service {
             return Err(Status::already_exists("this worker lives already"));
         };
         let name = session.name.clone();
-        self.tell(Letter::Join {
+        self.tell(Message::Join {
             worker,
             name,
             pulses: true,
@@ -359,7 +359,7 @@ impl Service {
         if matches!(outcome, Outcome::Panicked { .. }) {
             self.0.desk.close(worker);
         }
-        self.tell(Letter::Done { worker, outcome });
+        self.tell(Message::Done { worker, outcome });
         Ok(())
     }
 }

@@ -238,11 +238,11 @@ fn what_is_wrong_is_found() {
     let roots = exports("pub use cli::Tasks;\npub use params::{Gradient, Kind};\n");
     let found = |name: &str, text: &str| wrong(name, text, &roots).len();
     assert_eq!(found("core/ledger.rs", "use crate::params::Params;"), 0);
-    assert_eq!(found("core/ledger.rs", "use crate::server::Letter;"), 1);
+    assert_eq!(found("core/ledger.rs", "use crate::server::Message;"), 1);
     assert_eq!(
         found(
             "core/ledger.rs",
-            "    let x = crate::server::Letter::Interrupt;"
+            "    let x = crate::server::Message::Interrupt;"
         ),
         1
     );

@@ -171,16 +171,16 @@ fn measure(steps: u32, folder: &Path, lookers: &[Looker]) -> anyhow::Result<Spen
     for looker in lookers {
         server.observe(looker.observer(folder, &config)?);
     }
-    let (letters, inbox) = channel();
+    let (messages, inbox) = channel();
     local::start(
         &task,
         1,
         1,
         &server.numbers(),
         &server.buffers().clone(),
-        &letters,
+        &messages,
     )?;
-    drop(letters);
+    drop(messages);
     server.run(&inbox);
     Ok(Spent {
         secs: started.elapsed().as_secs_f64(),

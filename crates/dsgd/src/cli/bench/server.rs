@@ -27,7 +27,7 @@ use crate::event::{Event, Record};
 use crate::launch::outpost::{self, Outpost};
 use crate::optim::{Schedule, Updater, Versions};
 use crate::params::Params;
-use crate::server::{Letter, Server};
+use crate::server::{Message, Server};
 use crate::task::Task;
 use crate::wire::credentials::Token;
 use crate::wire::link::Way;
@@ -115,7 +115,7 @@ struct Sight {
 
 /// A server and its workers, for some time, and a line about it.
 fn measure(workers: usize, args: &ServerArgs) -> anyhow::Result<()> {
-    let (letters, inbox) = channel();
+    let (messages, inbox) = channel();
     let mut server = server(workers, &args.sleeper)?;
     let folder = tempfile::tempdir()?;
     let runtime = Runtime::new()?;
@@ -131,7 +131,7 @@ fn measure(workers: usize, args: &ServerArgs) -> anyhow::Result<()> {
         layout: Arc::clone(server.layout()),
         dead_after: Duration::from_secs(60),
         buffers: server.buffers().clone(),
-        letters: letters.clone(),
+        messages: messages.clone(),
         numbers: server.numbers(),
         over: server.over(),
     });
@@ -162,7 +162,7 @@ fn measure(workers: usize, args: &ServerArgs) -> anyhow::Result<()> {
         let look = || sight(&steps);
         let before = look();
         thread::sleep(Duration::from_secs(secs));
-        (before, look(), stop(&letters))
+        (before, look(), stop(&messages))
     });
     server.run(&inbox);
     let Ok((before, after, ())) = watch.join() else {
@@ -243,9 +243,9 @@ fn work() -> anyhow::Result<()> {
     Ok(outpost::run(&task, &outpost)?)
 }
 
-fn stop(letters: &Sender<Letter>) {
+fn stop(messages: &Sender<Message>) {
     // A server that has ended by itself reads no more.
-    let _ = letters.send(Letter::Interrupt);
+    let _ = messages.send(Message::Interrupt);
 }
 
 fn sight(steps: &AtomicU64) -> anyhow::Result<Sight> {

@@ -17,7 +17,7 @@ use super::super::say;
 use super::{load, median, raw};
 use crate::core::Report;
 use crate::params::{Layout, Params};
-use crate::server::Letter;
+use crate::server::Message;
 use crate::task::Batch;
 use crate::wire::credentials::{Papers, Token};
 use crate::wire::link::{self, Gate, LinkError, Remote};
@@ -155,7 +155,7 @@ fn share(below: &[Round], own: &[Round], side: Side) -> f64 {
 
 /// A service and a worker of it, each with its own event loop, as they have in two processes.
 struct Wire {
-    letters: Receiver<Letter>,
+    messages: Receiver<Message>,
     inbox: UnboundedSender<Assignment>,
     params: Arc<Params>,
     buffers: Buffers,
@@ -171,7 +171,7 @@ impl Wire {
     fn open(params: &Arc<Params>, papers: Option<(Papers, Papers)>) -> anyhow::Result<Self> {
         let runtime = Runtime::new()?;
         let (server, worker) = papers.unzip();
-        let (sender, letters) = channel();
+        let (sender, messages) = channel();
         let layout = params.layout();
         let buffers = Buffers::new(layout, 1);
         let token = Token::fresh();
@@ -180,7 +180,7 @@ impl Wire {
             layout: Arc::clone(layout),
             dead_after: PATIENCE,
             buffers: buffers.clone(),
-            letters: sender,
+            messages: sender,
             numbers: Arc::default(),
             over: Arc::default(),
         });
@@ -205,13 +205,13 @@ impl Wire {
         let layout = Arc::clone(layout);
         thread::spawn(move || work(&way, &layout, &told, &goes));
         let inbox = loop {
-            let letter = letters.recv_timeout(PATIENCE);
-            if let Letter::Join { inbox, .. } = letter.context("no worker joins")? {
+            let message = messages.recv_timeout(PATIENCE);
+            if let Message::Join { inbox, .. } = message.context("no worker joins")? {
                 break inbox;
             }
         };
         Ok(Self {
-            letters,
+            messages,
             inbox,
             params: Arc::clone(params),
             buffers,
@@ -248,8 +248,8 @@ impl Way for Wire {
         self.go.send(()).context("the worker is gone")?;
         let started = self.moment()?;
         loop {
-            match self.letters.recv_timeout(PATIENCE)? {
-                Letter::Done {
+            match self.messages.recv_timeout(PATIENCE)? {
+                Message::Done {
                     outcome: Outcome::Gradient { gradient, .. },
                     ..
                 } => {
@@ -257,8 +257,8 @@ impl Way for Wire {
                     self.buffers.give(gradient);
                     return Ok(Round { pull, push });
                 }
-                Letter::Alive { .. } => {}
-                Letter::Lost { reason, .. } => bail!("the worker is lost: {reason}"),
+                Message::Alive { .. } => {}
+                Message::Lost { reason, .. } => bail!("the worker is lost: {reason}"),
                 _ => bail!("the worker says something else"),
             }
         }

@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::lock;
 use crate::core::{LeaseId, WorkerId};
-use crate::server::Letter;
+use crate::server::Message;
 use crate::wire::credentials::{hex, random};
 use crate::wire::paced::Traffic;
 use crate::wire::{CALL_IN_A_CROWD, MOVES};
@@ -140,11 +140,11 @@ impl Desk {
 
     /// That this worker lives, and with it those of its process: on a slow way their pulses wait behind
     /// what it sends.
-    pub(super) fn alive(&self, session: &Session) -> Vec<Letter> {
+    pub(super) fn alive(&self, session: &Session) -> Vec<Message> {
         let book = self.book();
         let beside = book.sessions.values().filter(|s| s.is_beside(session));
         let others = beside.filter(|s| s.worker != session.worker);
-        let others = others.map(|other| Letter::Alive {
+        let others = others.map(|other| Message::Alive {
             worker: other.worker,
             transfers: false,
         });
@@ -189,7 +189,7 @@ impl Session {
     }
 
     /// That it lives, and whether anything is on its way from or to it.
-    pub(super) fn alive(&self) -> Letter {
+    pub(super) fn alive(&self) -> Message {
         let mut traffic = lock(&self.traffic);
         let passed = traffic.0.both();
         let transfers = passed.abs_diff(traffic.1) >= MOVES;
@@ -197,7 +197,7 @@ impl Session {
             traffic.1 = passed;
         }
         let worker = self.worker;
-        Letter::Alive { worker, transfers }
+        Message::Alive { worker, transfers }
     }
 
     /// Whether the worker computes this now; it does not any more afterwards.

@@ -1,6 +1,6 @@
 //! Every limit on what a worker may say to the server.
 
-use dsgd::server::Letter;
+use dsgd::server::Message;
 use dsgd::wire::CHUNK;
 use dsgd::wire::proto::{self, PushPart, pull_part, push_part};
 use dsgd::worker::{Job, Outcome};
@@ -163,7 +163,7 @@ fn every_call_wants_a_session_that_holds() {
         client.leave(other.request(leave())).await.unwrap();
         assert_refused(other.pull(1).await, Code::NotFound, "void");
     });
-    assert!(matches!(served.news(), Letter::Lost { worker: 0, .. }));
+    assert!(matches!(served.news(), Message::Lost { worker: 0, .. }));
 }
 
 #[test]
@@ -225,9 +225,9 @@ fn a_push_is_of_the_work_that_its_worker_has() {
         let failure = other.caller.push(vec![failed(8, "")]).await;
         assert_refused(failure, code, none);
     });
-    let done = |letter| match letter {
-        Letter::Done { worker, outcome } => (worker, matches!(outcome, Outcome::Gradient { .. })),
-        _ => panic!("another letter"),
+    let done = |message| match message {
+        Message::Done { worker, outcome } => (worker, matches!(outcome, Outcome::Gradient { .. })),
+        _ => panic!("another message"),
     };
     assert_eq!(done(served.news()), (0, true));
     assert_eq!(done(served.news()), (1, false));
@@ -264,8 +264,8 @@ fn a_push_is_one_thing_from_beginning_to_end() {
             // Those before it are lost once more, by the end of their connections.
             let reason = loop {
                 match served.news() {
-                    Letter::Lost { worker, reason } if worker == number => break reason,
-                    Letter::Lost { .. } => {}
+                    Message::Lost { worker, reason } if worker == number => break reason,
+                    Message::Lost { .. } => {}
                     _ => panic!("not lost"),
                 }
             };
@@ -279,11 +279,11 @@ fn a_push_is_one_thing_from_beginning_to_end() {
     });
     let gradient = loop {
         match served.news() {
-            Letter::Done {
+            Message::Done {
                 outcome: Outcome::Gradient { gradient, .. },
                 ..
             } => break gradient,
-            Letter::Lost { .. } => {}
+            Message::Lost { .. } => {}
             _ => panic!("something of the others arrived"),
         }
     };
@@ -356,7 +356,7 @@ fn seconds_that_make_no_sense_are_none() {
                 push_secs: told,
             });
             worker.caller.push(vec![head, chunk()]).await.unwrap();
-            let Letter::Done {
+            let Message::Done {
                 outcome: Outcome::Gradient { report, .. },
                 ..
             } = served.news()
@@ -378,7 +378,7 @@ fn seconds_that_make_no_sense_are_none() {
                 .await
                 .unwrap();
         });
-        while !matches!(served.news(), Letter::Lost { .. }) {}
+        while !matches!(served.news(), Message::Lost { .. }) {}
     }
 }
 
@@ -393,7 +393,7 @@ fn a_reason_is_cut_where_it_is_too_long() {
         worker.given(1, TRAIN, &served.layout).await;
         worker.caller.push(vec![failed(1, &long)]).await.unwrap();
         match served.news() {
-            Letter::Done {
+            Message::Done {
                 outcome: Outcome::Failed { reason, .. },
                 ..
             } => assert_eq!(reason, cut),
@@ -404,7 +404,7 @@ fn a_reason_is_cut_where_it_is_too_long() {
         worker.caller.client.leave(leave).await.unwrap();
     });
     match served.news() {
-        Letter::Lost { reason, .. } => assert_eq!(reason, cut),
+        Message::Lost { reason, .. } => assert_eq!(reason, cut),
         _ => panic!("nobody left"),
     }
 }
@@ -444,7 +444,7 @@ fn a_failure_that_is_fatal_ends_the_session() {
         worker.caller.push(vec![fatal]).await.unwrap();
         assert_refused(worker.caller.pull(1).await, Code::NotFound, "void");
     });
-    let Letter::Done {
+    let Message::Done {
         outcome: Outcome::Panicked { reason, .. },
         ..
     } = served.news()
@@ -463,7 +463,7 @@ fn who_closes_its_connection_is_lost() {
         worker.caller.session.clone()
     });
     match served.news() {
-        Letter::Lost { worker: 0, .. } => {}
+        Message::Lost { worker: 0, .. } => {}
         _ => panic!("not lost"),
     }
     served.run(async {

@@ -23,7 +23,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use dsgd::server::Letter;
+use dsgd::server::Message;
 use dsgd::wire::credentials::{Papers, Token};
 use dsgd::wire::link::Way;
 use dsgd::wire::listen::{Door, serve};
@@ -45,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A service with nobody behind it but the test.
 struct Served {
-    letters: Receiver<Letter>,
+    messages: Receiver<Message>,
     service: Service,
     way: Way,
     layout: Arc<Layout>,
@@ -95,7 +95,7 @@ impl Served {
         open: impl AsyncFnOnce() -> (Door, String),
     ) -> Self {
         let runtime = Runtime::new().unwrap();
-        let (sender, letters) = channel();
+        let (sender, messages) = channel();
         let (layout, over) = (Arc::new(layout), Arc::new(AtomicBool::new(false)));
         let buffers = Buffers::new(&layout, 1);
         let token = Token::fresh();
@@ -104,14 +104,14 @@ impl Served {
             layout: Arc::clone(&layout),
             dead_after: Duration::from_secs(2),
             buffers: buffers.clone(),
-            letters: sender,
+            messages: sender,
             numbers: Arc::default(),
             over: Arc::clone(&over),
         });
         let (door, address) = runtime.block_on(open());
         runtime.spawn(serve(door, service.clone()).unwrap());
         Self {
-            letters,
+            messages,
             service,
             way: Way {
                 address,
@@ -155,8 +155,8 @@ impl Served {
         let mut caller = self.joined(name).await;
         let pulses = caller.live().await.unwrap();
         let inbox = loop {
-            match self.letter() {
-                Letter::Join { inbox, worker, .. } if worker == caller.worker => break inbox,
+            match self.message() {
+                Message::Join { inbox, worker, .. } if worker == caller.worker => break inbox,
                 _ => {}
             }
         };
@@ -167,16 +167,16 @@ impl Served {
         }
     }
 
-    /// The next letter.
-    fn letter(&self) -> Letter {
-        self.letters.recv_timeout(PATIENCE).unwrap()
+    /// The next message.
+    fn message(&self) -> Message {
+        self.messages.recv_timeout(PATIENCE).unwrap()
     }
 
-    /// The next letter that is no sign of life.
-    fn news(&self) -> Letter {
+    /// The next message that is no sign of life.
+    fn news(&self) -> Message {
         loop {
-            match self.letter() {
-                Letter::Alive { .. } => {}
+            match self.message() {
+                Message::Alive { .. } => {}
                 other => return other,
             }
         }

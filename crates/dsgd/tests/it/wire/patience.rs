@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dsgd::server::Letter;
+use dsgd::server::Message;
 use dsgd::wire::link::{Gate, Way};
 use dsgd::wire::proto::PushPart;
 use dsgd::worker::{Assignment, Link, Outcome, Travel};
@@ -112,7 +112,7 @@ fn a_push_that_arrives_slowly_is_not_given_up() {
         .map(|next| next.is_none())
         .map_err(|error| error.to_string())
     });
-    let Letter::Join { inbox, .. } = served.news() else {
+    let Message::Join { inbox, .. } = served.news() else {
         panic!("nobody came");
     };
     let given = inbox.send(Assignment {
@@ -126,12 +126,12 @@ fn a_push_that_arrives_slowly_is_not_given_up() {
     // It is seen on its way, so that its lease is no worry.
     let mut moved = 0;
     let done = loop {
-        match served.letter() {
-            Letter::Alive { transfers, .. } => moved += usize::from(transfers),
+        match served.message() {
+            Message::Alive { transfers, .. } => moved += usize::from(transfers),
             other => break other,
         }
     };
-    assert!(matches!(done, Letter::Done { .. }));
+    assert!(matches!(done, Message::Done { .. }));
     assert!(started.elapsed() > STALL, "{:?}", started.elapsed());
     assert!(moved > 10, "seen {moved} times");
     served

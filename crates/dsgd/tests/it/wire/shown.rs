@@ -1,6 +1,6 @@
 //! What a worker says of itself is shown to people, and commands nobody's terminal.
 
-use dsgd::server::Letter;
+use dsgd::server::Message;
 use dsgd::wire::proto::{self, push_part};
 
 use crate::wire::Served;
@@ -15,7 +15,7 @@ fn names_and_reasons_are_one_line_without_commands() {
     let (name, failed, left) = served.run(async {
         let mut caller = served.joined(EVIL).await;
         let _pulses = caller.live().await.unwrap();
-        let Letter::Join { name, .. } = served.news() else {
+        let Message::Join { name, .. } = served.news() else {
             panic!("nobody joins")
         };
         let reason = EVIL.to_owned();
@@ -28,7 +28,7 @@ fn names_and_reasons_are_one_line_without_commands() {
         let reason = EVIL.to_owned();
         let leave = caller.request(proto::LeaveRequest { reason });
         caller.client.leave(leave).await.unwrap();
-        let Letter::Lost { reason: left, .. } = served.news() else {
+        let Message::Lost { reason: left, .. } = served.news() else {
             panic!("nobody leaves")
         };
         (name, failed, left)
@@ -44,7 +44,7 @@ fn names_and_reasons_are_one_line_without_commands() {
         let _pulses = caller.live().await.unwrap();
         loop {
             // The end of the first one's connection is told, too.
-            if let Letter::Join { name, .. } = served.news() {
+            if let Message::Join { name, .. } = served.news() {
                 break name;
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 
 use dsgd::event::Cost;
-use dsgd::server::Letter;
+use dsgd::server::Message;
 use dsgd::wire::CHUNK;
 use dsgd::wire::incoming::{IncomingGradient, IncomingParams};
 use dsgd::wire::integrity::Integrity;
@@ -209,7 +209,7 @@ fn a_round_through(served: &Served) {
         }
         lives
     });
-    let Letter::Join { inbox, name, .. } = served.news() else {
+    let Message::Join { inbox, name, .. } = served.news() else {
         panic!("nobody came");
     };
     assert_eq!(name, "h1/0");
@@ -230,7 +230,7 @@ fn a_round_through(served: &Served) {
             travel: Travel::default(),
         });
         assert!(given.is_ok());
-        let Letter::Done { outcome, .. } = served.news() else {
+        let Message::Done { outcome, .. } = served.news() else {
             panic!("nothing was pushed");
         };
         let Outcome::Gradient {

@@ -7,7 +7,7 @@ use crate::event::Event;
 use crate::worker::{Assignment, Outcome};
 
 /// Something for the server.
-pub enum Letter {
+pub enum Message {
     /// A worker is there.
     Join {
         /// Its number, never used before.
