@@ -3,7 +3,7 @@
 //! A worker has one assignment at a time, and what it pushes must be of that one: so nobody
 //! can touch what belongs to another. The end of its `Live` stream is the end of its session.
 
-mod desk;
+mod sessions;
 mod pushed;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -40,7 +40,7 @@ use crate::params::Layout;
 use crate::server::Message;
 use crate::text;
 use crate::worker::{Assignment, Buffers, Outcome};
-use desk::{Desk, Session};
+use sessions::{Sessions, Session};
 use pushed::Parts;
 
 /// What a service is made of.
@@ -68,7 +68,7 @@ pub struct Service(Arc<Shared>);
 struct Shared {
     terms: Terms,
     tensors: Vec<proto::Tensor>,
-    desk: Desk,
+    sessions: Sessions,
 }
 
 impl Service {
@@ -77,23 +77,23 @@ impl Service {
         Self(Arc::new(Shared {
             tensors: tensors(&terms.layout),
             terms,
-            desk: Desk::default(),
+            sessions: Sessions::default(),
         }))
     }
 
     /// Workers whose session holds.
     pub fn sessions(&self) -> usize {
-        self.0.desk.sessions()
+        self.0.sessions.number()
     }
 
     /// Connections that were refused so far.
     pub fn refusals(&self) -> u64 {
-        self.0.desk.refused()
+        self.0.sessions.refused()
     }
 
     /// A connection came to nothing; the server hears of it, now and then.
     pub(super) fn refused(&self, why: &str, from: &str) {
-        let Some(refused) = self.0.desk.refuse() else {
+        let Some(refused) = self.0.sessions.refuse() else {
             return;
         };
         let message = format!("refused a connection from {from}: {why}; {refused} refused so far");
@@ -102,7 +102,7 @@ impl Service {
 
     /// Bytes of a transfer have come.
     fn hears(&self, session: &Session) {
-        for message in self.0.desk.alive(session) {
+        for message in self.0.sessions.alive(session) {
             self.tell(message);
         }
     }
@@ -129,7 +129,7 @@ impl Service {
                 "no session: join first, and send the session as metadata dsgd-session",
             ));
         };
-        let found = self.0.desk.session(session);
+        let found = self.0.sessions.session(session);
         let found = found.ok_or_else(|| {
             turn_down(peer.as_ref(), "its session is void");
             Status::not_found("this session is void: its worker was given up for lost; join anew")
@@ -150,7 +150,7 @@ impl Service {
                     if !self.tell(session.alive()) {
                         return;
                     }
-                    let arrived = self.0.desk.arrived(session);
+                    let arrived = self.0.sessions.arrived(session);
                     // Who does not take the answers has enough of them.
                     let _ = answers.try_send(Ok(Pulse { arrived }));
                 }
@@ -164,7 +164,7 @@ impl Service {
 
     /// A worker is gone, and what it shows is of no use any more.
     fn lose(&self, worker: WorkerId, reason: String) {
-        self.0.desk.close(worker);
+        self.0.sessions.close(worker);
         self.tell(Message::Lost { worker, reason });
     }
 }
@@ -193,7 +193,7 @@ impl Dsgd for Service {
         Ok(Response::new(proto::HelloReply {
             protocol: PROTOCOL,
             program: PROGRAM.to_owned(),
-            nonce: self.0.desk.give_nonce().into(),
+            nonce: self.0.sessions.give_nonce().into(),
         }))
     }
 
@@ -208,7 +208,7 @@ impl Dsgd for Service {
                 "a worker's name has 1 to {MOST_NAME} bytes"
             )));
         }
-        let fresh = self.0.desk.take_nonce(&join.nonce);
+        let fresh = self.0.sessions.take_nonce(&join.nonce);
         let token = &self.0.terms.token;
         if !fresh || !token.accepts(&join.proof, &join.nonce, &join.name) {
             let why = if fresh {
@@ -224,7 +224,7 @@ impl Dsgd for Service {
         let worker = self.0.terms.numbers.fetch_add(1, Ordering::Relaxed);
         let process = peer.as_ref().map(|peer| peer.number);
         let name = text::name(&join.name);
-        let session = self.0.desk.open(worker, name, process)?;
+        let session = self.0.sessions.open(worker, name, process)?;
         if let Some(peer) = peer {
             peer.admit();
         }
@@ -319,7 +319,7 @@ impl Service {
                 Ok(only(pull_part::Part::Finished(proto::Finished {})))
             }
             Ok(None) => {
-                self.0.desk.close(session.worker);
+                self.0.sessions.close(session.worker);
                 Err(Status::not_found(
                     "this worker was given up for lost; join anew",
                 ))
@@ -357,7 +357,7 @@ impl Service {
             self.lose(worker, format!("its push broke: {}", status.message()));
         })?;
         if matches!(outcome, Outcome::Panicked { .. }) {
-            self.0.desk.close(worker);
+            self.0.sessions.close(worker);
         }
         self.tell(Message::Done { worker, outcome });
         Ok(())

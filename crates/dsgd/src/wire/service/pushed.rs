@@ -4,7 +4,7 @@ use axum::body::Body;
 use tonic::Status;
 
 use super::Service;
-use super::desk::Session;
+use super::sessions::Session;
 use crate::core::Report;
 use crate::event::Cost;
 use crate::params::{Gradient, Layout, Part};

@@ -48,7 +48,7 @@ fn a_nonce_a_session_and_a_transfer_that_rest_are_given_up() {
         thread::sleep((PAPERS + Duration::from_millis(200)).saturating_sub(waited));
         let late = join_request(&served.way.token, &old, "h1/2");
         assert_refused(client.join(late).await, Code::Unauthenticated, "nonce");
-        // Whoever joins next finds the desk tidied up.
+        // Whoever joins next finds the sessions tidied up.
         served.joined("h1/3").await;
         assert_refused(unborn.live().await, Code::NotFound, "void");
     });

@@ -32,13 +32,13 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// The service's only memory.
 #[derive(Default)]
-pub(super) struct Desk {
+pub(super) struct Sessions {
     // Locked for a look-up, never across a wait.
-    book: Mutex<Book>,
+    registry: Mutex<Registry>,
 }
 
 #[derive(Default)]
-struct Book {
+struct Registry {
     nonces: HashMap<Vec<u8>, Instant>,
     sessions: HashMap<String, Arc<Session>>,
     refused: u64,
@@ -62,24 +62,24 @@ pub(super) struct Session {
     traffic: Mutex<(Traffic, u64)>,
 }
 
-impl Desk {
+impl Sessions {
     /// A nonce that nobody was given before.
     pub(super) fn give_nonce(&self) -> Vec<u8> {
         let nonce = random().to_vec();
-        let mut book = self.book();
-        book.nonces.retain(|_, given| given.elapsed() < NONCE);
-        if book.nonces.len() >= MOST_NONCES {
-            let oldest = book.nonces.iter().min_by_key(|(_, given)| **given);
+        let mut registry = self.registry();
+        registry.nonces.retain(|_, given| given.elapsed() < NONCE);
+        if registry.nonces.len() >= MOST_NONCES {
+            let oldest = registry.nonces.iter().min_by_key(|(_, given)| **given);
             let oldest = oldest.map(|(nonce, _)| nonce.clone());
-            oldest.and_then(|nonce| book.nonces.remove(&nonce));
+            oldest.and_then(|nonce| registry.nonces.remove(&nonce));
         }
-        book.nonces.insert(nonce.clone(), Instant::now());
+        registry.nonces.insert(nonce.clone(), Instant::now());
         nonce
     }
 
     /// Whether this nonce was given, not long ago; it is not good any more afterwards.
     pub(super) fn take_nonce(&self, nonce: &[u8]) -> bool {
-        let given = self.book().nonces.remove(nonce);
+        let given = self.registry().nonces.remove(nonce);
         given.is_some_and(|given| given.elapsed() < NONCE)
     }
 
@@ -105,44 +105,44 @@ impl Desk {
             traffic: Mutex::default(),
         };
         let shown = hex(&random());
-        let mut book = self.book();
-        book.sessions.retain(|_, session| {
+        let mut registry = self.registry();
+        registry.sessions.retain(|_, session| {
             let born = lock(&session.outbox).is_none();
             born || session.joined.elapsed() < UNBORN
         });
-        if book.sessions.len() >= MOST_SESSIONS {
+        if registry.sessions.len() >= MOST_SESSIONS {
             return Err(Status::resource_exhausted(format!(
                 "the run has {MOST_SESSIONS} workers, which is as many as there may be: try again when one \
                  has left"
             )));
         }
-        book.sessions.insert(shown.clone(), Arc::new(session));
+        registry.sessions.insert(shown.clone(), Arc::new(session));
         Ok(shown)
     }
 
     /// The session of whoever shows this.
     pub(super) fn session(&self, shown: &str) -> Option<Arc<Session>> {
-        self.book().sessions.get(shown).cloned()
+        self.registry().sessions.get(shown).cloned()
     }
 
     /// What this worker shows is of no use any more.
     pub(super) fn close(&self, worker: WorkerId) {
-        let mut book = self.book();
-        book.sessions.retain(|_, s| s.worker != worker);
+        let mut registry = self.registry();
+        registry.sessions.retain(|_, s| s.worker != worker);
     }
 
     /// Bytes that have come from the process of this worker, on the connections that its workers use.
     pub(super) fn arrived(&self, session: &Session) -> u64 {
-        let book = self.book();
-        let of_process = book.sessions.values().filter(|s| s.is_beside(session));
+        let registry = self.registry();
+        let of_process = registry.sessions.values().filter(|s| s.is_beside(session));
         of_process.map(|s| lock(&s.traffic).0.read()).sum()
     }
 
     /// That this worker lives, and with it those of its process: on a slow way their pulses wait behind
     /// what it sends.
     pub(super) fn alive(&self, session: &Session) -> Vec<Message> {
-        let book = self.book();
-        let beside = book.sessions.values().filter(|s| s.is_beside(session));
+        let registry = self.registry();
+        let beside = registry.sessions.values().filter(|s| s.is_beside(session));
         let others = beside.filter(|s| s.worker != session.worker);
         let others = others.map(|other| Message::Alive {
             worker: other.worker,
@@ -152,28 +152,28 @@ impl Desk {
     }
 
     /// Sessions that hold.
-    pub(super) fn sessions(&self) -> usize {
-        self.book().sessions.len()
+    pub(super) fn number(&self) -> usize {
+        self.registry().sessions.len()
     }
 
     /// Notes that somebody was refused; says how many there were, now and then.
     pub(super) fn refuse(&self) -> Option<u64> {
-        let mut book = self.book();
-        book.refused += 1;
-        if book.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+        let mut registry = self.registry();
+        registry.refused += 1;
+        if registry.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
             return None;
         }
-        book.told = Some(Instant::now());
-        Some(book.refused)
+        registry.told = Some(Instant::now());
+        Some(registry.refused)
     }
 
     /// How many were refused.
     pub(super) fn refused(&self) -> u64 {
-        self.book().refused
+        self.registry().refused
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -226,14 +226,14 @@ mod tests {
 
     #[test]
     fn there_are_only_so_many_sessions() {
-        let desk = Desk::default();
+        let sessions = Sessions::default();
         for worker in 0..MOST_SESSIONS as u32 {
-            desk.open(worker, "w/0".to_owned(), None).unwrap();
+            sessions.open(worker, "w/0".to_owned(), None).unwrap();
         }
-        let refused = desk.open(9999, "w/0".to_owned(), None).unwrap_err();
+        let refused = sessions.open(9999, "w/0".to_owned(), None).unwrap_err();
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
         assert!(refused.message().contains("1024 workers"), "{refused}");
-        desk.close(7);
-        assert!(desk.open(9999, "w/0".to_owned(), None).is_ok());
+        sessions.close(7);
+        assert!(sessions.open(9999, "w/0".to_owned(), None).is_ok());
     }
 }
