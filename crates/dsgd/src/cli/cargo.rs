@@ -16,7 +16,7 @@ use crate::ssh::Object;
 use crate::task::Task;
 use crate::wire::credentials::Token;
 use crate::wire::invitation::{Cargo, Content, Invitation};
-use crate::wire::link::Way;
+use crate::wire::link::Endpoint;
 
 /// What hosts need for a run that has not begun.
 pub(super) struct Luggage {
@@ -32,7 +32,7 @@ impl Luggage {
     pub(super) fn rehearsal(&self) -> Invitation {
         Invitation {
             run: "rehearsal".to_owned(),
-            way: Way {
+            endpoint: Endpoint {
                 address: String::new(),
                 papers: None,
                 token: Token::fresh(),

@@ -26,7 +26,7 @@ use crate::ssh::{Object, Telling};
 use crate::task::Task;
 use crate::wire::credentials::{Papers, Token};
 use crate::wire::invitation::{Invitation, Near};
-use crate::wire::link::Way;
+use crate::wire::link::Endpoint;
 use crate::wire::listen::{Door, serve};
 use crate::wire::service::{Service, Terms};
 use by_hand::{called, join_line, login, outward};
@@ -104,7 +104,7 @@ pub(super) fn prepare<T: Task>(
         port,
         invitation: Invitation {
             run: secrets.run.clone(),
-            way: Way {
+            endpoint: Endpoint {
                 address: String::new(),
                 papers: listen.map(|_| secrets.worker.clone()),
                 token: secrets.token.clone(),
@@ -219,14 +219,14 @@ impl Elsewhere {
     /// Writes the invitation for whoever joins by hand; returns the line to paste.
     fn invite(&mut self, address: SocketAddr, near: Option<&Socket>) -> anyhow::Result<String> {
         if !address.ip().is_unspecified() {
-            self.invitation.way.address = format!("https://{address}");
+            self.invitation.endpoint.address = format!("https://{address}");
         }
         let mut invitation = Invitation {
             near: near.and_then(|socket| Near::here(socket.0.clone())),
             ..self.invitation.clone()
         };
         // Hosts that are logged into are told the address under which they know us.
-        invitation.way.address = format!("https://{}:{}", outward(address), address.port());
+        invitation.endpoint.address = format!("https://{}:{}", outward(address), address.port());
         let file = &self.invitation_file;
         let write = invitation.write(file);
         write.with_context(|| format!("cannot write {}", file.display()))?;

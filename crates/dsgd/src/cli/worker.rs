@@ -21,7 +21,7 @@ use crate::launch::trouble::CANNOT_WORK;
 use crate::task::Task;
 use crate::text::causes;
 use crate::wire::invitation::{Invitation, Near};
-use crate::wire::link::Way;
+use crate::wire::link::Endpoint;
 
 /// Bytes of an invitation: its largest part is a list of files.
 const MOST_INVITATION: u64 = 4 << 20;
@@ -135,7 +135,7 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
         complain("Left before it had joined");
         status
     })?;
-    let way = way(&args, invitation)?;
+    let endpoint = endpoint(&args, invitation)?;
     let (config, task) = load::<T>(call, invitation)?;
     let slots = args.workers.or(invitation.slots).unwrap_or_else(cores);
     let threads = args.threads.or(config.threads);
@@ -145,7 +145,7 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
         complain(format_args!("Warning: {warning}"));
     }
     let outpost = Outpost {
-        way,
+        endpoint,
         slots,
         threads,
         prefetch: config.elsewhere.prefetch,
@@ -157,7 +157,7 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
         return Ok(outpost::run(&task, &outpost)?);
     }
     let workers = if slots == 1 { "worker" } else { "workers" };
-    let address = &outpost.way.address;
+    let address = &outpost.endpoint.address;
     say(format_args!(
         "{slots} {workers} for the run at {address}; Ctrl-C leaves it"
     ));
@@ -184,20 +184,20 @@ fn load<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow::Result<(Ru
 
 /// The way to the server: as it was typed, else a shorter one on its own machine, else as the invitation says.
 /// What is wrong with it is said before anything is loaded.
-fn way(args: &WorkerArgs, invitation: &Invitation) -> anyhow::Result<Way> {
-    let mut way = invitation.way.clone();
+fn endpoint(args: &WorkerArgs, invitation: &Invitation) -> anyhow::Result<Endpoint> {
+    let mut endpoint = invitation.endpoint.clone();
     let near = invitation.near.as_ref().and_then(Near::address);
     if let Some(url) = &args.join {
-        way.address.clone_from(url);
+        endpoint.address.clone_from(url);
     } else if let Some(address) = near {
-        way.address = address;
-        way.papers = None;
+        endpoint.address = address;
+        endpoint.papers = None;
     }
-    if way.host.is_empty() {
-        way.host = host_name();
+    if endpoint.host.is_empty() {
+        endpoint.host = host_name();
     }
-    way.check()?;
-    Ok(way)
+    endpoint.check()?;
+    Ok(endpoint)
 }
 
 /// The launcher holds the other end: whatever becomes of it, nobody waits for us then.

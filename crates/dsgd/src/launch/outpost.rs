@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::params::Layout;
 use crate::task::Task;
-use crate::wire::link::{Gate, LinkError, Way};
+use crate::wire::link::{Client, LinkError, Endpoint};
 use crate::worker::{Bench, Broken, work};
 
 /// How often one slot's worker is born again after a panic.
@@ -33,7 +33,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// What a process elsewhere is to do.
 pub struct Outpost {
     /// How its server is reached.
-    pub way: Way,
+    pub endpoint: Endpoint,
     /// Number of its workers.
     pub slots: usize,
     /// Kernel threads of each.
@@ -84,10 +84,10 @@ pub fn run<T: Task>(task: &T, outpost: &Outpost) -> Result<(), OutpostError> {
         .enable_all()
         .build()?;
     let layout = Arc::new(task.layout());
-    let gate = runtime.block_on(open(outpost))?;
+    let client = runtime.block_on(open(outpost))?;
     outpost.reached.store(true, Ordering::Relaxed);
     let watched = Arc::clone(&outpost.leaving);
-    let goodbye = gate.clone();
+    let goodbye = client.clone();
     runtime.spawn(async move {
         while !watched.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -100,8 +100,8 @@ pub fn run<T: Task>(task: &T, outpost: &Outpost) -> Result<(), OutpostError> {
     thread::scope(|scope| {
         let slots: Vec<_> = (0..outpost.slots)
             .map(|slot| {
-                let (gate, layout) = (&gate, &layout);
-                scope.spawn(move || man(task, outpost, gate, layout, slot))
+                let (client, layout) = (&client, &layout);
+                scope.spawn(move || man(task, outpost, client, layout, slot))
             })
             .collect();
         let ends = slots.into_iter().map(|slot| match slot.join() {
@@ -114,13 +114,13 @@ pub fn run<T: Task>(task: &T, outpost: &Outpost) -> Result<(), OutpostError> {
 }
 
 /// Knocks until somebody opens.
-async fn open(outpost: &Outpost) -> Result<Gate, OutpostError> {
+async fn open(outpost: &Outpost) -> Result<Client, OutpostError> {
     let started = Instant::now();
     let mut pause = PAUSES.0;
     let mut told = false;
     loop {
-        match Gate::open(&outpost.way).await {
-            Ok(gate) => return Ok(gate),
+        match Client::open(&outpost.endpoint).await {
+            Ok(client) => return Ok(client),
             Err(error) if error.is_retryable() && started.elapsed() < outpost.orphan_after => {
                 if !told {
                     let secs = outpost.orphan_after.as_secs_f64();
@@ -139,11 +139,11 @@ async fn open(outpost: &Outpost) -> Result<Gate, OutpostError> {
 fn man<T: Task>(
     task: &T,
     outpost: &Outpost,
-    gate: &Gate,
+    client: &Client,
     layout: &Arc<Layout>,
     slot: usize,
 ) -> Result<(), OutpostError> {
-    let name = format!("{}/{slot}", outpost.way.host);
+    let name = format!("{}/{slot}", outpost.endpoint.host);
     let panicked = |reason| OutpostError::Panics {
         worker: name.clone(),
         times: 1,
@@ -154,9 +154,9 @@ fn man<T: Task>(
         let twin = outpost.prefetch.then(|| {
             let name = format!("{name}+");
             let bench = &bench;
-            scope.spawn(move || live(task, outpost, gate, layout, bench, &name))
+            scope.spawn(move || live(task, outpost, client, layout, bench, &name))
         });
-        let end = live(task, outpost, gate, layout, &bench, &name);
+        let end = live(task, outpost, client, layout, &bench, &name);
         let twin = twin.map_or(Ok(()), |twin| match twin.join() {
             Ok(end) => end,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -169,14 +169,14 @@ fn man<T: Task>(
 fn live<T: Task>(
     task: &T,
     outpost: &Outpost,
-    gate: &Gate,
+    client: &Client,
     layout: &Arc<Layout>,
     bench: &Bench<T>,
     name: &str,
 ) -> Result<(), OutpostError> {
     let (mut panics, mut pause) = (0, PAUSES.0);
     while !outpost.leaving.load(Ordering::Relaxed) {
-        let joined = gate.join_blocking(name, layout);
+        let joined = client.join_blocking(name, layout);
         let ended = joined.map_err(Broken::Link).and_then(|mut link| {
             pause = PAUSES.0;
             link.leave_when(Arc::clone(&outpost.leaving));
@@ -197,8 +197,8 @@ fn live<T: Task>(
                 bench.renew(task, outpost.threads);
             }
             Err(Broken::Link(error)) if !error.is_retryable() => return Err(error.into()),
-            Err(Broken::Link(error)) if gate.silence() > outpost.orphan_after => {
-                return Err(orphaned(error, gate.silence()));
+            Err(Broken::Link(error)) if client.silence() > outpost.orphan_after => {
+                return Err(orphaned(error, client.silence()));
             }
             Err(Broken::Link(error)) => {
                 eprintln!("{name} joins anew: {error}");

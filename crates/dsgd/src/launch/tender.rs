@@ -230,8 +230,8 @@ impl Tender {
         // None of them needs another, and each is some ways there and back.
         let ((), (), address) = tokio::try_join!(stop, send, self.address(&remote))?;
         let mut invitation = self.orders.invitation.clone();
-        invitation.way.host.clone_from(&self.host.name);
-        invitation.way.address = address;
+        invitation.endpoint.host.clone_from(&self.host.name);
+        invitation.endpoint.address = address;
         invitation.slots = Some(self.slots.load(Ordering::Relaxed));
         let args = ["worker", "--tethered", "--run", run];
         remote.start(&program, &args, &invitation.to_line()).await
@@ -239,7 +239,7 @@ impl Tender {
 
     /// Where the host's workers find the server.
     async fn address(&self, remote: &Remote) -> Result<String, SshError> {
-        let given = &self.orders.invitation.way.address;
+        let given = &self.orders.invitation.endpoint.address;
         match self.orders.port {
             None => {
                 let way_back = remote.forward(&self.control.file("server")).await?;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::link::Way;
+use super::link::Endpoint;
 
 /// An invitation to a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ pub struct Invitation {
     /// The run's mark, the same in all of its processes' arguments.
     pub run: String,
     /// Where the server is, and how to be let in.
-    pub way: Way,
+    pub endpoint: Endpoint,
     /// A shorter way for processes on the server's own machine.
     pub near: Option<Near>,
     /// Registered name of the task.

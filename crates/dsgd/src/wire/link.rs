@@ -1,15 +1,17 @@
 //! The worker's side of the conversation.
 //!
-//! [`Gate`] is a process's way to the server, and its connection for signs of life: what is
-//! large has a connection for each worker, and is never in their way. [`Gate::join`] makes a worker of its caller, and the [`Remote`] that it
-//! returns is the link that [`work`](crate::worker::work) speaks through. When anything breaks,
+//! [`Client`] is a process's connection to the server, for signs of life: what is large has a connection for
+//! each worker, and is never in their way. [`Client::join`] makes a worker of its caller, and the [`Remote`]
+//! that it returns is the link that [`work`](crate::worker::work) speaks through. When anything breaks,
 //! the link is of no use any more; its owner joins anew, if that makes sense.
 
+mod client;
+mod endpoint;
 mod error;
-mod gate;
 
+pub use client::Client;
+pub use endpoint::Endpoint;
 pub use error::LinkError;
-pub use gate::{Gate, Way};
 
 use std::iter;
 use std::sync::Arc;
@@ -29,7 +31,7 @@ use super::{LONGEST_PULL, MOST_MESSAGE, outgoing, words};
 use crate::core::WorkerId;
 use crate::params::{Gradient, Params};
 use crate::worker::{Assignment, Link, Outcome, Travel};
-use gate::{Life, Own, Session};
+use client::{Life, Own, Session};
 
 /// A worker's link to a server elsewhere.
 pub struct Remote {
@@ -40,7 +42,7 @@ pub struct Remote {
     own: Option<Own>,
     session: Session,
     integrity: Integrity,
-    gate: Gate,
+    client: Client,
     /// What passes the connection for what is large.
     traffic: Traffic,
     life: Life,
@@ -133,7 +135,7 @@ impl Remote {
     async fn pull(&mut self) -> Result<Option<Assignment>, LinkError> {
         let (lease, job, mut parts) = loop {
             if self.leaving.load(Ordering::Relaxed) {
-                self.gate
+                self.client
                     .leave(&self.session, "it was told to stop")
                     .await?;
                 return Ok(None);
@@ -179,7 +181,7 @@ impl Remote {
                     ));
                 }
             }
-            self.gate.hear();
+            self.client.hear();
         }
         incoming.finish()?;
         self.params = Some(Arc::clone(&params));
@@ -197,7 +199,7 @@ impl Remote {
 
 impl Drop for Remote {
     fn drop(&mut self) {
-        self.gate.forget(self.worker);
+        self.client.forget(self.worker);
         self.life.task.abort();
     }
 }

@@ -10,7 +10,7 @@ use anyhow::Context;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, ServerConnection};
 
-use super::wire::{Moment, Round, Way};
+use super::wire::{Moment, Round, Route};
 use crate::params::Params;
 use crate::wire::CHUNK;
 use crate::wire::credentials::{Papers, SERVER_NAME};
@@ -87,7 +87,7 @@ impl Bare {
     }
 }
 
-impl Way for Bare {
+impl Route for Bare {
     fn round(&mut self) -> anyhow::Result<Round> {
         let bytes = bytes_of(&self.params);
         let started = Moment::now();

@@ -30,7 +30,7 @@ use crate::params::Params;
 use crate::server::{Message, Server};
 use crate::task::Task;
 use crate::wire::credentials::Token;
-use crate::wire::link::Way;
+use crate::wire::link::Endpoint;
 use crate::wire::listen::{Door, serve};
 use crate::wire::service::{Service, Terms};
 
@@ -64,7 +64,7 @@ struct ServerArgs {
 /// What the workers' process is told.
 #[derive(Serialize, Deserialize)]
 struct Orders {
-    way: Way,
+    endpoint: Endpoint,
     slots: usize,
     sleeper: SleeperOptions,
 }
@@ -120,14 +120,14 @@ fn measure(workers: usize, args: &ServerArgs) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let runtime = Runtime::new()?;
     let socket = folder.path().join("door");
-    let way = Way {
+    let endpoint = Endpoint {
         address: format!("unix:{}", socket.display()),
         papers: None,
         token: Token::fresh(),
         host: "bench".to_owned(),
     };
     let service = Service::new(Terms {
-        token: way.token.clone(),
+        token: endpoint.token.clone(),
         layout: Arc::clone(server.layout()),
         dead_after: Duration::from_secs(60),
         buffers: server.buffers().clone(),
@@ -149,7 +149,7 @@ fn measure(workers: usize, args: &ServerArgs) -> anyhow::Result<()> {
         }
     }));
     let mut process = hire(&Orders {
-        way,
+        endpoint,
         slots: workers,
         sleeper: args.sleeper.clone(),
     })?;
@@ -232,7 +232,7 @@ fn work() -> anyhow::Result<()> {
     let orders: Orders = serde_json::from_str(&line)?;
     let task = Sleeper::load(&orders.sleeper, 0).map_err(|error| anyhow!(error))?;
     let outpost = Outpost {
-        way: orders.way,
+        endpoint: orders.endpoint,
         slots: orders.slots,
         threads: 1,
         prefetch: false,

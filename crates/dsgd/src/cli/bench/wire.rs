@@ -1,6 +1,6 @@
 //! `dsgd bench wire`: parameters and gradients through our gRPC, against the bare connection.
 //!
-//! All ways take turns, so that whatever else the machine does meets each of them alike; what
+//! All routes take turns, so that whatever else the machine does meets each of them alike; what
 //! is told are medians, and for the shares medians over the rounds.
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::params::{Layout, Params};
 use crate::server::Message;
 use crate::task::Batch;
 use crate::wire::credentials::{Papers, Token};
-use crate::wire::link::{self, Gate, LinkError, Remote};
+use crate::wire::link::{self, Client, LinkError, Remote};
 use crate::wire::listen::{Door, serve};
 use crate::wire::service::{Service, Terms};
 use crate::worker::{Assignment, Buffers, Job, Link, Outcome, Travel};
@@ -83,8 +83,8 @@ impl Moment {
     }
 }
 
-/// A way for bytes to go.
-pub(super) trait Way {
+/// A route for bytes.
+pub(super) trait Route {
     /// Everything there, and everything back.
     fn round(&mut self) -> anyhow::Result<Round>;
 }
@@ -94,7 +94,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let layout = Arc::new(load::layout(args.parameters));
     let params = Arc::new(load::params(&layout));
     let (server, worker) = Papers::for_a_run()?;
-    let mut ways: [(&str, Option<usize>, Box<dyn Way>); 4] = [
+    let mut routes: [(&str, Option<usize>, Box<dyn Route>); 4] = [
         ("TCP", None, Box::new(raw::tcp(&params)?)),
         ("gRPC", Some(0), Box::new(Wire::open(&params, None)?)),
         ("TLS", None, Box::new(raw::rustls(&params)?)),
@@ -106,12 +106,12 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     ];
     let mut rounds: [Vec<Round>; 4] = Default::default();
     // Buffers get their memory in a first round, which does not count.
-    for (_, _, way) in &mut ways {
-        way.round()?;
+    for (_, _, route) in &mut routes {
+        route.round()?;
     }
     for _ in 0..args.rounds {
-        for ((_, _, way), rounds) in ways.iter_mut().zip(&mut rounds) {
-            rounds.push(way.round()?);
+        for ((_, _, route), rounds) in routes.iter_mut().zip(&mut rounds) {
+            rounds.push(route.round()?);
         }
     }
     let bytes = (layout.len() * size_of::<f32>()) as f64;
@@ -122,13 +122,13 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     ));
     say("                      GB/s  ms of a core      share");
     say("                 pull push     pull push  pull push");
-    for ((name, below, _), own) in ways.iter().zip(&rounds) {
+    for ((name, below, _), own) in routes.iter().zip(&rounds) {
         let median = |of: &dyn Fn(&Round) -> f64| median(own.iter().map(of).collect());
         let [pull, push] = SIDES.map(|side| median(&|round| bytes / side(round).secs / 1e9));
         let [pull_ms, push_ms] = SIDES.map(|side| median(&|round| side(round).cpu_secs * 1e3));
         let share = below.map(|below| {
             let [pull, push] = SIDES.map(|side| share(&rounds[below], own, side));
-            format!("{pull:>6.2}{push:>5.2} of {}", ways[below].0)
+            format!("{pull:>6.2}{push:>5.2} of {}", routes[below].0)
         });
         say(format_args!(
             "{name:<14}{pull:>7.2}{push:>5.2}{pull_ms:>9.0}{push_ms:>5.0}{}",
@@ -143,7 +143,7 @@ type Side = fn(&Round) -> Cost;
 /// What there is to be told of a round.
 const SIDES: [Side; 2] = [|round| round.pull, |round| round.push];
 
-/// How fast a way is beside the one that lies below it, round by round.
+/// How fast a route is beside the one that lies below it, round by round.
 fn share(below: &[Round], own: &[Round], side: Side) -> f64 {
     let pairs = below.iter().zip(own);
     median(
@@ -193,7 +193,7 @@ impl Wire {
         };
         let scheme = if worker.is_some() { "https" } else { "http" };
         let port = door.address().context("a port has an address")?;
-        let way = link::Way {
+        let endpoint = link::Endpoint {
             address: format!("{scheme}://{port}"),
             papers: worker,
             token,
@@ -203,7 +203,7 @@ impl Wire {
         let (go, goes) = channel();
         let (told, moments) = channel();
         let layout = Arc::clone(layout);
-        thread::spawn(move || work(&way, &layout, &told, &goes));
+        thread::spawn(move || work(&endpoint, &layout, &told, &goes));
         let inbox = loop {
             let message = messages.recv_timeout(PATIENCE);
             if let Message::Join { inbox, .. } = message.context("no worker joins")? {
@@ -229,7 +229,7 @@ impl Wire {
     }
 }
 
-impl Way for Wire {
+impl Route for Wire {
     fn round(&mut self) -> anyhow::Result<Round> {
         self.lease += 1;
         let started = Moment::now();
@@ -267,7 +267,7 @@ impl Way for Wire {
 
 /// A worker that computes nothing.
 fn work(
-    way: &link::Way,
+    endpoint: &link::Endpoint,
     layout: &Arc<Layout>,
     told: &Sender<Moment>,
     goes: &Receiver<()>,
@@ -280,8 +280,8 @@ fn work(
     let Ok(runtime) = runtime else {
         return Ok(());
     };
-    let gate = runtime.block_on(Gate::open(way))?;
-    let mut link: Remote = gate.join_blocking("bench/0", layout)?;
+    let client = runtime.block_on(Client::open(endpoint))?;
+    let mut link: Remote = client.join_blocking("bench/0", layout)?;
     let mut outcome = None;
     while let Some(assignment) = link.exchange(outcome.take())? {
         let arrived = told.send(Moment::now());

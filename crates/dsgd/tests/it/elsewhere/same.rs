@@ -95,7 +95,7 @@ fn workers_may_come_through_a_port_and_by_hand() {
     let program = Program::new();
     let text = fs::read_to_string(run.run().join("invitation")).unwrap();
     let invitation: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let address = invitation["way"]["address"].as_str().unwrap();
+    let address = invitation["endpoint"]["address"].as_str().unwrap();
     let file = program.path("invitation");
     let join = |args: &str, invitation: String| {
         fs::write(&file, invitation).unwrap();

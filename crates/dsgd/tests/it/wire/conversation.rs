@@ -72,7 +72,7 @@ fn a_name_has_its_length() {
             (MOST_NAME + 1, false),
         ] {
             let nonce = nonce(&mut client).await;
-            let request = join_request(&served.way.token, &nonce, &"n".repeat(len));
+            let request = join_request(&served.endpoint.token, &nonce, &"n".repeat(len));
             let reply = client.join(request).await;
             if fits {
                 reply.unwrap();
@@ -93,16 +93,16 @@ fn who_does_not_know_the_token_is_nobody() {
         let reply = client.join(join_request(&other, &given, "h1/0")).await;
         assert_refused(reply, Code::Unauthenticated, "wrong token");
         // One try a nonce: with the right token it is too late now.
-        let right = join_request(&served.way.token, &given, "h1/0");
+        let right = join_request(&served.endpoint.token, &given, "h1/0");
         assert_refused(client.join(right).await, Code::Unauthenticated, "");
         // A proof is of one name.
         let given = nonce(&mut client).await;
-        let mut request = join_request(&served.way.token, &given, "h1/0");
+        let mut request = join_request(&served.endpoint.token, &given, "h1/0");
         request.name = "h1/1".to_owned();
         assert_refused(client.join(request).await, Code::Unauthenticated, "");
         // Part of a proof is none.
         let given = nonce(&mut client).await;
-        let mut request = join_request(&served.way.token, &given, "h1/0");
+        let mut request = join_request(&served.endpoint.token, &given, "h1/0");
         request.proof.truncate(31);
         assert_refused(client.join(request).await, Code::Unauthenticated, "");
     });
@@ -115,11 +115,11 @@ fn a_nonce_is_good_once() {
     served.run(async {
         let mut client = served.client().await;
         let given = nonce(&mut client).await;
-        let request = join_request(&served.way.token, &given, "h1/0");
+        let request = join_request(&served.endpoint.token, &given, "h1/0");
         client.join(request.clone()).await.unwrap();
         assert_refused(client.join(request).await, Code::Unauthenticated, "nonce");
         // Nor is one that was never given.
-        let request = join_request(&served.way.token, &[7; 32], "h1/0");
+        let request = join_request(&served.endpoint.token, &[7; 32], "h1/0");
         assert_refused(client.join(request).await, Code::Unauthenticated, "nonce");
         // With more than anybody needs, the oldest is forgotten.
         let first = nonce(&mut client).await;
@@ -127,9 +127,9 @@ fn a_nonce_is_good_once() {
         for _ in 0..MOST_NONCES - 1 {
             nonce(&mut client).await;
         }
-        let late = join_request(&served.way.token, &first, "h1/0");
+        let late = join_request(&served.endpoint.token, &first, "h1/0");
         assert_refused(client.join(late).await, Code::Unauthenticated, "nonce");
-        let in_time = join_request(&served.way.token, &second, "h1/0");
+        let in_time = join_request(&served.endpoint.token, &second, "h1/0");
         client.join(in_time).await.unwrap();
     });
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output};
 
 use dsgd::event::{Event, Record};
 use dsgd::wire::invitation::{Invitation, Near};
-use dsgd::wire::link::Way;
+use dsgd::wire::link::Endpoint;
 use dsgd::wire::proto::dsgd_client::DsgdClient;
 use serde_json::Value;
 use tonic::transport::Channel;
@@ -50,7 +50,7 @@ impl Listening {
     }
 
     pub(crate) fn address(&self) -> String {
-        let address = self.invitation.way.address.strip_prefix("https://");
+        let address = self.invitation.endpoint.address.strip_prefix("https://");
         address.unwrap().to_owned()
     }
 
@@ -100,8 +100,8 @@ pub(crate) fn words_of(secret: &impl serde::Serialize) -> Value {
 }
 
 /// A client that says anything, over TLS with the way's papers.
-pub(crate) async fn client(way: &Way) -> DsgdClient<Channel> {
-    DsgdClient::new(way.connect().await.unwrap())
+pub(crate) async fn client(endpoint: &Endpoint) -> DsgdClient<Channel> {
+    DsgdClient::new(endpoint.connect().await.unwrap())
 }
 
 /// What was damaged on its way is found when it is read; to ask the server again and again is no help.

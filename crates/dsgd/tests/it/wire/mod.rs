@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use dsgd::server::Message;
 use dsgd::wire::credentials::{Papers, Token};
-use dsgd::wire::link::Way;
+use dsgd::wire::link::Endpoint;
 use dsgd::wire::listen::{Door, serve};
 use dsgd::wire::proto::dsgd_client::DsgdClient;
 use dsgd::wire::proto::{self, PullPart, Pulse, PushPart, pull_part, push_part};
@@ -37,7 +37,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{self, Channel};
 use tonic::{Code, Request, Status};
 
 /// Longer than any answer takes.
@@ -47,7 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Served {
     messages: Receiver<Message>,
     service: Service,
-    way: Way,
+    endpoint: Endpoint,
     layout: Arc<Layout>,
     over: Arc<AtomicBool>,
     buffers: Buffers,
@@ -113,7 +113,7 @@ impl Served {
         Self {
             messages,
             service,
-            way: Way {
+            endpoint: Endpoint {
                 address,
                 papers,
                 token,
@@ -133,7 +133,7 @@ impl Served {
 
     /// A connection.
     async fn client(&self) -> DsgdClient<Channel> {
-        let endpoint = Endpoint::from_shared(self.way.address.clone()).unwrap();
+        let endpoint = transport::Endpoint::from_shared(self.endpoint.address.clone()).unwrap();
         DsgdClient::new(endpoint.connect().await.unwrap())
     }
 
@@ -141,7 +141,7 @@ impl Served {
     async fn joined(&self, name: &str) -> Caller {
         let mut client = self.client().await;
         let nonce = nonce(&mut client).await;
-        let request = join_request(&self.way.token, &nonce, name);
+        let request = join_request(&self.endpoint.token, &nonce, name);
         let reply = client.join(request).await.unwrap().into_inner();
         Caller {
             client,

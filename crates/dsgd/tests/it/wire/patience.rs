@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dsgd::server::Message;
-use dsgd::wire::link::{Gate, Way};
+use dsgd::wire::link::{Client, Endpoint};
 use dsgd::wire::proto::PushPart;
 use dsgd::worker::{Assignment, Link, Outcome, Travel};
 use dsgd::{Layout, Params};
@@ -46,7 +46,7 @@ fn a_nonce_a_session_and_a_transfer_that_rest_are_given_up() {
         let waited = started.elapsed();
         assert!(waited >= STALL, "{waited:?}");
         thread::sleep((PAPERS + Duration::from_millis(200)).saturating_sub(waited));
-        let late = join_request(&served.way.token, &old, "h1/2");
+        let late = join_request(&served.endpoint.token, &old, "h1/2");
         assert_refused(client.join(late).await, Code::Unauthenticated, "nonce");
         // Whoever joins next finds the sessions tidied up.
         served.joined("h1/3").await;
@@ -89,15 +89,15 @@ fn a_push_that_arrives_slowly_is_not_given_up() {
     let numbers = RATE * 40 / size_of::<f32>();
     let layout = [("weight", [numbers])].into_iter().collect::<Layout>();
     let served = Served::on_a_port(layout);
-    let to = served.way.address.trim_start_matches("http://").to_owned();
-    let way = Way {
+    let to = served.endpoint.address.trim_start_matches("http://").to_owned();
+    let endpoint = Endpoint {
         address: slow_way(to),
-        ..served.way.clone()
+        ..served.endpoint.clone()
     };
-    let gate = served.run(Gate::open(&way)).unwrap();
+    let client = served.run(Client::open(&endpoint)).unwrap();
     let layout = Arc::clone(&served.layout);
     let worker = thread::spawn(move || {
-        let mut link = gate.join_blocking("h1/0", &layout).unwrap();
+        let mut link = client.join_blocking("h1/0", &layout).unwrap();
         let assignment = link.exchange(None).unwrap().unwrap();
         let mut gradient = link.buffer();
         gradient.clear();

@@ -10,10 +10,10 @@ use crate::wire::listening::{Listening, client};
 use crate::wire::{Caller, assert_refused, head, join_request, nonce};
 
 async fn join(run: &Listening) -> Caller {
-    let way = &run.invitation.way;
-    let mut client = client(way).await;
+    let endpoint = &run.invitation.endpoint;
+    let mut client = client(endpoint).await;
     let nonce = nonce(&mut client).await;
-    let reply = client.join(join_request(&way.token, &nonce, "h1/0")).await;
+    let reply = client.join(join_request(&endpoint.token, &nonce, "h1/0")).await;
     let reply = reply.unwrap().into_inner();
     Caller {
         client,

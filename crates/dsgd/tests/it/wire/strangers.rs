@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use dsgd::event::Event;
 use dsgd::wire::credentials::{Papers, Token};
-use dsgd::wire::link::{Gate, LinkError, Way};
+use dsgd::wire::link::{Client, LinkError, Endpoint};
 use dsgd::{Layout, Task};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -262,35 +262,35 @@ fn strangers_get_nowhere_and_cost_nothing() {
 fn papers_and_token_must_be_the_runs_own() {
     let run = Listening::start("trouble", "-n 1 --epochs 100000", "slow:5");
     let runtime = Runtime::new().unwrap();
-    let way = &run.invitation.way;
-    let join = |way: &Way| {
-        let gate = runtime.block_on(Gate::open(way))?;
-        runtime.block_on(gate.join("h9/0", &layout())).map(|_| ())
+    let endpoint = &run.invitation.endpoint;
+    let join = |endpoint: &Endpoint| {
+        let client = runtime.block_on(Client::open(endpoint))?;
+        runtime.block_on(client.join("h9/0", &layout())).map(|_| ())
     };
     // Of another run: its authority is nobody here.
     let (_, foreign) = Papers::for_a_run().unwrap();
     let papers = Some(foreign);
-    let result = join(&Way {
+    let result = join(&Endpoint {
         papers,
-        ..way.clone()
+        ..endpoint.clone()
     });
     assert!(
         matches!(&result, Err(LinkError::OtherServer { reason, .. }) if reason.contains("another run")),
         "{result:?}"
     );
     // A server shows papers, too; whoever has none is not spoken to.
-    let plain = way.address.replace("https://", "http://");
-    let result = join(&Way {
+    let plain = endpoint.address.replace("https://", "http://");
+    let result = join(&Endpoint {
         address: plain,
         papers: None,
-        ..way.clone()
+        ..endpoint.clone()
     });
     assert!(result.is_err());
     // With the right papers and a wrong token.
     let token = Token::fresh();
-    match join(&Way {
+    match join(&Endpoint {
         token,
-        ..way.clone()
+        ..endpoint.clone()
     }) {
         Err(error @ LinkError::Refused { .. }) => {
             assert!(error.to_string().contains("wrong token"), "{error}");
@@ -299,11 +299,11 @@ fn papers_and_token_must_be_the_runs_own() {
     }
     // What was said once is no key: a Join that was good, again, from somewhere else.
     runtime.block_on(async {
-        let mut first = client(way).await;
+        let mut first = client(endpoint).await;
         let nonce = nonce(&mut first).await;
-        let request = join_request(&way.token, &nonce, "h9/0");
+        let request = join_request(&endpoint.token, &nonce, "h9/0");
         first.join(request.clone()).await.unwrap();
-        let mut second = client(way).await;
+        let mut second = client(endpoint).await;
         let again = second.join(request).await;
         assert_refused(again, Code::Unauthenticated, "nonce");
     });
@@ -354,12 +354,12 @@ fn a_conversation_that_was_overheard_cannot_be_held_again() {
             });
         }
     });
-    let way = Way {
+    let endpoint = Endpoint {
         address: format!("https://{between}"),
-        ..run.invitation.way.clone()
+        ..run.invitation.endpoint.clone()
     };
-    let gate = runtime.block_on(Gate::open(&way)).unwrap();
-    let link = runtime.block_on(gate.join("h9/0", &layout())).unwrap();
+    let client = runtime.block_on(Client::open(&endpoint)).unwrap();
+    let link = runtime.block_on(client.join("h9/0", &layout())).unwrap();
     let number = link.worker();
     let joined = |event: &Event| match event {
         Event::WorkerJoined { worker, .. } if *worker >= number => Some(*worker),
@@ -447,7 +447,7 @@ fn secrets_are_nowhere_to_be_read() {
     let secrets = secrets(&run.run());
     assert_eq!(
         secrets[0],
-        words_of(&run.invitation.way.token).as_str().unwrap()
+        words_of(&run.invitation.endpoint.token).as_str().unwrap()
     );
     // As the line that was printed does it.
     let mut worker = run.program.command("worker -n 1", "slow:10");

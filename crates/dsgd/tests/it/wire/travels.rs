@@ -8,7 +8,7 @@ use dsgd::server::Message;
 use dsgd::wire::CHUNK;
 use dsgd::wire::incoming::{IncomingGradient, IncomingParams};
 use dsgd::wire::integrity::Integrity;
-use dsgd::wire::link::Gate;
+use dsgd::wire::link::Client;
 use dsgd::wire::outgoing::{self, Piece};
 use dsgd::wire::proto::Chunk;
 use dsgd::worker::{Assignment, Job, Link, Outcome, Travel};
@@ -176,10 +176,10 @@ fn a_round_through_tls_changes_nothing() {
 }
 
 fn a_round_through(served: &Served) {
-    let gate = served.run(Gate::open(&served.way)).unwrap();
+    let client = served.run(Client::open(&served.endpoint)).unwrap();
     let layout = Arc::clone(&served.layout);
     let worker = thread::spawn(move || {
-        let mut link = gate.join_blocking("h1/0", &layout).unwrap();
+        let mut link = client.join_blocking("h1/0", &layout).unwrap();
         let mut assignment = link.exchange(None).unwrap().unwrap();
         let (mut lives, mut place) = (Vec::new(), None);
         for round in 0..3 {

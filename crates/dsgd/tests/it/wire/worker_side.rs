@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use dsgd::Layout;
 use dsgd::wire::credentials::Token;
-use dsgd::wire::link::{Gate, LinkError, Way};
+use dsgd::wire::link::{Client, LinkError, Endpoint};
 use dsgd::wire::proto::dsgd_server::{Dsgd, DsgdServer};
 use dsgd::wire::proto::{self, PullPart, Pulse, PushPart, pull_part};
 use dsgd::wire::{CHUNK, MOST_LAYOUT};
@@ -126,15 +126,15 @@ fn meets_at(routes: Routes) -> Result<(), LinkError> {
             .serve_with_incoming(UnixListenerStream::new(listener))
             .await
     });
-    let way = Way {
+    let endpoint = Endpoint {
         address: format!("unix:{}", socket.display()),
         papers: None,
         token: Token::fresh(),
         host: "h1".to_owned(),
     };
-    let gate = runtime.block_on(Gate::open(&way))?;
+    let client = runtime.block_on(Client::open(&endpoint))?;
     let pulled = thread::spawn(move || {
-        let mut link = gate.join_blocking("h1/0", &Arc::new(layout()))?;
+        let mut link = client.join_blocking("h1/0", &Arc::new(layout()))?;
         link.exchange(None).map(|_| ())
     });
     pulled.join().unwrap()
@@ -351,14 +351,14 @@ fn a_reply_to_join_has_its_limits() {
 
 #[test]
 fn nobody_there_is_told_with_the_address() {
-    let way = Way {
+    let endpoint = Endpoint {
         address: "unix:/nowhere/door".to_owned(),
         papers: None,
         token: Token::fresh(),
         host: "h1".to_owned(),
     };
     let runtime = Runtime::new().unwrap();
-    match runtime.block_on(Gate::open(&way)).err() {
+    match runtime.block_on(Client::open(&endpoint)).err() {
         Some(error @ LinkError::Unreachable { .. }) => {
             assert!(error.to_string().contains("/nowhere/door"), "{error}");
             assert!(error.is_retryable());

@@ -1,4 +1,4 @@
-//! A process's way to the server: its connections, and who joins through them.
+//! A process's side of the conversation: its connections, and who joins through them.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -7,53 +7,34 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use hyper_util::rt::TokioIo;
-use serde::{Deserialize, Serialize};
-use tokio::net::{TcpStream, UnixStream};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc::channel;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tower::service_fn;
 
-use super::error::stranger;
+use super::endpoint::{Endpoint, reach};
 use super::{LinkError, Remote};
 use crate::core::WorkerId;
 use crate::params::{Layout, Params};
-use crate::text::causes;
-use crate::wire::credentials::{Papers, Token};
 use crate::wire::integrity::Integrity;
-use crate::wire::paced::{Connection, Paced, Traffic};
+use crate::wire::paced::Traffic;
 use crate::wire::proto::dsgd_client::DsgdClient;
 use crate::wire::proto::{self, Pulse};
 use crate::wire::words::tensors;
 use crate::wire::{
-    CALL, CALL_IN_A_CROWD, FRAME, MOST_LAYOUT, PROGRAM, PROTOCOL, SESSION, WINDOW,
-    keep_freed_memory, tls,
+    CALL, CALL_IN_A_CROWD, MOST_LAYOUT, PROGRAM, PROTOCOL, SESSION, keep_freed_memory,
 };
 
-/// How a server can be reached.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Way {
-    /// `unix:PATH`, `http://HOST:PORT` or `https://HOST:PORT`.
-    pub address: String,
-    /// For `https`.
-    pub papers: Option<Papers>,
-    /// The run's secret.
-    pub token: Token,
-    /// Name of this host, for messages.
-    pub host: String,
-}
-
-/// A process's way to the server, and its connection for signs of life.
+/// A process's connection to the server, and who has joined through it.
 #[derive(Clone)]
-pub struct Gate {
-    way: Way,
+pub struct Client {
+    endpoint: Endpoint,
     life: Channel,
     runtime: Handle,
     /// When the server was last heard of.
@@ -65,13 +46,13 @@ pub struct Gate {
 /// What calls show.
 pub(super) type Session = HeaderValue;
 
-impl Gate {
+impl Client {
     /// Opens the connections.
-    pub async fn open(way: &Way) -> Result<Self, LinkError> {
+    pub async fn open(endpoint: &Endpoint) -> Result<Self, LinkError> {
         keep_freed_memory();
         Ok(Self {
-            life: way.connect().await?,
-            way: way.clone(),
+            life: endpoint.connect().await?,
+            endpoint: endpoint.clone(),
             runtime: Handle::current(),
             heard: Arc::new(Mutex::new(Instant::now())),
             sessions: Arc::default(),
@@ -118,7 +99,7 @@ impl Gate {
         Ok(())
     }
 
-    /// [`Gate::join`] for a thread that is not the event loop's.
+    /// [`Client::join`] for a thread that is not the event loop's.
     pub fn join_blocking(&self, name: &str, layout: &Arc<Layout>) -> Result<Remote, LinkError> {
         self.runtime.block_on(self.join(name, layout))
     }
@@ -133,11 +114,11 @@ impl Gate {
             client.hello(proto::HelloRequest {
                 protocol: PROTOCOL,
                 program: PROGRAM.to_owned(),
-                host: self.way.host.clone(),
+                host: self.endpoint.host.clone(),
             }),
         );
         let nonce = hello.await?.nonce;
-        let proof = self.way.token.proof(&nonce, name).into();
+        let proof = self.endpoint.token.proof(&nonce, name).into();
         let name = name.to_owned();
         let reply = call(
             patience,
@@ -152,10 +133,10 @@ impl Gate {
         let traffic = Traffic::default();
         let bulk = {
             let _context = own.runtime().enter();
-            let (way, endpoint) = (self.way.clone(), self.way.endpoint()?);
+            let (endpoint, transport) = (self.endpoint.clone(), self.endpoint.transport()?);
             let traffic = traffic.clone();
-            let connector = service_fn(move |at| reach(way.clone(), at, traffic.clone()));
-            endpoint.connect_with_connector_lazy(connector)
+            let connector = service_fn(move |at| reach(endpoint.clone(), at, traffic.clone()));
+            transport.connect_with_connector_lazy(connector)
         };
         let pulse_every = Duration::from_millis(u64::from(reply.dead_after_ms.max(40)) / 4);
         let life = self.live(client, &session, pulse_every).await?;
@@ -165,8 +146,8 @@ impl Gate {
             bulk,
             own: Some(own),
             session,
-            integrity: Integrity::of(self.way.papers.is_some()),
-            gate: self.clone(),
+            integrity: Integrity::of(self.endpoint.papers.is_some()),
+            client: self.clone(),
             traffic,
             life,
             leaving: Arc::default(),
@@ -215,107 +196,6 @@ impl Gate {
             task,
         })
     }
-}
-
-impl Way {
-    /// A connection, to be spoken on by hand.
-    ///
-    /// # Errors
-    /// Why there is none within the time of a call.
-    pub async fn connect(&self) -> Result<Channel, LinkError> {
-        let way = self.clone();
-        let connector = service_fn(move |at| reach(way.clone(), at, Traffic::default()));
-        let endpoint = self.endpoint()?;
-        match timeout(CALL, endpoint.connect_with_connector(connector)).await {
-            Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(error)) => Err(match stranger(&error) {
-                Some(reason) => LinkError::OtherServer {
-                    address: self.address.clone(),
-                    reason,
-                },
-                None => self.unreachable(causes(&error)),
-            }),
-            Err(_) => Err(self.unreachable("no answer".to_owned())),
-        }
-    }
-
-    /// Whether the address says where to go, and how.
-    ///
-    /// # Errors
-    /// What is wrong with it: nothing that waiting could mend.
-    pub fn check(&self) -> Result<(), LinkError> {
-        let wrong = |reason: &str| {
-            Err(LinkError::Address {
-                address: self.address.clone(),
-                reason: reason.to_owned(),
-            })
-        };
-        if self.address.is_empty() {
-            return wrong("the invitation does not say where the server is");
-        }
-        if let Some(path) = self.address.strip_prefix("unix:") {
-            return match path {
-                "" => wrong("the socket's path is missing"),
-                _ => Ok(()),
-            };
-        }
-        let Ok(uri) = self.address.parse::<Uri>() else {
-            return wrong("it is no URL");
-        };
-        let scheme = match self.papers {
-            Some(_) => "https",
-            None => "http",
-        };
-        if uri.scheme_str() != Some(scheme) {
-            return wrong(&format!("it must begin with {scheme}://"));
-        }
-        if uri.host().is_none_or(str::is_empty) {
-            return wrong("the host is missing");
-        }
-        if uri.port_u16().is_none_or(|port| port == 0) {
-            return wrong("the port is missing");
-        }
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return wrong("there is more in it than host and port");
-        }
-        Ok(())
-    }
-
-    fn endpoint(&self) -> Result<Endpoint, LinkError> {
-        self.check()?;
-        let endpoint = Endpoint::from_shared(self.address.clone());
-        let endpoint = endpoint.map_err(|error| self.unreachable(causes(&error)))?;
-        Ok(endpoint
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
-            .max_frame_size(FRAME)
-            .connect_timeout(CALL))
-    }
-
-    fn unreachable(&self, reason: String) -> LinkError {
-        LinkError::Unreachable {
-            address: self.address.clone(),
-            reason,
-        }
-    }
-}
-
-/// Connects; `at` has the host and the port, if there are any.
-async fn reach(way: Way, at: Uri, traffic: Traffic) -> io::Result<TokioIo<Paced<()>>> {
-    let connection: Connection = if let Some(path) = way.address.strip_prefix("unix:") {
-        Box::pin(UnixStream::connect(path).await?)
-    } else {
-        let host = at.host().unwrap_or_default();
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let port = at.port_u16().unwrap_or_default();
-        let stream = TcpStream::connect((host, port)).await?;
-        stream.set_nodelay(true)?;
-        match way.papers {
-            Some(papers) => tls::connect(papers.client()?, stream).await?,
-            None => Box::pin(stream),
-        }
-    };
-    Ok(TokioIo::new(Paced::new(connection, (), traffic)))
 }
 
 /// A worker's own event loop: it turns in the worker's thread, while the worker waits for it. What
