@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::bail;
 use clap::{Args, Command, FromArgMatches};
 
-use super::identity::identity;
+use super::fingerprint::fingerprint;
 use super::{Call, complain, layers, say};
 use crate::checkpoint;
 use crate::config::RunConfig;
@@ -58,10 +58,10 @@ pub(super) fn eval<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
         seed,
         ..RunConfig::default()
     };
-    let mut now = identity(&model, &options, &config)?;
+    let mut now = fingerprint(&model, &options, &config)?;
     let typed = layers::typed::<T::Options>(call.matches);
     now.retain(|name, _| !typed.contains(&name.trim_start_matches("--").replace('-', "_")));
-    let then = run::identity_of(&file).unwrap_or_default();
+    let then = run::fingerprint_of(&file).unwrap_or_default();
     for difference in differences(&then, &now) {
         complain(format_args!("Note: not as it was trained: {difference}"));
     }

@@ -10,7 +10,7 @@ mod elsewhere;
 mod eval;
 mod gcloud;
 mod hosts;
-mod identity;
+mod fingerprint;
 mod keygen;
 mod layers;
 mod memory;

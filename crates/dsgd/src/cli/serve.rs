@@ -20,7 +20,7 @@ use crate::event::{Event, Observer};
 use crate::launch::local;
 use crate::observe::{self, Verbosity};
 use crate::optim::{Schedule, ScheduleOptions, Versions};
-use crate::run::{self, CONFIG, EVENTS, HOST_LOGS, Identity, Keeper, LOG, RunFolder, TENSORBOARD};
+use crate::run::{self, CONFIG, EVENTS, HOST_LOGS, Fingerprint, Keeper, LOG, RunFolder, TENSORBOARD};
 use crate::server::{Message, Server};
 use crate::task::Task;
 
@@ -38,7 +38,7 @@ pub(super) struct Job<T: Task> {
     /// What is to be said of the weights that it begins with.
     pub(super) notes: Vec<String>,
     /// What its steps are made from.
-    pub(super) identity: Identity,
+    pub(super) fingerprint: Fingerprint,
     /// File name of the best checkpoint so far.
     pub(super) best: Option<String>,
     pub(super) resumed: bool,
@@ -97,7 +97,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         text,
         task,
         notes,
-        identity,
+        fingerprint,
         folder,
         versions,
         progress,
@@ -120,7 +120,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         prefix: config.save_file.as_deref().unwrap_or(name),
         keep: config.keep,
         metadata: task.metadata(),
-        identity,
+        fingerprint,
         best,
     };
     let mut server = Server::new(

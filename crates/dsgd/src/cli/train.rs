@@ -9,7 +9,7 @@ use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 
 use super::cargo::{self, Luggage};
 use super::check::check;
-use super::identity::identity;
+use super::fingerprint::fingerprint;
 use super::layers::{self, ConfigFile};
 use super::serve::{Form, Job, serve};
 use super::{Call, complain, memory, supervise};
@@ -219,10 +219,10 @@ fn prepare<T: Task>(
     let updater = Updater::new(config.optimizer, config.hyper, Arc::clone(&layout));
     let updater = updater.with_threads(threads_of_the_server(&config));
     let text = layers::write(name, &config, &options)?;
-    let identity = identity(&*task, &options, &config)?;
+    let fingerprint = fingerprint(&*task, &options, &config)?;
     if let Some(run) = &args.resume {
         let folder = RunFolder::open(run)?;
-        let last = run::resume(folder.path(), &layout, updater, &identity)?;
+        let last = run::resume(folder.path(), &layout, updater, &fingerprint)?;
         for warning in &last.warnings {
             complain(format_args!("Warning: {warning}"));
         }
@@ -233,7 +233,7 @@ fn prepare<T: Task>(
             text,
             task,
             notes: Vec::new(),
-            identity,
+            fingerprint,
             folder,
             versions: last.versions,
             progress: last.progress,
@@ -258,7 +258,7 @@ fn prepare<T: Task>(
         text,
         task,
         notes,
-        identity,
+        fingerprint,
         folder,
         versions: Versions::new(updater, params),
         best: None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::identity::{Identity, differences};
+use super::fingerprint::{Fingerprint, differences};
 use crate::checkpoint::{self, CheckpointError, Snapshot};
 use crate::core::Progress;
 use crate::error::Error;
@@ -40,7 +40,7 @@ struct State {
     best: Option<String>,
     /// What its steps were made from.
     #[serde(default)]
-    identity: Identity,
+    fingerprint: Fingerprint,
 }
 
 /// Writes a run's checkpoints and removes those that are not to be kept.
@@ -54,7 +54,7 @@ pub struct Keeper<'a> {
     /// What the weights carry.
     pub metadata: BTreeMap<String, String>,
     /// What its steps are made from.
-    pub identity: Identity,
+    pub fingerprint: Fingerprint,
     /// File of the best one so far.
     pub best: Option<String>,
 }
@@ -82,7 +82,7 @@ impl Keeper<'_> {
         let state = State {
             progress: request.progress.clone(),
             best: best.clone(),
-            identity: self.identity.clone(),
+            fingerprint: self.fingerprint.clone(),
         };
         let snapshot = Snapshot {
             version: request.versions.version(),
@@ -134,18 +134,18 @@ pub struct Resumed {
 /// Reads the newest checkpoint of a run that is whole.
 ///
 /// # Errors
-/// When there is none, it was made from something else than `identity`, or it is of another model or
+/// When there is none, it was made from something else than `fingerprint`, or it is of another model or
 /// optimizer.
 pub fn resume(
     folder: &Path,
     layout: &Arc<Layout>,
     mut updater: Updater,
-    identity: &Identity,
+    fingerprint: &Fingerprint,
 ) -> Result<Resumed, Error> {
     // Before weights are read: other data often make another model, which is the lesser reason.
     let found = checkpoint::list(folder)?.found;
-    let then = found.iter().find_map(|found| identity_of(&found.path));
-    let differences = differences(&then.unwrap_or_default(), identity);
+    let then = found.iter().find_map(|found| fingerprint_of(&found.path));
+    let differences = differences(&then.unwrap_or_default(), fingerprint);
     if !differences.is_empty() {
         return Err(Error::Options(format!(
             "{} cannot go on from something else than it was made from:\n  {}\nPut that back, or start a new \
@@ -188,9 +188,9 @@ pub fn best(folder: &Path) -> Option<PathBuf> {
 }
 
 /// What a checkpoint was made from, where that can be read.
-pub fn identity_of(weights: &Path) -> Option<Identity> {
+pub fn fingerprint_of(weights: &Path) -> Option<Fingerprint> {
     let state = checkpoint::load_state::<State>(weights).ok()?;
-    Some(state.identity)
+    Some(state.fingerprint)
 }
 
 /// The checkpoint that is meant by a run's folder or a file, and the folder of its run.

@@ -3,12 +3,12 @@
 mod checkpoints;
 mod folder;
 mod host_changes;
-mod identity;
+mod fingerprint;
 
-pub use checkpoints::{Keeper, Resumed, SaveRequest, Saver, best, find, identity_of, resume};
+pub use checkpoints::{Keeper, Resumed, SaveRequest, Saver, best, find, fingerprint_of, resume};
 pub use folder::{
     CONFIG, DASHBOARD, EVENTS, HOST_LOGS, INVITATION, LOG, RunFolder, SECRETS, SOCKET, TENSORBOARD,
     holder,
 };
 pub use host_changes::{HOST_CHANGES, HostChanges, RunHosts};
-pub use identity::{DIGEST, Identity, differences};
+pub use fingerprint::{DIGEST, Fingerprint, differences};

@@ -528,7 +528,7 @@ fn a_checkpoint_never_takes_the_name_of_an_earlier_one() {
         prefix: "model",
         keep: 3,
         metadata: [].into(),
-        identity: dsgd::run::Identity::new(),
+        fingerprint: dsgd::run::Fingerprint::new(),
         best: None,
     };
     let mut names = Vec::new();

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 /// By name: the seed, the numbers of batches, and each of the task's options, in which the digest of
 /// a file of data stands for its path. Empty in checkpoints of earlier versions.
-pub type Identity = BTreeMap<String, String>;
+pub type Fingerprint = BTreeMap<String, String>;
 
 /// How the value of an option begins that is a file of data.
 pub const DIGEST: &str = "sha256:";
 
 /// What differs, one difference a line. What only one side knows was not there yet, or is not any more.
-pub fn differences(then: &Identity, now: &Identity) -> Vec<String> {
+pub fn differences(then: &Fingerprint, now: &Fingerprint) -> Vec<String> {
     let both = then
         .iter()
         .filter_map(|(name, then)| Some((name, then, now.get(name)?)));
@@ -32,17 +32,17 @@ mod tests {
 
     #[test]
     fn what_both_know_is_compared_and_named() {
-        let identity = |pairs: &[(&str, &str)]| -> Identity {
+        let fingerprint = |pairs: &[(&str, &str)]| -> Fingerprint {
             let pairs = pairs
                 .iter()
                 .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()));
             pairs.collect()
         };
-        let then = identity(&[("seed", "1"), ("--data", "sha256:a"), ("--old", "x")]);
-        let now = identity(&[("seed", "2"), ("--data", "sha256:b"), ("--new", "y")]);
+        let then = fingerprint(&[("seed", "1"), ("--data", "sha256:a"), ("--old", "x")]);
+        let now = fingerprint(&[("seed", "2"), ("--data", "sha256:b"), ("--new", "y")]);
         let words = ["--data: the file has other contents", "seed: 1 then, 2 now"];
         assert_eq!(differences(&then, &now), words);
         assert!(differences(&then, &then).is_empty());
-        assert!(differences(&Identity::new(), &now).is_empty());
+        assert!(differences(&Fingerprint::new(), &now).is_empty());
     }
 }

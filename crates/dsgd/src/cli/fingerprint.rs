@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use crate::config::RunConfig;
 use crate::data;
-use crate::run::{DIGEST, Identity};
+use crate::run::{DIGEST, Fingerprint};
 use crate::ssh::Object;
 use crate::task::Task;
 
 /// Reads each file of data once more: what its contents are decides, not what it is called.
-pub(super) fn identity<T: Task>(
+pub(super) fn fingerprint<T: Task>(
     task: &T,
     options: &T::Options,
     config: &RunConfig,
-) -> anyhow::Result<Identity> {
-    let mut identity = Identity::from([
+) -> anyhow::Result<Fingerprint> {
+    let mut fingerprint = Fingerprint::from([
         ("seed".to_owned(), config.seed.to_string()),
         ("training batches".to_owned(), task.batches().to_string()),
         (
@@ -45,8 +45,8 @@ pub(super) fn identity<T: Task>(
             let value = value
                 .as_str()
                 .map_or_else(|| value.to_string(), str::to_owned);
-            identity.insert(format!("--{}", name.replace('_', "-")), value);
+            fingerprint.insert(format!("--{}", name.replace('_', "-")), value);
         }
     }
-    Ok(identity)
+    Ok(fingerprint)
 }
