@@ -34,7 +34,7 @@ impl Luggage {
             run: "rehearsal".to_owned(),
             endpoint: Endpoint {
                 address: String::new(),
-                papers: None,
+                identity: None,
                 token: Token::fresh(),
                 host: String::new(),
             },

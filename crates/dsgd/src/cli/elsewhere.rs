@@ -24,7 +24,7 @@ use crate::run::{INVITATION, RunFolder, SECRETS, SOCKET};
 use crate::server::{Message, Server};
 use crate::ssh::{Object, Telling};
 use crate::task::Task;
-use crate::wire::credentials::{Papers, Token};
+use crate::wire::credentials::{Identity, Token};
 use crate::wire::invitation::{Invitation, Near};
 use crate::wire::link::Endpoint;
 use crate::wire::listen::{Door, serve};
@@ -40,8 +40,8 @@ pub(super) const LEFT_ON_HOSTS: &str = "What has arrived on hosts stays in their
 struct Secrets {
     run: String,
     token: Token,
-    server: Papers,
-    worker: Papers,
+    server: Identity,
+    worker: Identity,
 }
 
 /// Workers elsewhere, before the run starts.
@@ -106,7 +106,7 @@ pub(super) fn prepare<T: Task>(
             run: secrets.run.clone(),
             endpoint: Endpoint {
                 address: String::new(),
-                papers: listen.map(|_| secrets.worker.clone()),
+                identity: listen.map(|_| secrets.worker.clone()),
                 token: secrets.token.clone(),
                 host: String::new(),
             },
@@ -284,7 +284,7 @@ fn secrets(folder: &RunFolder) -> anyhow::Result<Secrets> {
     {
         return Ok(secrets);
     }
-    let (server, worker) = Papers::for_a_run()?;
+    let (server, worker) = Identity::for_a_run()?;
     let token = Token::fresh();
     let mut run = String::from(Token::fresh());
     run.truncate(16);

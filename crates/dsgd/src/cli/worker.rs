@@ -191,7 +191,7 @@ fn endpoint(args: &WorkerArgs, invitation: &Invitation) -> anyhow::Result<Endpoi
         endpoint.address.clone_from(url);
     } else if let Some(address) = near {
         endpoint.address = address;
-        endpoint.papers = None;
+        endpoint.identity = None;
     }
     if endpoint.host.is_empty() {
         endpoint.host = host_name();

@@ -110,13 +110,13 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 /// One side's certificate and key, and the authority that it trusts, in PEM.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "Claimed")]
-pub struct Papers {
+pub struct Identity {
     authority: String,
     certificate: String,
     key: String,
 }
 
-/// What says that it is somebody's papers.
+/// What says that it is somebody's identity.
 #[derive(Deserialize)]
 struct Claimed {
     authority: String,
@@ -124,33 +124,33 @@ struct Claimed {
     key: String,
 }
 
-/// Papers that were damaged on their way are found where they are read, not when nobody answers.
-impl TryFrom<Claimed> for Papers {
+/// Identity that were damaged on their way are found where they are read, not when nobody answers.
+impl TryFrom<Claimed> for Identity {
     type Error = Unusable;
 
     fn try_from(claimed: Claimed) -> Result<Self, Unusable> {
-        let papers = Self {
+        let identity = Self {
             authority: claimed.authority,
             certificate: claimed.certificate,
             key: claimed.key,
         };
-        papers.client().map(|_| papers)
+        identity.client().map(|_| identity)
     }
 }
 
 /// Never in a log.
-impl std::fmt::Debug for Papers {
+impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Papers(…)")
+        f.write_str("Identity(…)")
     }
 }
 
-impl Papers {
+impl Identity {
     /// Those of a run's server and of its workers.
     ///
     /// # Errors
     /// What the system's source of randomness says.
-    pub fn for_a_run() -> Result<(Papers, Papers), rcgen::Error> {
+    pub fn for_a_run() -> Result<(Identity, Identity), rcgen::Error> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -158,13 +158,13 @@ impl Papers {
         let key = KeyPair::generate()?;
         let authority = params.self_signed(&key)?.pem();
         let issuer = Issuer::new(params, key);
-        let signed = |purpose| -> Result<Papers, rcgen::Error> {
+        let signed = |purpose| -> Result<Identity, rcgen::Error> {
             let mut params = CertificateParams::new(vec![SERVER_NAME.to_owned()])?;
             params.extended_key_usages = vec![purpose];
             params.use_authority_key_identifier_extension = true;
             called(&mut params, "dsgd");
             let key = KeyPair::generate()?;
-            Ok(Papers {
+            Ok(Identity {
                 authority: authority.clone(),
                 certificate: params.signed_by(&key, &issuer)?.pem(),
                 key: key.serialize_pem(),
@@ -181,7 +181,7 @@ impl Papers {
         let provider = Arc::new(default_provider());
         let roots = Arc::new(self.roots()?);
         let clients = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
-        let (certificate, key) = self.identity()?;
+        let (certificate, key) = self.parts()?;
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(clients.build()?)
@@ -192,7 +192,7 @@ impl Papers {
 
     /// For a worker: the server must show one.
     pub(crate) fn client(&self) -> Result<Arc<ClientConfig>, Unusable> {
-        let (certificate, key) = self.identity()?;
+        let (certificate, key) = self.parts()?;
         let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(self.roots()?)
@@ -207,7 +207,7 @@ impl Papers {
         Ok(roots)
     }
 
-    fn identity(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Unusable> {
+    fn parts(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Unusable> {
         let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes())?;
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes())?;
         Ok((vec![certificate], key))
@@ -217,7 +217,7 @@ impl Papers {
 /// What TLS is told that it will carry.
 const HTTP_2: &[u8] = b"h2";
 
-/// Why papers are of no use.
+/// Why identity are of no use.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unusable {
     #[error("a certificate or key cannot be read")]

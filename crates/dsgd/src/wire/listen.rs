@@ -26,7 +26,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
-use super::credentials::Papers;
+use super::credentials::Identity;
 use super::paced::{Connection, Guard, Paced, Traffic};
 use super::service::Service;
 use super::{CALL_IN_A_CROWD, FRAME, WINDOW, keep_freed_memory, tls};
@@ -58,8 +58,8 @@ impl Door {
     }
 
     /// A port with TLS.
-    pub async fn tcp(address: SocketAddr, papers: &Papers) -> io::Result<Self> {
-        let acceptor = papers.server()?.into();
+    pub async fn tcp(address: SocketAddr, identity: &Identity) -> io::Result<Self> {
+        let acceptor = identity.server()?.into();
         Ok(Self::Tcp(TcpListener::bind(address).await?, acceptor))
     }
 

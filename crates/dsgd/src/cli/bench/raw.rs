@@ -13,7 +13,7 @@ use rustls::{ClientConnection, ServerConnection};
 use super::wire::{Moment, Round, Route};
 use crate::params::Params;
 use crate::wire::CHUNK;
-use crate::wire::credentials::{Papers, SERVER_NAME};
+use crate::wire::credentials::{Identity, SERVER_NAME};
 
 /// Two ends of a connection: one here, one in a thread of its own.
 pub(super) struct Bare {
@@ -41,7 +41,7 @@ pub(super) fn tcp(params: &Arc<Params>) -> anyhow::Result<Bare> {
 
 /// TLS by rustls, as it comes: with the provider and the certificates that the wire has.
 pub(super) fn rustls(params: &Arc<Params>) -> anyhow::Result<Bare> {
-    let (server, worker) = Papers::for_a_run()?;
+    let (server, worker) = Identity::for_a_run()?;
     let (here, there) = connection()?;
     let client = ClientConnection::new(worker.client()?, ServerName::try_from(SERVER_NAME)?)?;
     let server = ServerConnection::new(server.server()?)?;

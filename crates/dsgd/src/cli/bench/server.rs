@@ -122,7 +122,7 @@ fn measure(workers: usize, args: &ServerArgs) -> anyhow::Result<()> {
     let socket = folder.path().join("door");
     let endpoint = Endpoint {
         address: format!("unix:{}", socket.display()),
-        papers: None,
+        identity: None,
         token: Token::fresh(),
         host: "bench".to_owned(),
     };

@@ -19,7 +19,7 @@ use crate::core::Report;
 use crate::params::{Layout, Params};
 use crate::server::Message;
 use crate::task::Batch;
-use crate::wire::credentials::{Papers, Token};
+use crate::wire::credentials::{Identity, Token};
 use crate::wire::link::{self, Client, LinkError, Remote};
 use crate::wire::listen::{Door, serve};
 use crate::wire::service::{Service, Terms};
@@ -93,7 +93,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let args = WireArgs::from_arg_matches(matches)?;
     let layout = Arc::new(load::layout(args.parameters));
     let params = Arc::new(load::params(&layout));
-    let (server, worker) = Papers::for_a_run()?;
+    let (server, worker) = Identity::for_a_run()?;
     let mut routes: [(&str, Option<usize>, Box<dyn Route>); 4] = [
         ("TCP", None, Box::new(raw::tcp(&params)?)),
         ("gRPC", Some(0), Box::new(Wire::open(&params, None)?)),
@@ -168,9 +168,9 @@ struct Wire {
 }
 
 impl Wire {
-    fn open(params: &Arc<Params>, papers: Option<(Papers, Papers)>) -> anyhow::Result<Self> {
+    fn open(params: &Arc<Params>, identity: Option<(Identity, Identity)>) -> anyhow::Result<Self> {
         let runtime = Runtime::new()?;
-        let (server, worker) = papers.unzip();
+        let (server, worker) = identity.unzip();
         let (sender, messages) = channel();
         let layout = params.layout();
         let buffers = Buffers::new(layout, 1);
@@ -185,9 +185,9 @@ impl Wire {
             over: Arc::default(),
         });
         let door = match server {
-            Some(papers) => {
+            Some(identity) => {
                 let any_port = ([127, 0, 0, 1], 0).into();
-                runtime.block_on(Door::tcp(any_port, &papers))?
+                runtime.block_on(Door::tcp(any_port, &identity))?
             }
             None => runtime.block_on(Door::loopback())?,
         };
@@ -195,7 +195,7 @@ impl Wire {
         let port = door.address().context("a port has an address")?;
         let endpoint = link::Endpoint {
             address: format!("{scheme}://{port}"),
-            papers: worker,
+            identity: worker,
             token,
             host: "bench".to_owned(),
         };

@@ -146,7 +146,7 @@ impl Client {
             bulk,
             own: Some(own),
             session,
-            integrity: Integrity::of(self.endpoint.papers.is_some()),
+            integrity: Integrity::of(self.endpoint.identity.is_some()),
             client: self.clone(),
             traffic,
             life,

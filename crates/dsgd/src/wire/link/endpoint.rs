@@ -13,7 +13,7 @@ use tower::service_fn;
 use super::LinkError;
 use super::error::stranger;
 use crate::text::causes;
-use crate::wire::credentials::{Papers, Token};
+use crate::wire::credentials::{Identity, Token};
 use crate::wire::paced::{Connection, Paced, Traffic};
 use crate::wire::{CALL, FRAME, WINDOW, tls};
 
@@ -23,7 +23,7 @@ pub struct Endpoint {
     /// `unix:PATH`, `http://HOST:PORT` or `https://HOST:PORT`.
     pub address: String,
     /// For `https`.
-    pub papers: Option<Papers>,
+    pub identity: Option<Identity>,
     /// The run's secret.
     pub token: Token,
     /// Name of this host, for messages.
@@ -75,7 +75,7 @@ impl Endpoint {
         let Ok(uri) = self.address.parse::<Uri>() else {
             return wrong("it is no URL");
         };
-        let scheme = match self.papers {
+        let scheme = match self.identity {
             Some(_) => "https",
             None => "http",
         };
@@ -124,8 +124,8 @@ pub(super) async fn reach(endpoint: Endpoint, at: Uri, traffic: Traffic) -> io::
         let port = at.port_u16().unwrap_or_default();
         let stream = TcpStream::connect((host, port)).await?;
         stream.set_nodelay(true)?;
-        match endpoint.papers {
-            Some(papers) => tls::connect(papers.client()?, stream).await?,
+        match endpoint.identity {
+            Some(identity) => tls::connect(identity.client()?, stream).await?,
             None => Box::pin(stream),
         }
     };

@@ -1,4 +1,4 @@
-//! A run that listens, as a process of its own, and a client that has its papers.
+//! A run that listens, as a process of its own, and a client that has its identity.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -99,7 +99,7 @@ pub(crate) fn words_of(secret: &impl serde::Serialize) -> Value {
     serde_json::to_value(secret).unwrap()
 }
 
-/// A client that says anything, over TLS with the way's papers.
+/// A client that says anything, over TLS with the way's identity.
 pub(crate) async fn client(endpoint: &Endpoint) -> DsgdClient<Channel> {
     DsgdClient::new(endpoint.connect().await.unwrap())
 }

@@ -24,7 +24,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use dsgd::server::Message;
-use dsgd::wire::credentials::{Papers, Token};
+use dsgd::wire::credentials::{Identity, Token};
 use dsgd::wire::link::Endpoint;
 use dsgd::wire::listen::{Door, serve};
 use dsgd::wire::proto::dsgd_client::DsgdClient;
@@ -68,7 +68,7 @@ impl Served {
 
     /// On a port, behind TLS.
     fn behind_tls(layout: Layout) -> Self {
-        let (server, worker) = Papers::for_a_run().unwrap();
+        let (server, worker) = Identity::for_a_run().unwrap();
         let folder = tempfile::tempdir().unwrap();
         Self::at(layout, folder, Some(worker), async || {
             let any_port = ([127, 0, 0, 1], 0).into();
@@ -91,7 +91,7 @@ impl Served {
     fn at(
         layout: Layout,
         folder: TempDir,
-        papers: Option<Papers>,
+        identity: Option<Identity>,
         open: impl AsyncFnOnce() -> (Door, String),
     ) -> Self {
         let runtime = Runtime::new().unwrap();
@@ -115,7 +115,7 @@ impl Served {
             service,
             endpoint: Endpoint {
                 address,
-                papers,
+                identity,
                 token,
                 host: "h1".to_owned(),
             },

@@ -20,7 +20,7 @@ use crate::wire::{Served, TRAIN, assert_refused, head, join_request, nonce};
 const STALL: Duration = Duration::from_secs(30);
 
 /// Nonces, and sessions without a sign of life.
-const PAPERS: Duration = Duration::from_secs(60);
+const NONCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_nonce_a_session_and_a_transfer_that_rest_are_given_up() {
@@ -45,7 +45,7 @@ fn a_nonce_a_session_and_a_transfer_that_rest_are_given_up() {
         assert_refused(stalled, Code::DeadlineExceeded, "nothing came");
         let waited = started.elapsed();
         assert!(waited >= STALL, "{waited:?}");
-        thread::sleep((PAPERS + Duration::from_millis(200)).saturating_sub(waited));
+        thread::sleep((NONCE + Duration::from_millis(200)).saturating_sub(waited));
         let late = join_request(&served.endpoint.token, &old, "h1/2");
         assert_refused(client.join(late).await, Code::Unauthenticated, "nonce");
         // Whoever joins next finds the sessions tidied up.

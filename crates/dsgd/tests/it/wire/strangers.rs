@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dsgd::event::Event;
-use dsgd::wire::credentials::{Papers, Token};
+use dsgd::wire::credentials::{Identity, Token};
 use dsgd::wire::link::{Client, LinkError, Endpoint};
 use dsgd::{Layout, Task};
 use rand::{Rng, SeedableRng};
@@ -214,7 +214,7 @@ fn strangers_get_nowhere_and_cost_nothing() {
     assert!(open_again.is_some(), "{few} files are still open");
     drop(crowd);
 
-    // Whatever is said without papers leads nowhere.
+    // Whatever is said without identity leads nowhere.
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let mut garbage = vec![0; 1 << 20];
     random.fill_bytes(&mut garbage);
@@ -268,25 +268,25 @@ fn papers_and_token_must_be_the_runs_own() {
         runtime.block_on(client.join("h9/0", &layout())).map(|_| ())
     };
     // Of another run: its authority is nobody here.
-    let (_, foreign) = Papers::for_a_run().unwrap();
-    let papers = Some(foreign);
+    let (_, foreign) = Identity::for_a_run().unwrap();
+    let identity = Some(foreign);
     let result = join(&Endpoint {
-        papers,
+        identity,
         ..endpoint.clone()
     });
     assert!(
         matches!(&result, Err(LinkError::OtherServer { reason, .. }) if reason.contains("another run")),
         "{result:?}"
     );
-    // A server shows papers, too; whoever has none is not spoken to.
+    // A server shows identity, too; whoever has none is not spoken to.
     let plain = endpoint.address.replace("https://", "http://");
     let result = join(&Endpoint {
         address: plain,
-        papers: None,
+        identity: None,
         ..endpoint.clone()
     });
     assert!(result.is_err());
-    // With the right papers and a wrong token.
+    // With the right identity and a wrong token.
     let token = Token::fresh();
     match join(&Endpoint {
         token,

@@ -128,7 +128,7 @@ fn meets_at(routes: Routes) -> Result<(), LinkError> {
     });
     let endpoint = Endpoint {
         address: format!("unix:{}", socket.display()),
-        papers: None,
+        identity: None,
         token: Token::fresh(),
         host: "h1".to_owned(),
     };
@@ -353,7 +353,7 @@ fn a_reply_to_join_has_its_limits() {
 fn nobody_there_is_told_with_the_address() {
     let endpoint = Endpoint {
         address: "unix:/nowhere/door".to_owned(),
-        papers: None,
+        identity: None,
         token: Token::fresh(),
         host: "h1".to_owned(),
     };
