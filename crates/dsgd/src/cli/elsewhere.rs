@@ -1,5 +1,5 @@
 //! The part of `dsgd train` that has workers elsewhere: from options to hosts with workers, and
-//! a door for those who join by hand.
+//! a listener for those who join by hand.
 
 mod by_hand;
 
@@ -27,7 +27,7 @@ use crate::task::Task;
 use crate::wire::credentials::{Identity, Token};
 use crate::wire::invitation::{Invitation, Near};
 use crate::wire::link::Endpoint;
-use crate::wire::listen::{Door, serve};
+use crate::wire::listen::{Listener, serve};
 use crate::wire::service::{Service, Terms};
 use by_hand::{called, join_line, login, outward};
 
@@ -49,7 +49,7 @@ pub(super) struct Elsewhere {
     runtime: Runtime,
     fleet: Option<Fleet>,
     /// Where workers come in from the network.
-    port: Option<Door>,
+    port: Option<Listener>,
     secrets: Secrets,
     invitation: Invitation,
     objects: Vec<Object>,
@@ -79,9 +79,9 @@ pub(super) fn prepare<T: Task>(
     let secrets = secrets(&job.folder)?;
     // Before anything is sent anywhere: it may be taken.
     let port = listen.map(|address| {
-        let door = runtime.block_on(Door::tcp(address, &secrets.server));
+        let listener = runtime.block_on(Listener::tcp(address, &secrets.server));
         let remedy = "give an address of this machine and a free port";
-        door.map_err(|error| anyhow!("--listen {address}: {error}; {remedy}"))
+        listener.map_err(|error| anyhow!("--listen {address}: {error}; {remedy}"))
     });
     let port = port.transpose()?;
     let (files, objects) = cargo::pack::<T>(&job.options)?;
@@ -146,14 +146,14 @@ impl Elsewhere {
         self.fleet.iter().flat_map(Fleet::describe).collect()
     }
 
-    /// Opens the door and starts the programs on the hosts.
+    /// Opens the listener and starts the programs on the hosts.
     pub(super) fn start(
         mut self,
         server: &mut Server<'_>,
         messages: &Sender<Message>,
     ) -> anyhow::Result<Watch> {
-        let door = self.door()?;
-        let port = door.address();
+        let listener = self.listener()?;
+        let port = listener.address();
         let service = Service::new(Terms {
             token: self.secrets.token.clone(),
             layout: Arc::clone(server.layout()),
@@ -163,7 +163,7 @@ impl Elsewhere {
             numbers: server.numbers(),
             over: server.over(),
         });
-        let serving = serve(door, service.clone()).context("cannot serve workers elsewhere")?;
+        let serving = serve(listener, service.clone()).context("cannot serve workers elsewhere")?;
         self.runtime.spawn(serving);
         let mut near = None;
         if let Some(address) = port {
@@ -192,12 +192,12 @@ impl Elsewhere {
         })
     }
 
-    fn door(&mut self) -> anyhow::Result<Door> {
+    fn listener(&mut self) -> anyhow::Result<Listener> {
         let _context = self.runtime.enter();
         match (self.port.take(), &self.fleet) {
             (Some(port), _) => Ok(port),
-            (None, Some(fleet)) => Ok(Door::unix(&fleet.socket())?),
-            (None, None) => bail!("there is no door to open"),
+            (None, Some(fleet)) => Ok(Listener::unix(&fleet.socket())?),
+            (None, None) => bail!("there is no listener to open"),
         }
     }
 
@@ -210,9 +210,9 @@ impl Elsewhere {
         let socket = Socket(path?.join(SOCKET));
         let _ = fs::remove_file(&socket.0);
         let _context = self.runtime.enter();
-        let door = Door::unix(&socket.0).ok()?;
+        let listener = Listener::unix(&socket.0).ok()?;
         fs::set_permissions(&socket.0, Permissions::from_mode(0o600)).ok()?;
-        self.runtime.spawn(serve(door, service.clone()).ok()?);
+        self.runtime.spawn(serve(listener, service.clone()).ok()?);
         Some(socket)
     }
 

@@ -4,14 +4,14 @@
 //! or dead, for both follow the run's `events.jsonl` (`library`). So whoever looks cannot hold a run
 //! up: the server writes its file and knows nothing of a page. A reader gets a picture of the whole
 //! and then what has changed (`frame`), at his own pace: who reads slowly misses intermediate
-//! states and costs no memory. How many come in at all is limited at the `door`; what they may ask
+//! states and costs no memory. How many come in at all is limited at the `listener`; what they may ask
 //! for, and who may ask, is settled in `routes`.
 //!
 //! What it leaves out: nothing can be changed through it, and it has no TLS. Elsewhere than on this
 //! machine it wants a token; on a network that is not trusted, an ssh tunnel to the loopback address.
 
 mod assets;
-mod door;
+mod listener;
 mod frame;
 mod library;
 mod metrics;
@@ -119,7 +119,7 @@ impl Page {
         let router = routes::router(Arc::clone(&site));
         thread::Builder::new()
             .name("page".to_owned())
-            .spawn(move || runtime.block_on(door::serve(listener, router, closed)))?;
+            .spawn(move || runtime.block_on(listener::serve(listener, router, closed)))?;
         Ok(Self {
             library,
             closing,

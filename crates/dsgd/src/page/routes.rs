@@ -278,7 +278,7 @@ async fn tell(
     let mut news = run.news();
     let mut cursor = Cursor::default();
     loop {
-        // A reader who has gone away is found here; how long one may stand still is the door's to say.
+        // A reader who has gone away is found here; how long one may stand still is the listener's to say.
         let Ok(place) = frames.reserve().await else {
             break;
         };

@@ -2,7 +2,7 @@
 //!
 //! A connection is a stranger's until one of its calls has proved otherwise. It has ten
 //! seconds for that, whatever it sends or does not send, the handshake of TLS included. More
-//! strangers at once than anybody needs are turned away at the door.
+//! strangers at once than anybody needs are turned away at the listener.
 
 use std::future::{Future, ready};
 use std::io;
@@ -41,8 +41,8 @@ const MOST_STRANGERS: usize = 512;
 /// Calls of a connection at one time: a process may send all its workers' over one.
 const MOST_CALLS: u32 = 4096;
 
-/// A door on which workers knock.
-pub enum Door {
+/// A listener on which workers knock.
+pub enum Listener {
     /// A socket in the file system, for workers that come through an ssh login.
     Unix(UnixListener),
     /// A port, behind TLS.
@@ -51,7 +51,7 @@ pub enum Door {
     Loopback(TcpListener),
 }
 
-impl Door {
+impl Listener {
     /// A socket in the file system; whoever may enter its folder may knock.
     pub fn unix(path: &PathBuf) -> io::Result<Self> {
         UnixListener::bind(path).map(Self::Unix)
@@ -77,14 +77,14 @@ impl Door {
     }
 }
 
-/// Serves whoever comes through the door, as long as what is returned is polled.
+/// Serves whoever comes through the listener, as long as what is returned is polled.
 ///
 /// There is an event loop for each core, in a thread of its own, and a connection stays in the one that
 /// it came to: what arrives is used by the core that received it.
 ///
 /// # Errors
 /// When no thread is to be had.
-pub fn serve(door: Door, service: Service) -> io::Result<impl Future<Output = ()> + Send> {
+pub fn serve(listener: Listener, service: Service) -> io::Result<impl Future<Output = ()> + Send> {
     keep_freed_memory();
     let server = Server::builder()
         .initial_stream_window_size(WINDOW)
@@ -98,7 +98,7 @@ pub fn serve(door: Door, service: Service) -> io::Result<impl Future<Output = ()
     Ok(async move {
         let strangers = Arc::default();
         for turn in loops.iter().cycle() {
-            let arrival = arrival(&door, &strangers, &service).await;
+            let arrival = arrival(&listener, &strangers, &service).await;
             if turn.send(arrival).await.is_err() {
                 return;
             }
@@ -107,20 +107,20 @@ pub fn serve(door: Door, service: Service) -> io::Result<impl Future<Output = ()
 }
 
 /// The next connection that may come in.
-async fn arrival(door: &Door, strangers: &Arc<AtomicUsize>, service: &Service) -> Arrival {
+async fn arrival(listener: &Listener, strangers: &Arc<AtomicUsize>, service: &Service) -> Arrival {
     loop {
-        let accepted = match door {
-            Door::Unix(listener) => {
+        let accepted = match listener {
+            Listener::Unix(listener) => {
                 let accepted = listener.accept().await;
                 accepted.and_then(|(s, _)| Ok((Raw::Unix(s.into_std()?), "a socket".to_owned())))
             }
-            Door::Tcp(listener, tls) => {
+            Listener::Tcp(listener, tls) => {
                 let accepted = listener.accept().await;
                 let behind_tls = |stream| Raw::Tls(stream, tls.clone());
                 accepted
                     .and_then(|(s, from)| Ok((behind_tls(s.into_std()?), from.ip().to_string())))
             }
-            Door::Loopback(listener) => {
+            Listener::Loopback(listener) => {
                 let accepted = listener.accept().await;
                 accepted.and_then(|(s, from)| Ok((Raw::Tcp(s.into_std()?), from.ip().to_string())))
             }

@@ -31,7 +31,7 @@ use crate::server::{Message, Server};
 use crate::task::Task;
 use crate::wire::credentials::Token;
 use crate::wire::link::Endpoint;
-use crate::wire::listen::{Door, serve};
+use crate::wire::listen::{Listener, serve};
 use crate::wire::service::{Service, Terms};
 
 /// From when all workers are there until it is measured.
@@ -119,7 +119,7 @@ fn measure(workers: usize, args: &ServerArgs) -> anyhow::Result<()> {
     let mut server = server(workers, &args.sleeper)?;
     let folder = tempfile::tempdir()?;
     let runtime = Runtime::new()?;
-    let socket = folder.path().join("door");
+    let socket = folder.path().join("listener");
     let endpoint = Endpoint {
         address: format!("unix:{}", socket.display()),
         identity: None,
@@ -136,7 +136,7 @@ fn measure(workers: usize, args: &ServerArgs) -> anyhow::Result<()> {
         over: server.over(),
     });
     let context = runtime.enter();
-    runtime.spawn(serve(Door::unix(&socket)?, service)?);
+    runtime.spawn(serve(Listener::unix(&socket)?, service)?);
     drop(context);
     let (here, steps) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
     let counts = (Arc::clone(&here), Arc::clone(&steps));

@@ -21,7 +21,7 @@ use crate::server::Message;
 use crate::task::Batch;
 use crate::wire::credentials::{Identity, Token};
 use crate::wire::link::{self, Client, LinkError, Remote};
-use crate::wire::listen::{Door, serve};
+use crate::wire::listen::{Listener, serve};
 use crate::wire::service::{Service, Terms};
 use crate::worker::{Assignment, Buffers, Job, Link, Outcome, Travel};
 
@@ -184,22 +184,22 @@ impl Wire {
             numbers: Arc::default(),
             over: Arc::default(),
         });
-        let door = match server {
+        let listener = match server {
             Some(identity) => {
                 let any_port = ([127, 0, 0, 1], 0).into();
-                runtime.block_on(Door::tcp(any_port, &identity))?
+                runtime.block_on(Listener::tcp(any_port, &identity))?
             }
-            None => runtime.block_on(Door::loopback())?,
+            None => runtime.block_on(Listener::loopback())?,
         };
         let scheme = if worker.is_some() { "https" } else { "http" };
-        let port = door.address().context("a port has an address")?;
+        let port = listener.address().context("a port has an address")?;
         let endpoint = link::Endpoint {
             address: format!("{scheme}://{port}"),
             identity: worker,
             token,
             host: "bench".to_owned(),
         };
-        runtime.spawn(serve(door, service)?);
+        runtime.spawn(serve(listener, service)?);
         let (go, goes) = channel();
         let (told, moments) = channel();
         let layout = Arc::clone(layout);

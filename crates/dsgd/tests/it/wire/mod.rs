@@ -26,7 +26,7 @@ use std::time::Duration;
 use dsgd::server::Message;
 use dsgd::wire::credentials::{Identity, Token};
 use dsgd::wire::link::Endpoint;
-use dsgd::wire::listen::{Door, serve};
+use dsgd::wire::listen::{Listener, serve};
 use dsgd::wire::proto::dsgd_client::DsgdClient;
 use dsgd::wire::proto::{self, PullPart, Pulse, PushPart, pull_part, push_part};
 use dsgd::wire::service::{Service, Terms};
@@ -59,10 +59,10 @@ impl Served {
     /// On a socket.
     fn new(layout: Layout) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("door");
+        let socket = folder.path().join("listener");
         let address = format!("unix:{}", socket.display());
         Self::at(layout, folder, None, async || {
-            (Door::unix(&socket).unwrap(), address)
+            (Listener::unix(&socket).unwrap(), address)
         })
     }
 
@@ -72,9 +72,9 @@ impl Served {
         let folder = tempfile::tempdir().unwrap();
         Self::at(layout, folder, Some(worker), async || {
             let any_port = ([127, 0, 0, 1], 0).into();
-            let door = Door::tcp(any_port, &server).await.unwrap();
-            let address = format!("https://{}", door.address().unwrap());
-            (door, address)
+            let listener = Listener::tcp(any_port, &server).await.unwrap();
+            let address = format!("https://{}", listener.address().unwrap());
+            (listener, address)
         })
     }
 
@@ -82,9 +82,9 @@ impl Served {
     fn on_a_port(layout: Layout) -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self::at(layout, folder, None, async || {
-            let door = Door::loopback().await.unwrap();
-            let address = format!("http://{}", door.address().unwrap());
-            (door, address)
+            let listener = Listener::loopback().await.unwrap();
+            let address = format!("http://{}", listener.address().unwrap());
+            (listener, address)
         })
     }
 
@@ -92,7 +92,7 @@ impl Served {
         layout: Layout,
         folder: TempDir,
         identity: Option<Identity>,
-        open: impl AsyncFnOnce() -> (Door, String),
+        open: impl AsyncFnOnce() -> (Listener, String),
     ) -> Self {
         let runtime = Runtime::new().unwrap();
         let (sender, messages) = channel();
@@ -108,8 +108,8 @@ impl Served {
             numbers: Arc::default(),
             over: Arc::clone(&over),
         });
-        let (door, address) = runtime.block_on(open());
-        runtime.spawn(serve(door, service.clone()).unwrap());
+        let (listener, address) = runtime.block_on(open());
+        runtime.spawn(serve(listener, service.clone()).unwrap());
         Self {
             messages,
             service,
