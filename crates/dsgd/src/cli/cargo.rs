@@ -38,7 +38,7 @@ impl Luggage {
                 token: Token::fresh(),
                 host: String::new(),
             },
-            near: None,
+            local: None,
             task: self.task.to_owned(),
             config: self.config.clone(),
             files: self.files.clone(),

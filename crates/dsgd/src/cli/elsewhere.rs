@@ -25,7 +25,7 @@ use crate::server::{Message, Server};
 use crate::ssh::{Object, Telling};
 use crate::task::Task;
 use crate::wire::credentials::{Identity, Token};
-use crate::wire::invitation::{Invitation, Near};
+use crate::wire::invitation::{Invitation, LocalSocket};
 use crate::wire::link::Endpoint;
 use crate::wire::listen::{Listener, serve};
 use crate::wire::service::{Service, Terms};
@@ -113,7 +113,7 @@ pub(super) fn prepare<T: Task>(
             task: job.name.to_owned(),
             config: job.text.clone(),
             files,
-            near: None,
+            local: None,
             slots: None,
         },
         secrets,
@@ -165,12 +165,12 @@ impl Elsewhere {
         });
         let serving = serve(listener, service.clone()).context("cannot serve workers elsewhere")?;
         self.runtime.spawn(serving);
-        let mut near = None;
+        let mut local = None;
         if let Some(address) = port {
             server.open_to_others();
-            near = self.near(&service);
+            local = self.local(&service);
             server.tell(Event::Notice {
-                message: self.invite(address, near.as_ref())?,
+                message: self.invite(address, local.as_ref())?,
             });
         }
         let crew = self.fleet.take().map(|fleet| {
@@ -188,7 +188,7 @@ impl Elsewhere {
             runtime: self.runtime,
             service,
             crew,
-            _near: near,
+            _near: local,
         })
     }
 
@@ -202,7 +202,7 @@ impl Elsewhere {
     }
 
     /// Opens a socket for workers of this machine; without one, they come through the port.
-    fn near(&self, service: &Service) -> Option<Socket> {
+    fn local(&self, service: &Service) -> Option<Socket> {
         let path = self
             .socket
             .parent()
@@ -217,12 +217,12 @@ impl Elsewhere {
     }
 
     /// Writes the invitation for whoever joins by hand; returns the line to paste.
-    fn invite(&mut self, address: SocketAddr, near: Option<&Socket>) -> anyhow::Result<String> {
+    fn invite(&mut self, address: SocketAddr, local: Option<&Socket>) -> anyhow::Result<String> {
         if !address.ip().is_unspecified() {
             self.invitation.endpoint.address = format!("https://{address}");
         }
         let mut invitation = Invitation {
-            near: near.and_then(|socket| Near::here(socket.0.clone())),
+            local: local.and_then(|socket| LocalSocket::here(socket.0.clone())),
             ..self.invitation.clone()
         };
         // Hosts that are logged into are told the address under which they know us.

@@ -20,7 +20,7 @@ use crate::launch::outpost::{self, Outpost, OutpostError};
 use crate::launch::trouble::CANNOT_WORK;
 use crate::task::Task;
 use crate::text::causes;
-use crate::wire::invitation::{Invitation, Near};
+use crate::wire::invitation::{Invitation, LocalSocket};
 use crate::wire::link::Endpoint;
 
 /// Bytes of an invitation: its largest part is a list of files.
@@ -186,10 +186,10 @@ fn load<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow::Result<(Ru
 /// What is wrong with it is said before anything is loaded.
 fn endpoint(args: &WorkerArgs, invitation: &Invitation) -> anyhow::Result<Endpoint> {
     let mut endpoint = invitation.endpoint.clone();
-    let near = invitation.near.as_ref().and_then(Near::address);
+    let local = invitation.local.as_ref().and_then(LocalSocket::address);
     if let Some(url) = &args.join {
         endpoint.address.clone_from(url);
-    } else if let Some(address) = near {
+    } else if let Some(address) = local {
         endpoint.address = address;
         endpoint.identity = None;
     }

@@ -20,7 +20,7 @@ pub struct Invitation {
     /// Where the server is, and how to be let in.
     pub endpoint: Endpoint,
     /// A shorter way for processes on the server's own machine.
-    pub near: Option<Near>,
+    pub local: Option<LocalSocket>,
     /// Registered name of the task.
     pub task: String,
     /// The text of the run's `config.toml`.
@@ -33,13 +33,13 @@ pub struct Invitation {
 
 /// The server's socket in the file system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Near {
+pub struct LocalSocket {
     /// What tells the server's machine, as it runs now, from all others.
     machine: String,
     socket: PathBuf,
 }
 
-impl Near {
+impl LocalSocket {
     /// This machine's socket at this path; none where machines cannot be told apart.
     pub fn here(socket: PathBuf) -> Option<Self> {
         let machine = machine()?;
@@ -48,8 +48,8 @@ impl Near {
 
     /// The address, on the server's machine and nowhere else.
     pub fn address(&self) -> Option<String> {
-        let near = machine().as_ref() == Some(&self.machine) && self.socket.exists();
-        near.then(|| format!("unix:{}", self.socket.display()))
+        let local = machine().as_ref() == Some(&self.machine) && self.socket.exists();
+        local.then(|| format!("unix:{}", self.socket.display()))
     }
 }
 

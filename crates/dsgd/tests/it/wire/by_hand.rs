@@ -33,7 +33,7 @@ fn worker(run: &Listening, invitation: &[u8], args: &str) -> Output {
 /// The run's invitation, as one on another machine has it.
 fn afar(run: &Listening, change: impl FnOnce(&mut Value)) -> Vec<u8> {
     let mut invitation = serde_json::to_value(&run.invitation).unwrap();
-    invitation["near"] = Value::Null;
+    invitation["local"] = Value::Null;
     change(&mut invitation);
     let mut line = serde_json::to_vec(&invitation).unwrap();
     line.push(b'\n');

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output};
 
 use dsgd::event::{Event, Record};
-use dsgd::wire::invitation::{Invitation, Near};
+use dsgd::wire::invitation::{Invitation, LocalSocket};
 use dsgd::wire::link::Endpoint;
 use dsgd::wire::proto::dsgd_client::DsgdClient;
 use serde_json::Value;
@@ -132,13 +132,13 @@ fn a_damaged_invitation_is_told_at_once() {
 fn a_socket_is_known_on_its_own_machine_only() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("socket");
-    let near = Near::here(socket.clone()).unwrap();
-    assert_eq!(near.address(), None, "it is not there");
+    let local = LocalSocket::here(socket.clone()).unwrap();
+    assert_eq!(local.address(), None, "it is not there");
     let _door = UnixListener::bind(&socket).unwrap();
     let address = format!("unix:{}", socket.display());
-    assert_eq!(near.address(), Some(address));
-    let mut elsewhere = serde_json::to_value(&near).unwrap();
+    assert_eq!(local.address(), Some(address));
+    let mut elsewhere = serde_json::to_value(&local).unwrap();
     elsewhere["machine"] = "another".into();
-    let near: Near = serde_json::from_value(elsewhere).unwrap();
-    assert_eq!(near.address(), None);
+    let local: LocalSocket = serde_json::from_value(elsewhere).unwrap();
+    assert_eq!(local.address(), None);
 }
