@@ -15,7 +15,7 @@ use anyhow::{Context, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
-use super::cargo;
+use super::files;
 use super::serve::Job;
 use crate::event::Event;
 use crate::launch::fleet::{Crew, Fleet, ListedHosts, Orders};
@@ -84,7 +84,7 @@ pub(super) fn prepare<T: Task>(
         listener.map_err(|error| anyhow!("--listen {address}: {error}; {remedy}"))
     });
     let port = port.transpose()?;
-    let (files, objects) = cargo::pack::<T>(&job.options)?;
+    let (files, objects) = files::pack::<T>(&job.options)?;
     let fleet = if wishes.uses_ssh() {
         Some(Fleet::reach(
             &runtime,

@@ -2,7 +2,7 @@
 
 mod ancestor;
 mod bench;
-mod cargo;
+mod files;
 mod chaos;
 mod check;
 mod dashboard;
@@ -35,7 +35,7 @@ use anyhow::Context;
 use clap::{Arg, ArgMatches, Command};
 use clap_complete::Shell;
 
-use self::cargo::Luggage;
+use self::files::Luggage;
 use crate::error::Error;
 use crate::output::{self, Output, Unwritten, say};
 use crate::task::{Task, TaskCommand};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 
-use super::cargo::{self, Luggage};
+use super::files::{self, Luggage};
 use super::check::check;
 use super::fingerprint::fingerprint;
 use super::layers::{self, ConfigFile};
@@ -136,7 +136,7 @@ pub(super) fn train<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
 pub(super) fn luggage<T: Task>(call: &Call<'_>) -> anyhow::Result<Luggage> {
     let args = CallArgs::from_arg_matches(call.matches)?;
     let (config, options) = options::<T>(call, &args)?;
-    let (files, objects) = cargo::pack::<T>(&options)?;
+    let (files, objects) = files::pack::<T>(&options)?;
     Ok(Luggage {
         task: call.task,
         config: layers::write(call.task, &config, &options)?,

@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::train::cores;
-use super::{Call, cargo, complain, layers, memory, say, signals};
+use super::{Call, complain, files, layers, memory, say, signals};
 use crate::config::RunConfig;
 use crate::data;
 use crate::error::Error;
@@ -173,7 +173,7 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
 
 /// The run's options, and the task with the files that were sent here.
 fn load<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow::Result<(RunConfig, T)> {
-    let copies = cargo::unpack(&invitation.files)?;
+    let copies = files::unpack(&invitation.files)?;
     let (config, options) = data::with_copies(copies, || options::<T>(&invitation.config))?;
     let task = T::load(&options, config.seed).map_err(|cause| Error::Task {
         task: call.task.to_owned(),

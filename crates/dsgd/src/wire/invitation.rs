@@ -26,7 +26,7 @@ pub struct Invitation {
     /// The text of the run's `config.toml`.
     pub config: String,
     /// Files that the task's options name.
-    pub files: Vec<Cargo>,
+    pub files: Vec<FileRef>,
     /// Workers of the process; none for the machine's cores.
     pub slots: Option<usize>,
 }
@@ -61,7 +61,7 @@ fn machine() -> Option<String> {
 
 /// A file that a worker needs, and those that have to lie beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cargo {
+pub struct FileRef {
     /// What the options call it.
     pub named: PathBuf,
     /// The file.

@@ -12,7 +12,7 @@ use clap::Args;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Failed, each, runtime, say};
-use crate::cli::cargo::Luggage;
+use crate::cli::files::Luggage;
 use crate::config::Places;
 use crate::launch::trouble::Trouble;
 use crate::ssh::{

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::{Failed, complain, each, runtime, say};
-use crate::cli::cargo::Luggage;
+use crate::cli::files::Luggage;
 use crate::cli::elsewhere::LEFT_ON_HOSTS;
 use crate::cli::signals;
 use crate::config::Places;

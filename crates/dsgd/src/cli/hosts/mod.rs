@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::cargo::Luggage;
+use super::files::Luggage;
 use super::{complain, say};
 use crate::config::Places;
 use crate::hosts::Host;

@@ -15,7 +15,7 @@ use crate::data;
 use crate::ssh::Object;
 use crate::task::Task;
 use crate::wire::credentials::Token;
-use crate::wire::invitation::{Cargo, Content, Invitation};
+use crate::wire::invitation::{FileRef, Content, Invitation};
 use crate::wire::link::Endpoint;
 
 /// What hosts need for a run that has not begun.
@@ -23,7 +23,7 @@ pub(super) struct Luggage {
     pub(super) task: &'static str,
     /// The text of its `config.toml`.
     pub(super) config: String,
-    pub(super) files: Vec<Cargo>,
+    pub(super) files: Vec<FileRef>,
     pub(super) objects: Vec<Object>,
 }
 
@@ -48,7 +48,7 @@ impl Luggage {
 }
 
 /// What the options of a task name, for an invitation, and as what is sent.
-pub(super) fn pack<T: Task>(options: &T::Options) -> anyhow::Result<(Vec<Cargo>, Vec<Object>)> {
+pub(super) fn pack<T: Task>(options: &T::Options) -> anyhow::Result<(Vec<FileRef>, Vec<Object>)> {
     refuse_paths::<T>(options)?;
     let mut objects: BTreeMap<PathBuf, Object> = BTreeMap::new();
     let mut content = |path: &Path| -> anyhow::Result<Content> {
@@ -61,18 +61,18 @@ pub(super) fn pack<T: Task>(options: &T::Options) -> anyhow::Result<(Vec<Cargo>,
         objects.insert(path.clone(), object);
         Ok(Content { path, sha256 })
     };
-    let mut cargo = Vec::new();
+    let mut file = Vec::new();
     for (named, beside) in data::named_by(options)? {
         let file = content(&named)?;
         let beside: Result<_, _> = beside.iter().map(|path| content(path)).collect();
         let beside = beside?;
-        cargo.push(Cargo {
+        file.push(FileRef {
             named,
             file,
             beside,
         });
     }
-    Ok((cargo, objects.into_values().collect()))
+    Ok((file, objects.into_values().collect()))
 }
 
 /// A path that does not travel would be looked for on every host, and be found on none.
@@ -110,20 +110,20 @@ fn path_of_this_machine(command: &Command, values: &Value) -> Option<String> {
 }
 
 /// Where the files lie here, by what the options call them.
-pub(super) fn unpack(files: &[Cargo]) -> anyhow::Result<BTreeMap<PathBuf, PathBuf>> {
-    let places = files.iter().map(|cargo| {
-        let place = place(&cache(), cargo)?;
-        Ok((cargo.named.clone(), place))
+pub(super) fn unpack(files: &[FileRef]) -> anyhow::Result<BTreeMap<PathBuf, PathBuf>> {
+    let places = files.iter().map(|file| {
+        let place = place(&cache(), file)?;
+        Ok((file.named.clone(), place))
     });
     places.collect()
 }
 
 /// In the cache, under their own names in one folder; else where they lie on the server's machine.
-fn place(cache: &Path, cargo: &Cargo) -> anyhow::Result<PathBuf> {
-    let all = || std::iter::once(&cargo.file).chain(&cargo.beside);
+fn place(cache: &Path, file: &FileRef) -> anyhow::Result<PathBuf> {
+    let all = || std::iter::once(&file.file).chain(&file.beside);
     let object = |content: &Content| cache.join("objects").join(&content.sha256);
     if let Some(missing) = all().find(|content| !object(content).is_file()) {
-        return lying(all(), missing).map(|()| cargo.file.path.clone());
+        return lying(all(), missing).map(|()| file.file.path.clone());
     }
     // Another dictionary beside the same data is another folder.
     let marks = all().map(|content| content.sha256.chars().take(32).collect());
@@ -142,7 +142,7 @@ fn place(cache: &Path, cargo: &Cargo) -> anyhow::Result<PathBuf> {
             _ => {}
         }
     }
-    Ok(name(&cargo.file))
+    Ok(name(&file.file))
 }
 
 /// Whether all lie here as on the server's machine, with the same contents.
@@ -193,16 +193,16 @@ mod tests {
         let sent = |content: &Content| {
             fs::copy(&content.path, cache.join("objects").join(&content.sha256)).unwrap();
         };
-        let cargo = |words: &str| Cargo {
+        let file = |words: &str| FileRef {
             named: "demo train.hdf5".into(),
             file: content(folder.path(), "demo train.hdf5", "data"),
             beside: vec![content(folder.path(), "demo.dict", words)],
         };
         for words in ["first", "second"] {
-            let cargo = cargo(words);
-            sent(&cargo.file);
-            sent(&cargo.beside[0]);
-            let place = place(&cache, &cargo).unwrap();
+            let file = file(words);
+            sent(&file.file);
+            sent(&file.beside[0]);
+            let place = place(&cache, &file).unwrap();
             assert!(place.starts_with(&cache) && place.ends_with("demo train.hdf5"));
             let dictionary = place.with_file_name("demo.dict");
             assert_eq!(fs::read_to_string(dictionary).unwrap(), words);
@@ -235,17 +235,17 @@ mod tests {
     fn a_file_at_the_same_path_must_be_the_same_file() {
         let folder = tempfile::tempdir().unwrap();
         let cache = folder.path().join("cache");
-        let cargo = Cargo {
+        let file = FileRef {
             named: "x".into(),
             file: content(folder.path(), "x", "data"),
             beside: Vec::new(),
         };
-        assert_eq!(place(&cache, &cargo).unwrap(), cargo.file.path);
-        fs::write(&cargo.file.path, "other").unwrap();
-        let error = place(&cache, &cargo).unwrap_err().to_string();
+        assert_eq!(place(&cache, &file).unwrap(), file.file.path);
+        fs::write(&file.file.path, "other").unwrap();
+        let error = place(&cache, &file).unwrap_err().to_string();
         assert!(error.contains("is another file here"), "{error}");
-        fs::remove_file(&cargo.file.path).unwrap();
-        let error = place(&cache, &cargo).unwrap_err().to_string();
+        fs::remove_file(&file.file.path).unwrap();
+        let error = place(&cache, &file).unwrap_err().to_string();
         assert!(error.contains("is not here"), "{error}");
     }
 }
