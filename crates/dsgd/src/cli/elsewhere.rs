@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use super::files;
 use super::serve::Job;
 use crate::event::Event;
-use crate::launch::fleet::{Crew, Fleet, ListedHosts, Orders};
+use crate::launch::fleet::{FleetHandle, Fleet, ListedHosts, LaunchSpec};
 use crate::observe::Verbosity;
 use crate::run::{INVITATION, RunFolder, SECRETS, SOCKET};
 use crate::server::{Message, Server};
@@ -173,8 +173,8 @@ impl Elsewhere {
                 message: self.invite(address, local.as_ref())?,
             });
         }
-        let crew = self.fleet.take().map(|fleet| {
-            let orders = Orders {
+        let handle = self.fleet.take().map(|fleet| {
+            let spec = LaunchSpec {
                 invitation: self.invitation,
                 objects: self.objects,
                 messages: messages.clone(),
@@ -182,12 +182,12 @@ impl Elsewhere {
                 again: self.again,
                 port: port.map(|address| address.port()),
             };
-            fleet.start(&self.runtime, orders, self.listed)
+            fleet.start(&self.runtime, spec, self.listed)
         });
         Ok(Watch {
             runtime: self.runtime,
             service,
-            crew,
+            handle,
             _near: local,
         })
     }
@@ -248,15 +248,15 @@ impl Drop for Socket {
 pub(super) struct Watch {
     runtime: Runtime,
     service: Service,
-    crew: Option<Crew>,
+    handle: Option<FleetHandle>,
     _near: Option<Socket>,
 }
 
 impl Watch {
     /// Lets the workers go: they are told that the run is over, and have a moment for it.
     pub(super) fn dismiss(self) {
-        if let Some(crew) = self.crew {
-            crew.dismiss(&self.runtime);
+        if let Some(handle) = self.handle {
+            handle.dismiss(&self.runtime);
         }
         let farewell = async {
             while self.service.sessions() > 0 {

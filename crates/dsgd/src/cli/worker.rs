@@ -16,7 +16,7 @@ use super::{Call, complain, files, layers, memory, say, signals};
 use crate::config::RunConfig;
 use crate::data;
 use crate::error::Error;
-use crate::launch::outpost::{self, Outpost, OutpostError};
+use crate::launch::process::{self, WorkerProcess, ProcessError};
 use crate::launch::trouble::CANNOT_WORK;
 use crate::task::Task;
 use crate::text::causes;
@@ -96,11 +96,11 @@ pub(super) fn invitation() -> anyhow::Result<Invitation> {
 
 /// Whether it would end the same when it was started again.
 fn is_permanent(error: &anyhow::Error) -> bool {
-    match error.downcast_ref::<OutpostError>() {
+    match error.downcast_ref::<ProcessError>() {
         // A task that does not load, files that are not there, an invitation that makes no sense.
-        None | Some(OutpostError::Panics { .. }) => true,
-        Some(OutpostError::Link(link)) => !link.is_retryable(),
-        Some(OutpostError::System(_) | OutpostError::Orphaned { .. }) => false,
+        None | Some(ProcessError::Panics { .. }) => true,
+        Some(ProcessError::Link(link)) => !link.is_retryable(),
+        Some(ProcessError::System(_) | ProcessError::Orphaned { .. }) => false,
     }
 }
 
@@ -144,7 +144,7 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
     if let Some(warning) = sizes.check(slots)? {
         complain(format_args!("Warning: {warning}"));
     }
-    let outpost = Outpost {
+    let process = WorkerProcess {
         endpoint,
         slots,
         threads,
@@ -154,15 +154,15 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
         reached,
     };
     if args.tethered {
-        return Ok(outpost::run(&task, &outpost)?);
+        return Ok(process::run(&task, &process)?);
     }
     let workers = if slots == 1 { "worker" } else { "workers" };
-    let address = &outpost.endpoint.address;
+    let address = &process.endpoint.address;
     say(format_args!(
         "{slots} {workers} for the run at {address}; Ctrl-C leaves it"
     ));
-    outpost::run(&task, &outpost)?;
-    let told_to = outpost.leaving.load(Ordering::Relaxed);
+    process::run(&task, &process)?;
+    let told_to = process.leaving.load(Ordering::Relaxed);
     say(if told_to {
         "Left the run"
     } else {

@@ -1,7 +1,7 @@
 //! Workers on hosts: reached by ssh, started there, and started again.
 //!
 //! All hosts at once are logged into, looked at and given what they lack. Then each of them is
-//! tended by a task of its own, for as long as the run lasts (`tender`) and the host takes part in it
+//! supervised by a task of its own, for as long as the run lasts (`supervisor`) and the host takes part in it
 //! (`membership`).
 //! Nothing here knows of batches: a worker that is gone is the core's business.
 
@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use super::membership::Membership;
-use super::tender::Prepared;
+use super::supervisor::Prepared;
 use crate::hosts::{Host, HostsError, spread};
 use crate::run::RunHosts;
 use crate::server::Message;
@@ -58,7 +58,7 @@ impl FleetError {
 }
 
 /// A host and what is known of it.
-struct Berth {
+struct HostEntry {
     host: Host,
     workers: usize,
     prepared: Prepared,
@@ -72,13 +72,13 @@ pub struct Fleet {
     control: Arc<Control>,
     options: ssh::Options,
     binaries: Binaries,
-    berths: Vec<Berth>,
+    entries: Vec<HostEntry>,
     /// The run goes on: hosts that cannot be used now are no error even when there is no other.
     patient: bool,
 }
 
 /// What the programs on the hosts are for.
-pub struct Orders {
+pub struct LaunchSpec {
     /// For all hosts; name, address and slots are filled in for each.
     pub invitation: Invitation,
     /// The files of the task.
@@ -131,8 +131,8 @@ impl Fleet {
         let workers = workers.map(|workers| if changed { workers.min(all) } else { workers });
         let mut workers = spread(slots, workers)?;
         workers.extend(added);
-        let berths = hosts.into_iter().zip(workers).zip(found);
-        let berths = berths.map(|((host, workers), prepared)| Berth {
+        let entries = hosts.into_iter().zip(workers).zip(found);
+        let entries = entries.map(|((host, workers), prepared)| HostEntry {
             host,
             workers,
             prepared,
@@ -141,19 +141,19 @@ impl Fleet {
             control,
             options,
             binaries,
-            berths: berths.collect(),
+            entries: entries.collect(),
             patient,
         })
     }
 
     /// Number of workers on all hosts.
     pub fn workers(&self) -> usize {
-        self.berths.iter().map(|berth| berth.workers).sum()
+        self.entries.iter().map(|entry| entry.workers).sum()
     }
 
     /// Hosts that are to have workers.
-    fn working(&self) -> impl Iterator<Item = &Berth> {
-        self.berths.iter().filter(|berth| berth.workers > 0)
+    fn working(&self) -> impl Iterator<Item = &HostEntry> {
+        self.entries.iter().filter(|entry| entry.workers > 0)
     }
 
     /// A name for the server's own socket, in a folder that only this user may enter.
@@ -163,11 +163,11 @@ impl Fleet {
 
     /// A line for each host.
     pub fn describe(&self) -> Vec<String> {
-        let describe = |berth: &Berth| {
-            let host = &berth.host.name;
-            let plural = if berth.workers == 1 { "" } else { "s" };
-            let workers = format!("{host}: {} worker{plural}", berth.workers);
-            match &berth.prepared {
+        let describe = |entry: &HostEntry| {
+            let host = &entry.host.name;
+            let plural = if entry.workers == 1 { "" } else { "s" };
+            let workers = format!("{host}: {} worker{plural}", entry.workers);
+            match &entry.prepared {
                 Ok((_, facts)) => format!("{workers}, {} cores, {}", facts.cores, facts.arch),
                 Err(error) if error.is_permanent() => format!("{workers}, of no use"),
                 Err(_) => format!("{workers}, not reached yet"),
@@ -186,19 +186,19 @@ impl Fleet {
     ) -> Result<(), FleetError> {
         let mut jobs = Vec::new();
         let mut receivers = Vec::new();
-        for berth in self.berths.iter_mut().filter(|berth| berth.workers > 0) {
-            if let Ok((remote, facts)) = &berth.prepared
-                && let Ok(program) = self.binaries.choose(&berth.host.name, facts)
+        for entry in self.entries.iter_mut().filter(|entry| entry.workers > 0) {
+            if let Ok((remote, facts)) = &entry.prepared
+                && let Ok(program) = self.binaries.choose(&entry.host.name, facts)
             {
                 let all = std::iter::once(program).chain(objects.iter().cloned());
                 jobs.push((remote.clone(), all.collect()));
-                receivers.push(berth);
+                receivers.push(entry);
             }
         }
         let results = runtime.block_on(ssh::send_all(jobs, telling));
-        for (berth, result) in receivers.into_iter().zip(results) {
+        for (entry, result) in receivers.into_iter().zip(results) {
             if let Err(error) = result {
-                berth.prepared = Err(error);
+                entry.prepared = Err(error);
             }
         }
         let errors = self.working().filter_map(|b| b.prepared.as_ref().err());
@@ -209,15 +209,15 @@ impl Fleet {
         Ok(())
     }
 
-    /// Starts the programs; they are tended until the run is over. Hosts join and leave it as `listed`
+    /// Starts the programs; they are supervised until the run is over. Hosts join and leave it as `listed`
     /// says.
-    pub fn start(self, runtime: &Runtime, orders: Orders, listed: ListedHosts) -> Crew {
+    pub fn start(self, runtime: &Runtime, spec: LaunchSpec, listed: ListedHosts) -> FleetHandle {
         let access = (Arc::clone(&self.control), self.options, self.binaries);
-        let membership = Membership::new(access, orders, listed);
-        let berths = self.berths.into_iter();
-        let hosts = berths.map(|berth| (berth.host, berth.workers, berth.prepared));
+        let membership = Membership::new(access, spec, listed);
+        let entries = self.entries.into_iter();
+        let hosts = entries.map(|entry| (entry.host, entry.workers, entry.prepared));
         let hosts = hosts.collect();
-        Crew {
+        FleetHandle {
             task: runtime.spawn(membership.keep(hosts)),
             _control: self.control,
         }
@@ -262,12 +262,12 @@ pub(super) async fn reach(
 }
 
 /// The programs on the hosts.
-pub struct Crew {
+pub struct FleetHandle {
     task: JoinHandle<()>,
     _control: Arc<Control>,
 }
 
-impl Crew {
+impl FleetHandle {
     /// Waits a little for the programs to end by themselves; then their connections are cut, and
     /// with them their lives.
     pub fn dismiss(mut self, runtime: &Runtime) {

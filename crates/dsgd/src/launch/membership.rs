@@ -1,6 +1,6 @@
 //! Which hosts take part in a run, while it is under way.
 //!
-//! The run's host list is read again and again. A host that is new in it gets a tender of its own, as
+//! The run's host list is read again and again. A host that is new in it gets a supervisor of its own, as
 //! if it had been there from the beginning; one that is missing is let go, and its batches are given
 //! to others at once, whether or not it can still be heard. One whose line has changed is both.
 
@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::fleet::{ListedHosts, Orders};
-use super::tender::{Part, Prepared, Tender};
+use super::fleet::{ListedHosts, LaunchSpec};
+use super::supervisor::{Part, Prepared, HostSupervisor};
 use crate::event::Event;
 use crate::hosts::Host;
 use crate::server::Message;
@@ -30,10 +30,10 @@ pub(super) struct Membership {
     pub(super) control: Arc<Control>,
     pub(super) options: ssh::Options,
     pub(super) binaries: Binaries,
-    pub(super) orders: Arc<Orders>,
+    pub(super) spec: Arc<LaunchSpec>,
     pub(super) listed: ListedHosts,
     members: HashMap<String, Member>,
-    tenders: JoinSet<()>,
+    supervisors: JoinSet<()>,
 }
 
 /// A host that takes part.
@@ -41,9 +41,9 @@ struct Member {
     host: Host,
     /// Workers there, as far as is known.
     slots: Arc<AtomicUsize>,
-    /// Lets its tender know that it is dropped. Closed where its part was over already.
+    /// Lets its supervisor know that it is dropped. Closed where its part was over already.
     drop: oneshot::Sender<()>,
-    /// Resolves when its tender is gone.
+    /// Resolves when its supervisor is gone.
     gone: oneshot::Receiver<()>,
 }
 
@@ -51,17 +51,17 @@ impl Membership {
     /// One without hosts.
     pub(super) fn new(
         (control, options, binaries): (Arc<Control>, ssh::Options, Binaries),
-        orders: Orders,
+        spec: LaunchSpec,
         listed: ListedHosts,
     ) -> Self {
         Self {
             control,
             options,
             binaries,
-            orders: Arc::new(orders),
+            spec: Arc::new(spec),
             listed,
             members: HashMap::new(),
-            tenders: JoinSet::new(),
+            supervisors: JoinSet::new(),
         }
     }
 
@@ -91,9 +91,9 @@ impl Membership {
                 sleep(LOOK_EVERY).await;
                 rest = rest.saturating_sub(LOOK_EVERY);
             }
-            while self.tenders.try_join_next().is_some() {}
+            while self.supervisors.try_join_next().is_some() {}
         }
-        while self.tenders.join_next().await.is_some() {}
+        while self.supervisors.join_next().await.is_some() {}
     }
 
     /// Makes these the hosts of the run.
@@ -138,8 +138,8 @@ impl Membership {
         let slots = Arc::new(AtomicUsize::new(workers));
         let (drop, dropped) = oneshot::channel();
         let (going, gone) = oneshot::channel();
-        let tender = Tender {
-            orders: Arc::clone(&self.orders),
+        let supervisor = HostSupervisor {
+            spec: Arc::clone(&self.spec),
             control: Arc::clone(&self.control),
             options: self.options.clone(),
             binaries: self.binaries.clone(),
@@ -153,7 +153,7 @@ impl Membership {
             gone: going,
         };
         if workers > 0 {
-            self.tenders.spawn(async move { tender.tend(part).await });
+            self.supervisors.spawn(async move { supervisor.supervise(part).await });
         }
         let name = host.name.clone();
         let member = Member {
@@ -182,11 +182,11 @@ impl Membership {
     }
 
     fn is_over(&self) -> bool {
-        self.orders.over.load(Ordering::Relaxed)
+        self.spec.over.load(Ordering::Relaxed)
     }
 
     fn send(&self, message: Message) {
         // A server that does not read any more is over.
-        let _ = self.orders.messages.send(message);
+        let _ = self.spec.messages.send(message);
     }
 }

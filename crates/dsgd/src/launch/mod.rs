@@ -3,6 +3,6 @@
 pub mod fleet;
 pub mod local;
 mod membership;
-pub mod outpost;
-mod tender;
+pub mod process;
+mod supervisor;
 pub mod trouble;

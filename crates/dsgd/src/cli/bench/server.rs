@@ -24,7 +24,7 @@ use super::load::{Sleeper, SleeperOptions};
 use crate::config::{Mode, RunConfig};
 use crate::core::{Core, Progress, Rules};
 use crate::event::{Event, Record};
-use crate::launch::outpost::{self, Outpost};
+use crate::launch::process::{self, WorkerProcess};
 use crate::optim::{Schedule, Updater, Versions};
 use crate::params::Params;
 use crate::server::{Message, Server};
@@ -231,7 +231,7 @@ fn work() -> anyhow::Result<()> {
     io::stdin().lock().read_line(&mut line)?;
     let orders: Orders = serde_json::from_str(&line)?;
     let task = Sleeper::load(&orders.sleeper, 0).map_err(|error| anyhow!(error))?;
-    let outpost = Outpost {
+    let process = WorkerProcess {
         endpoint: orders.endpoint,
         slots: orders.slots,
         threads: 1,
@@ -240,7 +240,7 @@ fn work() -> anyhow::Result<()> {
         leaving: Arc::default(),
         reached: Arc::default(),
     };
-    Ok(outpost::run(&task, &outpost)?)
+    Ok(process::run(&task, &process)?)
 }
 
 fn stop(messages: &Sender<Message>) {

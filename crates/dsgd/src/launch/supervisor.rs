@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
-use super::fleet::{Orders, reach};
+use super::fleet::{LaunchSpec, reach};
 use super::trouble::Trouble;
 use crate::event::Event;
 use crate::hosts::Host;
@@ -42,9 +42,9 @@ const ERROR: &str = "error: ";
 /// The same trouble is told again after this time.
 const TELL_AGAIN: Duration = Duration::from_secs(600);
 
-/// One host's tender.
-pub(super) struct Tender {
-    pub(super) orders: Arc<Orders>,
+/// One host's supervisor.
+pub(super) struct HostSupervisor {
+    pub(super) spec: Arc<LaunchSpec>,
     pub(super) control: Arc<Control>,
     pub(super) options: ssh::Options,
     pub(super) binaries: Binaries,
@@ -53,7 +53,7 @@ pub(super) struct Tender {
     pub(super) slots: Arc<AtomicUsize>,
 }
 
-/// What a tender goes by that is not there from the run's beginning, or not to its end.
+/// What a supervisor goes by that is not there from the run's beginning, or not to its end.
 pub(super) struct Part {
     /// What was prepared on its host; none for one that has just been added.
     pub(super) prepared: Option<Prepared>,
@@ -61,23 +61,23 @@ pub(super) struct Part {
     pub(super) after: Option<oneshot::Receiver<()>>,
     /// Resolves when the host is dropped from the run.
     pub(super) dropped: oneshot::Receiver<()>,
-    /// Goes with the tender.
+    /// Goes with the supervisor.
     pub(super) gone: oneshot::Sender<()>,
 }
 
 /// What was prepared on a host, or why nothing could be.
 pub(super) type Prepared = Result<(Remote, Facts), SshError>;
 
-impl Tender {
+impl HostSupervisor {
     /// Until the run is over, or the host's part in it.
-    pub(super) async fn tend(self, part: Part) {
+    pub(super) async fn supervise(self, part: Part) {
         let work = async {
             if let Some(after) = part.after {
                 // An error says the same: it is gone.
                 let _ = after.await;
             }
             let (prepared, again) = match part.prepared {
-                Some(prepared) => (prepared, self.orders.again),
+                Some(prepared) => (prepared, self.spec.again),
                 // It may have been one of the run's before.
                 None => (self.join().await, true),
             };
@@ -109,7 +109,7 @@ impl Tender {
     /// Ends what may hang there and does not hear that its login is gone.
     async fn sweep(&self) {
         if let Ok((remote, _)) = reach(&self.host, &self.options, &self.control).await {
-            let _ = remote.stop(Some(&self.orders.invitation.run)).await;
+            let _ = remote.stop(Some(&self.spec.invitation.run)).await;
         }
     }
 
@@ -208,9 +208,9 @@ impl Tender {
             Some(prepared) => prepared?,
             None => reach(&self.host, &self.options, &self.control).await?,
         };
-        let run = &self.orders.invitation.run;
+        let run = &self.spec.invitation.run;
         let program = self.binaries.choose(&self.host.name, &facts)?;
-        let objects = std::iter::once(program.clone()).chain(self.orders.objects.iter().cloned());
+        let objects = std::iter::once(program.clone()).chain(self.spec.objects.iter().cloned());
         let stop = async {
             if again {
                 remote.stop(Some(run)).await?;
@@ -218,7 +218,7 @@ impl Tender {
             Ok(())
         };
         let send = async {
-            let messages = self.orders.messages.clone();
+            let messages = self.spec.messages.clone();
             let tell = move |message| {
                 // A server that does not read any more is over.
                 let _ = messages.send(Message::Tell(Event::Notice { message }));
@@ -229,7 +229,7 @@ impl Tender {
         };
         // None of them needs another, and each is some ways there and back.
         let ((), (), address) = tokio::try_join!(stop, send, self.address(&remote))?;
-        let mut invitation = self.orders.invitation.clone();
+        let mut invitation = self.spec.invitation.clone();
         invitation.endpoint.host.clone_from(&self.host.name);
         invitation.endpoint.address = address;
         invitation.slots = Some(self.slots.load(Ordering::Relaxed));
@@ -239,8 +239,8 @@ impl Tender {
 
     /// Where the host's workers find the server.
     async fn address(&self, remote: &Remote) -> Result<String, SshError> {
-        let given = &self.orders.invitation.endpoint.address;
-        match self.orders.port {
+        let given = &self.spec.invitation.endpoint.address;
+        match self.spec.port {
             None => {
                 let way_back = remote.forward(&self.control.file("server")).await?;
                 Ok(format!("unix:{way_back}"))
@@ -262,7 +262,7 @@ impl Tender {
     }
 
     fn is_over(&self) -> bool {
-        self.orders.over.load(Ordering::Relaxed)
+        self.spec.over.load(Ordering::Relaxed)
     }
 
     fn tell(&self, event: Event) {
@@ -271,6 +271,6 @@ impl Tender {
 
     fn send(&self, message: Message) {
         // A server that does not read any more is over.
-        let _ = self.orders.messages.send(message);
+        let _ = self.spec.messages.send(message);
     }
 }

@@ -31,7 +31,7 @@ const GRACE: Duration = Duration::from_millis(3500);
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What a process elsewhere is to do.
-pub struct Outpost {
+pub struct WorkerProcess {
     /// How its server is reached.
     pub endpoint: Endpoint,
     /// Number of its workers.
@@ -48,9 +48,9 @@ pub struct Outpost {
     pub reached: Arc<AtomicBool>,
 }
 
-/// Why an outpost ended before its run did.
+/// Why a process ended before its run did.
 #[derive(Debug, thiserror::Error)]
-pub enum OutpostError {
+pub enum ProcessError {
     /// The system gave no thread or no event loop.
     #[error("{0}")]
     System(#[from] std::io::Error),
@@ -78,15 +78,15 @@ pub enum OutpostError {
 }
 
 /// Works until the run is over.
-pub fn run<T: Task>(task: &T, outpost: &Outpost) -> Result<(), OutpostError> {
+pub fn run<T: Task>(task: &T, process: &WorkerProcess) -> Result<(), ProcessError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     let layout = Arc::new(task.layout());
-    let client = runtime.block_on(open(outpost))?;
-    outpost.reached.store(true, Ordering::Relaxed);
-    let watched = Arc::clone(&outpost.leaving);
+    let client = runtime.block_on(open(process))?;
+    process.reached.store(true, Ordering::Relaxed);
+    let watched = Arc::clone(&process.leaving);
     let goodbye = client.clone();
     runtime.spawn(async move {
         while !watched.load(Ordering::Relaxed) {
@@ -98,10 +98,10 @@ pub fn run<T: Task>(task: &T, outpost: &Outpost) -> Result<(), OutpostError> {
         std::process::exit(0);
     });
     thread::scope(|scope| {
-        let slots: Vec<_> = (0..outpost.slots)
+        let slots: Vec<_> = (0..process.slots)
             .map(|slot| {
                 let (client, layout) = (&client, &layout);
-                scope.spawn(move || man(task, outpost, client, layout, slot))
+                scope.spawn(move || run_slot(task, process, client, layout, slot))
             })
             .collect();
         let ends = slots.into_iter().map(|slot| match slot.join() {
@@ -114,16 +114,16 @@ pub fn run<T: Task>(task: &T, outpost: &Outpost) -> Result<(), OutpostError> {
 }
 
 /// Knocks until somebody opens.
-async fn open(outpost: &Outpost) -> Result<Client, OutpostError> {
+async fn open(process: &WorkerProcess) -> Result<Client, ProcessError> {
     let started = Instant::now();
     let mut pause = PAUSES.0;
     let mut told = false;
     loop {
-        match Client::open(&outpost.endpoint).await {
+        match Client::open(&process.endpoint).await {
             Ok(client) => return Ok(client),
-            Err(error) if error.is_retryable() && started.elapsed() < outpost.orphan_after => {
+            Err(error) if error.is_retryable() && started.elapsed() < process.orphan_after => {
                 if !told {
-                    let secs = outpost.orphan_after.as_secs_f64();
+                    let secs = process.orphan_after.as_secs_f64();
                     eprintln!("{error}; trying for {secs} s (--orphan-after)");
                     told = true;
                 }
@@ -138,25 +138,25 @@ async fn open(outpost: &Outpost) -> Result<Client, OutpostError> {
 /// A slot: one worker, or two that take turns at its bench.
 fn man<T: Task>(
     task: &T,
-    outpost: &Outpost,
+    process: &WorkerProcess,
     client: &Client,
     layout: &Arc<Layout>,
     slot: usize,
-) -> Result<(), OutpostError> {
-    let name = format!("{}/{slot}", outpost.endpoint.host);
-    let panicked = |reason| OutpostError::Panics {
+) -> Result<(), ProcessError> {
+    let name = format!("{}/{slot}", process.endpoint.host);
+    let panicked = |reason| ProcessError::Panics {
         worker: name.clone(),
         times: 1,
         reason,
     };
-    let bench = Bench::new(task, outpost.threads).map_err(panicked)?;
+    let bench = Bench::new(task, process.threads).map_err(panicked)?;
     thread::scope(|scope| {
-        let twin = outpost.prefetch.then(|| {
+        let twin = process.prefetch.then(|| {
             let name = format!("{name}+");
             let bench = &bench;
-            scope.spawn(move || live(task, outpost, client, layout, bench, &name))
+            scope.spawn(move || work_until_over(task, process, client, layout, bench, &name))
         });
-        let end = live(task, outpost, client, layout, &bench, &name);
+        let end = work_until_over(task, process, client, layout, &bench, &name);
         let twin = twin.map_or(Ok(()), |twin| match twin.join() {
             Ok(end) => end,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -166,20 +166,20 @@ fn man<T: Task>(
 }
 
 /// The lives of a worker.
-fn live<T: Task>(
+fn work_until_over<T: Task>(
     task: &T,
-    outpost: &Outpost,
+    process: &WorkerProcess,
     client: &Client,
     layout: &Arc<Layout>,
     bench: &Bench<T>,
     name: &str,
-) -> Result<(), OutpostError> {
+) -> Result<(), ProcessError> {
     let (mut panics, mut pause) = (0, PAUSES.0);
-    while !outpost.leaving.load(Ordering::Relaxed) {
+    while !process.leaving.load(Ordering::Relaxed) {
         let joined = client.join_blocking(name, layout);
         let ended = joined.map_err(Broken::Link).and_then(|mut link| {
             pause = PAUSES.0;
-            link.leave_when(Arc::clone(&outpost.leaving));
+            link.leave_when(Arc::clone(&process.leaving));
             work(task, bench, &mut link)
         });
         match ended {
@@ -188,16 +188,16 @@ fn live<T: Task>(
                 panics += 1;
                 eprintln!("{name} {reason}");
                 if panics > REBIRTHS {
-                    return Err(OutpostError::Panics {
+                    return Err(ProcessError::Panics {
                         worker: name.to_owned(),
                         times: panics,
                         reason,
                     });
                 }
-                bench.renew(task, outpost.threads);
+                bench.renew(task, process.threads);
             }
             Err(Broken::Link(error)) if !error.is_retryable() => return Err(error.into()),
-            Err(Broken::Link(error)) if client.silence() > outpost.orphan_after => {
+            Err(Broken::Link(error)) if client.silence() > process.orphan_after => {
                 return Err(orphaned(error, client.silence()));
             }
             Err(Broken::Link(error)) => {
@@ -210,10 +210,10 @@ fn live<T: Task>(
     Ok(())
 }
 
-fn orphaned(last: LinkError, silence: Duration) -> OutpostError {
+fn orphaned(last: LinkError, silence: Duration) -> ProcessError {
     if !last.is_retryable() {
         return last.into();
     }
     let secs = silence.as_secs_f64();
-    OutpostError::Orphaned { secs, last }
+    ProcessError::Orphaned { secs, last }
 }
