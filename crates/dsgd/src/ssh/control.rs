@@ -1,12 +1,12 @@
-//! The folder of the connections' sockets, and the broom that sweeps it.
+//! The folder of the connections' sockets, and the reaper that clears it.
 //!
 //! Every connection is an ssh process of ours, a *master*, behind a socket in one folder with mode
 //! 0700. Whatever way this process goes, they must go too. So a small shell stands by from the
-//! beginning, the broom: it waits for the end of its standard input, which is when we are done with
+//! beginning, the reaper: it waits for the end of its standard input, which is when we are done with
 //! the folder, or are no more, be it by `kill -9`. Then it ends the masters and removes the folder.
 //! It is a process group of its own, as the masters are: Ctrl-C in a terminal is ours to handle.
 //!
-//! The broom writes to nobody, and is told the folder through its input, so that looking for
+//! The reaper writes to nobody, and is told the folder through its input, so that looking for
 //! processes which name the folder finds masters only.
 
 use std::fs;
@@ -26,10 +26,10 @@ use super::SshError;
 /// longer by 17, and our names in the folder have up to 12.
 const LONGEST_FOLDER: usize = 60;
 
-/// The broom needs tenths of a second, more where an ssh does not listen.
-const SWEEPING: Duration = Duration::from_secs(5);
+/// The reaper needs tenths of a second, more where an ssh does not listen.
+const REAPING: Duration = Duration::from_secs(5);
 
-const BROOM: &str = r#"
+const REAPER: &str = r#"
 trap "" HUP INT TERM
 IFS= read -r dir
 while read -r line; do :; done
@@ -57,7 +57,7 @@ rm -rf "$dir"
 #[derive(Debug)]
 pub struct Control {
     folder: TempDir,
-    broom: Child,
+    reaper: Child,
     next: AtomicUsize,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Slot {
 }
 
 impl Control {
-    /// A new folder, and its broom.
+    /// A new folder, and its reaper.
     pub fn new() -> Result<Self, SshError> {
         let usual = std::env::temp_dir();
         let short = usual.as_os_str().len() + "/dsgd-123456".len() <= LONGEST_FOLDER;
@@ -85,8 +85,8 @@ impl Control {
             .tempdir_in(&parent) // Mode 0700.
             .map_err(cannot)?;
         let cannot = |source| SshError::local("cannot start", Path::new("/bin/sh"), source);
-        let mut broom = Command::new("/bin/sh")
-            .args(["-c", BROOM])
+        let mut reaper = Command::new("/bin/sh")
+            .args(["-c", REAPER])
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -94,14 +94,14 @@ impl Control {
             .process_group(0)
             .spawn()
             .map_err(cannot)?;
-        let told = broom.stdin.as_mut().map(|pipe| {
+        let told = reaper.stdin.as_mut().map(|pipe| {
             let path = folder.path().as_os_str().as_encoded_bytes();
             pipe.write_all(path).and_then(|()| pipe.write_all(b"\n"))
         });
         told.transpose().map_err(cannot)?;
         Ok(Self {
             folder,
-            broom,
+            reaper,
             next: AtomicUsize::new(0),
         })
     }
@@ -151,9 +151,9 @@ pub fn masters_of(owner: u32) -> Vec<(u32, String)> {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        drop(self.broom.stdin.take());
+        drop(self.reaper.stdin.take());
         let started = Instant::now();
-        while started.elapsed() < SWEEPING && matches!(self.broom.try_wait(), Ok(None)) {
+        while started.elapsed() < REAPING && matches!(self.reaper.try_wait(), Ok(None)) {
             thread::sleep(Duration::from_millis(5));
         }
     }

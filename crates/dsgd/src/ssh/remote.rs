@@ -69,7 +69,7 @@ impl Remote {
         let effective = options.effective(host).await?;
         let log = File::create(&slot.log)
             .map_err(|source| SshError::local("cannot write", &slot.log, source))?;
-        // The shell writes its number down before it becomes ssh: the broom misses nobody.
+        // The shell writes its number down before it becomes ssh: the reaper misses nobody.
         let mut master = Command::new("/bin/sh")
             .args(["-c", r#"echo $$ >"$0" && exec ssh "$@""#])
             .arg(&slot.pid)
@@ -194,7 +194,7 @@ impl Remote {
 
 impl Drop for Login {
     fn drop(&mut self) {
-        // The pid file stays for the broom: the process may take a moment to go.
+        // The pid file stays for the reaper: the process may take a moment to go.
         let files: [&PathBuf; 2] = [&self.slot.socket, &self.slot.log];
         for file in files {
             let _ = fs::remove_file(file);
