@@ -233,7 +233,7 @@ pub struct Cost {
     pub pull_secs: f64,
     /// Seconds that the push before this one took; 0 where memory is shared.
     pub push_secs: f64,
-    /// Seconds of waiting for work, or for the bench that two workers share.
+    /// Seconds of waiting for work, or for the compute slot that two workers share.
     pub wait_secs: f64,
     /// Bytes of tensors that travelled for it, both ways.
     pub bytes: u64,

@@ -141,12 +141,12 @@ pub enum Broken<E> {
 }
 
 /// Where batches are computed, one at a time: what the task keeps for a worker between them.
-pub struct Bench<T: Task> {
+pub struct ComputeSlot<T: Task> {
     scratch: Mutex<T::Scratch>,
 }
 
-impl<T: Task> Bench<T> {
-    /// A bench whose worker may use that many kernel threads.
+impl<T: Task> ComputeSlot<T> {
+    /// A compute slot whose worker may use that many kernel threads.
     ///
     /// # Errors
     /// The message of a panic in the task's code.
@@ -166,7 +166,7 @@ impl<T: Task> Bench<T> {
         }
     }
 
-    /// Panics are caught where the bench is in use, so nobody leaves it locked.
+    /// Panics are caught where the compute slot is in use, so nobody leaves it locked.
     fn occupy(&self) -> MutexGuard<'_, T::Scratch> {
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -174,11 +174,11 @@ impl<T: Task> Bench<T> {
 
 /// Works until the run is over.
 ///
-/// Two workers may share a bench (`--prefetch`): one moves parameters and gradients while the
+/// Two workers may share a compute slot (`--prefetch`): one moves parameters and gradients while the
 /// other computes.
 pub fn work<T: Task, L: Link>(
     task: &T,
-    bench: &Bench<T>,
+    compute: &ComputeSlot<T>,
     link: &mut L,
 ) -> Result<(), Broken<L::Error>> {
     let mut outcome = None;
@@ -186,7 +186,7 @@ pub fn work<T: Task, L: Link>(
     let mut waiting_since = Instant::now();
     while let Some(assignment) = link.exchange(outcome.take()).map_err(Broken::Link)? {
         let lease = assignment.lease;
-        let mut scratch = bench.occupy();
+        let mut scratch = compute.occupy();
         let travel = assignment.travel;
         let away = waiting_since.elapsed().as_secs_f64();
         let cost = Cost {

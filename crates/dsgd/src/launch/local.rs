@@ -15,7 +15,7 @@ use crate::core::WorkerId;
 use crate::params::Gradient;
 use crate::server::Message;
 use crate::task::Task;
-use crate::worker::{Assignment, Bench, Broken, Buffers, Link, Outcome, work};
+use crate::worker::{Assignment, ComputeSlot, Broken, Buffers, Link, Outcome, work};
 
 /// How often one slot's worker is born again after a panic.
 const REBIRTHS: u32 = 3;
@@ -70,9 +70,9 @@ fn live<T: Task>(
             pulses: false,
             inbox,
         });
-        let ended = Bench::new(task, threads)
+        let ended = ComputeSlot::new(task, threads)
             .map_err(Broken::Panicked)
-            .and_then(|bench| work(task, &bench, &mut link));
+            .and_then(|compute| work(task, &compute, &mut link));
         match ended {
             Ok(()) => return,
             Err(Broken::Link(never)) => match never {},

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::params::Layout;
 use crate::task::Task;
 use crate::wire::link::{Client, LinkError, Endpoint};
-use crate::worker::{Bench, Broken, work};
+use crate::worker::{ComputeSlot, Broken, work};
 
 /// How often one slot's worker is born again after a panic.
 const REBIRTHS: u32 = 3;
@@ -135,7 +135,7 @@ async fn open(process: &WorkerProcess) -> Result<Client, ProcessError> {
     }
 }
 
-/// A slot: one worker, or two that take turns at its bench.
+/// A slot: one worker, or two that take turns at its compute slot.
 fn man<T: Task>(
     task: &T,
     process: &WorkerProcess,
@@ -149,14 +149,14 @@ fn man<T: Task>(
         times: 1,
         reason,
     };
-    let bench = Bench::new(task, process.threads).map_err(panicked)?;
+    let compute = ComputeSlot::new(task, process.threads).map_err(panicked)?;
     thread::scope(|scope| {
         let twin = process.prefetch.then(|| {
             let name = format!("{name}+");
-            let bench = &bench;
-            scope.spawn(move || work_until_over(task, process, client, layout, bench, &name))
+            let compute = &compute;
+            scope.spawn(move || work_until_over(task, process, client, layout, compute, &name))
         });
-        let end = work_until_over(task, process, client, layout, &bench, &name);
+        let end = work_until_over(task, process, client, layout, &compute, &name);
         let twin = twin.map_or(Ok(()), |twin| match twin.join() {
             Ok(end) => end,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -171,7 +171,7 @@ fn work_until_over<T: Task>(
     process: &WorkerProcess,
     client: &Client,
     layout: &Arc<Layout>,
-    bench: &Bench<T>,
+    compute: &ComputeSlot<T>,
     name: &str,
 ) -> Result<(), ProcessError> {
     let (mut panics, mut pause) = (0, PAUSES.0);
@@ -180,7 +180,7 @@ fn work_until_over<T: Task>(
         let ended = joined.map_err(Broken::Link).and_then(|mut link| {
             pause = PAUSES.0;
             link.leave_when(Arc::clone(&process.leaving));
-            work(task, bench, &mut link)
+            work(task, compute, &mut link)
         });
         match ended {
             Ok(()) => return Ok(()),
@@ -194,7 +194,7 @@ fn work_until_over<T: Task>(
                         reason,
                     });
                 }
-                bench.renew(task, process.threads);
+                compute.renew(task, process.threads);
             }
             Err(Broken::Link(error)) if !error.is_retryable() => return Err(error.into()),
             Err(Broken::Link(error)) if client.silence() > process.orphan_after => {
