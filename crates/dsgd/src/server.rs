@@ -308,7 +308,7 @@ impl<'a> Server<'a> {
             lease,
             job,
             params: Arc::clone(self.versions.current()),
-            travel: worker::Travel::default(),
+            transfer: worker::TransferTimes::default(),
         };
         // A worker whose inbox is closed is about to be reported lost; its lease goes then.
         if let Some((_, inbox)) = self.inboxes.get(&worker) {

@@ -23,12 +23,12 @@ pub struct Assignment {
     /// The parameters to compute from.
     pub params: Arc<Params>,
     /// What it took to bring this here, and what was pushed before away.
-    pub travel: Travel,
+    pub transfer: TransferTimes,
 }
 
 /// Seconds on the way between two computations; none where memory is shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Travel {
+pub struct TransferTimes {
     /// Seconds in which the parameters arrived.
     pub pull_secs: f64,
     /// Seconds of the push before.
@@ -187,13 +187,13 @@ pub fn work<T: Task, L: Link>(
     while let Some(assignment) = link.exchange(outcome.take()).map_err(Broken::Link)? {
         let lease = assignment.lease;
         let mut scratch = compute.occupy();
-        let travel = assignment.travel;
+        let transfer = assignment.transfer;
         let away = waiting_since.elapsed().as_secs_f64();
         let cost = Cost {
             compute_secs: 0.0,
-            pull_secs: travel.pull_secs,
-            push_secs: travel.push_secs,
-            wait_secs: (away - travel.pull_secs - travel.push_secs).max(0.0),
+            pull_secs: transfer.pull_secs,
+            push_secs: transfer.push_secs,
+            wait_secs: (away - transfer.pull_secs - transfer.push_secs).max(0.0),
             bytes: 0,
         };
         let result = match assignment.job {

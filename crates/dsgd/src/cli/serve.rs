@@ -20,7 +20,7 @@ use crate::event::{Event, Observer};
 use crate::launch::local;
 use crate::observe::{self, Verbosity};
 use crate::optim::{Schedule, ScheduleOptions, Versions};
-use crate::run::{self, CONFIG, EVENTS, HOST_LOGS, Fingerprint, Keeper, LOG, RunFolder, TENSORBOARD};
+use crate::run::{self, CONFIG, EVENTS, HOST_LOGS, Fingerprint, Retention, LOG, RunFolder, TENSORBOARD};
 use crate::server::{Message, Server};
 use crate::task::Task;
 
@@ -115,7 +115,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     let started = started(name, &config, workers, parameters, about, resumed_at);
     let schedule = Schedule::new(schedule_options(&config, &rules), progress.schedule);
     let core = Core::new(rules, schedule, progress).with_sizes(Sizes::of(&*task));
-    let keeper = Keeper {
+    let retention = Retention {
         folder: folder.path(),
         prefix: config.save_file.as_deref().unwrap_or(name),
         keep: config.keep,
@@ -129,7 +129,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         workers,
         config.max_grad_norm,
         config.print_every,
-        keeper.into_saver(),
+        retention.into_saver(),
     );
     // Nothing is refused any more.
     folder.begin(&text)?;

@@ -44,7 +44,7 @@ struct State {
 }
 
 /// Writes a run's checkpoints and removes those that are not to be kept.
-pub struct Keeper<'a> {
+pub struct Retention<'a> {
     /// The run's folder.
     pub folder: &'a Path,
     /// Start of the files' names.
@@ -59,14 +59,14 @@ pub struct Keeper<'a> {
     pub best: Option<String>,
 }
 
-impl<'a> Keeper<'a> {
+impl<'a> Retention<'a> {
     /// Itself, as whoever decides on saving calls it.
     pub fn into_saver(mut self) -> Saver<'a> {
         Box::new(move |request| self.save(request).map_err(|error| error.to_string()))
     }
 }
 
-impl Keeper<'_> {
+impl Retention<'_> {
     /// Writes `PREFIX_epochE_PPL.safetensors`, without a perplexity that is not finite, and its state, and
     /// returns the path.
     ///

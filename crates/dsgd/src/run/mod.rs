@@ -5,7 +5,7 @@ mod folder;
 mod host_changes;
 mod fingerprint;
 
-pub use checkpoints::{Keeper, Resumed, SaveRequest, Saver, best, find, fingerprint_of, resume};
+pub use checkpoints::{Retention, Resumed, SaveRequest, Saver, best, find, fingerprint_of, resume};
 pub use folder::{
     CONFIG, DASHBOARD, EVENTS, HOST_LOGS, INVITATION, LOG, RunFolder, SECRETS, SOCKET, TENSORBOARD,
     holder,

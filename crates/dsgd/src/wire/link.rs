@@ -30,7 +30,7 @@ use super::proto::{self, PullPart, PushPart, pull_part, push_part};
 use super::{LONGEST_PULL, MOST_MESSAGE, outgoing, words};
 use crate::core::WorkerId;
 use crate::params::{Gradient, Params};
-use crate::worker::{Assignment, Link, Outcome, Travel};
+use crate::worker::{Assignment, Link, Outcome, TransferTimes};
 use client::{Life, Own, Session};
 
 /// A worker's link to a server elsewhere.
@@ -189,7 +189,7 @@ impl Remote {
             lease,
             job,
             params,
-            travel: Travel {
+            transfer: TransferTimes {
                 pull_secs: started.elapsed().as_secs_f64(),
                 push_secs: 0.0,
             },
@@ -222,7 +222,7 @@ impl Link for Remote {
             }
             let mut assignment = self.pull().await?;
             if let Some(assignment) = &mut assignment {
-                assignment.travel.push_secs = push_secs;
+                assignment.transfer.push_secs = push_secs;
             }
             Ok(assignment)
         });

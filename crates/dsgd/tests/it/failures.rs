@@ -11,7 +11,7 @@ use std::sync::Arc;
 use dsgd::core::Progress;
 use dsgd::event::{Event, Record};
 use dsgd::optim::{Hyper, OptimizerKind, StepSize, Updater, Versions};
-use dsgd::run::{Keeper, SaveRequest};
+use dsgd::run::{Retention, SaveRequest};
 use dsgd::{Gradient, Layout, Params};
 
 use crate::program::{Program, failed, finished, words};
@@ -523,7 +523,7 @@ fn a_checkpoint_never_takes_the_name_of_an_earlier_one() {
     let layout: Arc<Layout> = Arc::new([("weight", [3])].into_iter().collect());
     let updater = Updater::new(OptimizerKind::Sgd, Hyper::default(), layout.clone());
     let mut versions = Versions::new(updater, Params::zeros(layout.clone()));
-    let mut keeper = Keeper {
+    let mut retention = Retention {
         folder: folder.path(),
         prefix: "model",
         keep: 3,
@@ -545,7 +545,7 @@ fn a_checkpoint_never_takes_the_name_of_an_earlier_one() {
             versions: &versions,
             progress: &Progress::start(1),
         };
-        let file = PathBuf::from(keeper.save(&request).unwrap());
+        let file = PathBuf::from(retention.save(&request).unwrap());
         names.push(file.file_name().unwrap().to_str().unwrap().to_owned());
     }
     let expected = [

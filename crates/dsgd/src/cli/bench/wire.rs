@@ -23,7 +23,7 @@ use crate::wire::credentials::{Identity, Token};
 use crate::wire::link::{self, Client, LinkError, Remote};
 use crate::wire::listen::{Listener, serve};
 use crate::wire::service::{Service, Terms};
-use crate::worker::{Assignment, Buffers, Job, Link, Outcome, Travel};
+use crate::worker::{Assignment, Buffers, Job, Link, Outcome, TransferTimes};
 
 /// How long a round may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -241,7 +241,7 @@ impl Route for Wire {
                 seed: 0,
             }),
             params: Arc::clone(&self.params),
-            travel: Travel::default(),
+            transfer: TransferTimes::default(),
         });
         sent.ok().context("the worker is gone")?;
         let pull = started.until(self.moment()?);

@@ -236,12 +236,12 @@ impl Worker {
     /// Gives it something to do, and has it pulled.
     async fn given(&mut self, lease: u64, job: Job, layout: &Arc<Layout>) -> Vec<pull_part::Part> {
         let params = Arc::new(Params::zeros(Arc::clone(layout)));
-        let travel = dsgd::worker::Travel::default();
+        let transfer = dsgd::worker::TransferTimes::default();
         let given = self.inbox.send(Assignment {
             lease,
             job,
             params,
-            travel,
+            transfer,
         });
         assert!(given.is_ok());
         self.caller.pull(5000).await.unwrap()

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use dsgd::server::Message;
 use dsgd::wire::link::{Client, Endpoint};
 use dsgd::wire::proto::PushPart;
-use dsgd::worker::{Assignment, Link, Outcome, Travel};
+use dsgd::worker::{Assignment, Link, Outcome, TransferTimes};
 use dsgd::{Layout, Params};
 use tokio_stream::StreamExt;
 use tonic::Code;
@@ -119,7 +119,7 @@ fn a_push_that_arrives_slowly_is_not_given_up() {
         lease: 1,
         job: TRAIN,
         params: Arc::new(Params::zeros(Arc::clone(&served.layout))),
-        travel: Travel::default(),
+        transfer: TransferTimes::default(),
     });
     assert!(given.is_ok());
     let started = Instant::now();

@@ -11,7 +11,7 @@ use dsgd::wire::integrity::Integrity;
 use dsgd::wire::link::Client;
 use dsgd::wire::outgoing::{self, Piece};
 use dsgd::wire::proto::Chunk;
-use dsgd::worker::{Assignment, Job, Link, Outcome, Travel};
+use dsgd::worker::{Assignment, Job, Link, Outcome, TransferTimes};
 use dsgd::{Batch, Gradient, Layout, Params, Part, Stats};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -227,7 +227,7 @@ fn a_round_through(served: &Served) {
             lease: 5 + round,
             job,
             params,
-            travel: Travel::default(),
+            transfer: TransferTimes::default(),
         });
         assert!(given.is_ok());
         let Message::Done { outcome, .. } = served.news() else {
