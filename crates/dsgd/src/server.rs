@@ -205,14 +205,16 @@ impl<'a> Server<'a> {
                     .handle(now, worker, core::Message::Join { name, pulses })
             }
             Message::Alive { worker, transfers } => {
-                self.core.handle(now, worker, core::Message::Alive { transfers })
+                self.core
+                    .handle(now, worker, core::Message::Alive { transfers })
             }
             Message::Done { worker, outcome } => {
                 let message = self.unpack(outcome);
                 self.core.handle(now, worker, message)
             }
             Message::Lost { worker, reason } => {
-                self.core.handle(now, worker, core::Message::Lost { reason })
+                self.core
+                    .handle(now, worker, core::Message::Lost { reason })
             }
             Message::SlotsOpened { slots } => self.open_slots(slots),
             Message::HostDropped { host, slots } => self.drop_host(now, host, slots),
@@ -241,9 +243,13 @@ impl<'a> Server<'a> {
                 assert!(twice.is_none(), "lease {lease} was pushed twice");
                 core::Message::Push { lease, report }
             }
-            worker::Outcome::Evaluated { lease, stats } => core::Message::Evaluated { lease, stats },
+            worker::Outcome::Evaluated { lease, stats } => {
+                core::Message::Evaluated { lease, stats }
+            }
             worker::Outcome::Failed { lease, reason } => core::Message::Failed { lease, reason },
-            worker::Outcome::Panicked { lease, reason } => core::Message::Panicked { lease, reason },
+            worker::Outcome::Panicked { lease, reason } => {
+                core::Message::Panicked { lease, reason }
+            }
         }
     }
 

@@ -146,7 +146,7 @@ pub struct ComputeSlot<T: Task> {
 }
 
 impl<T: Task> ComputeSlot<T> {
-    /// A compute slot whose worker may use that many kernel threads.
+    /// One whose worker may use that many kernel threads.
     ///
     /// # Errors
     /// The message of a panic in the task's code.

@@ -1,5 +1,5 @@
 //! The part of `dsgd train` that has workers elsewhere: from options to hosts with workers, and
-//! a listener for those who join by hand.
+//! a port for those who join by hand.
 
 mod by_hand;
 
@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use super::files;
 use super::serve::Job;
 use crate::event::Event;
-use crate::launch::fleet::{FleetHandle, Fleet, ListedHosts, LaunchSpec};
+use crate::launch::fleet::{Fleet, FleetHandle, LaunchSpec, ListedHosts};
 use crate::observe::Verbosity;
 use crate::run::{INVITATION, RunFolder, SECRETS, SOCKET};
 use crate::server::{Message, Server};

@@ -15,11 +15,11 @@ use crate::data;
 use crate::ssh::Object;
 use crate::task::Task;
 use crate::wire::credentials::Token;
-use crate::wire::invitation::{FileRef, Content, Invitation};
+use crate::wire::invitation::{Content, FileRef, Invitation};
 use crate::wire::link::Endpoint;
 
 /// What hosts need for a run that has not begun.
-pub(super) struct Luggage {
+pub(super) struct Payload {
     pub(super) task: &'static str,
     /// The text of its `config.toml`.
     pub(super) config: String,
@@ -27,7 +27,7 @@ pub(super) struct Luggage {
     pub(super) objects: Vec<Object>,
 }
 
-impl Luggage {
+impl Payload {
     /// An invitation with which a worker can load the task, and join nobody.
     pub(super) fn rehearsal(&self) -> Invitation {
         Invitation {
@@ -61,18 +61,18 @@ pub(super) fn pack<T: Task>(options: &T::Options) -> anyhow::Result<(Vec<FileRef
         objects.insert(path.clone(), object);
         Ok(Content { path, sha256 })
     };
-    let mut file = Vec::new();
+    let mut files = Vec::new();
     for (named, beside) in data::named_by(options)? {
         let file = content(&named)?;
         let beside: Result<_, _> = beside.iter().map(|path| content(path)).collect();
         let beside = beside?;
-        file.push(FileRef {
+        files.push(FileRef {
             named,
             file,
             beside,
         });
     }
-    Ok((file, objects.into_values().collect()))
+    Ok((files, objects.into_values().collect()))
 }
 
 /// A path that does not travel would be looked for on every host, and be found on none.

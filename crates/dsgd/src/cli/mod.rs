@@ -2,15 +2,15 @@
 
 mod ancestor;
 mod bench;
-mod files;
 mod chaos;
 mod check;
 mod dashboard;
 mod elsewhere;
 mod eval;
+mod files;
+mod fingerprint;
 mod gcloud;
 mod hosts;
-mod fingerprint;
 mod keygen;
 mod layers;
 mod memory;
@@ -35,7 +35,7 @@ use anyhow::Context;
 use clap::{Arg, ArgMatches, Command};
 use clap_complete::Shell;
 
-use self::files::Luggage;
+use self::files::Payload;
 use crate::error::Error;
 use crate::output::{self, Output, Unwritten, say};
 use crate::task::{Task, TaskCommand};
@@ -65,7 +65,7 @@ pub(crate) struct Entry {
     eval: fn(&Call<'_>) -> anyhow::Result<()>,
     report: fn(&Call<'_>) -> anyhow::Result<()>,
     work: fn(&Call<'_>, &Invitation) -> anyhow::Result<()>,
-    luggage: fn(&Call<'_>) -> anyhow::Result<Luggage>,
+    payload: fn(&Call<'_>) -> anyhow::Result<Payload>,
     commands: Vec<TaskCommand>,
 }
 
@@ -98,7 +98,7 @@ impl Tasks {
             eval: eval::eval::<T>,
             report: report::report::<T>,
             work: worker::work::<T>,
-            luggage: train::luggage::<T>,
+            payload: train::payload::<T>,
             commands: T::commands(),
         });
         self
@@ -194,10 +194,10 @@ impl Tasks {
                 worker::end(matches, worked)
             }
             "hosts" => {
-                let luggage = hosts::train_words(matches).map(|words| self.luggage(words));
+                let payload = hosts::train_words(matches).map(|words| self.payload(words));
                 match matches.subcommand_matches("gcloud") {
                     Some(matches) => gcloud::run(matches),
-                    None => hosts::hosts(matches, luggage.transpose()?),
+                    None => hosts::hosts(matches, payload.transpose()?),
                 }
             }
             "bench" => match bench::run(matches) {
@@ -223,7 +223,7 @@ impl Tasks {
     }
 
     /// What hosts need for a `train` with these words.
-    fn luggage(&self, words: Vec<OsString>) -> anyhow::Result<Luggage> {
+    fn payload(&self, words: Vec<OsString>) -> anyhow::Result<Payload> {
         let mut args = ["dsgd", "train"].map(OsString::from).to_vec();
         // As it was typed for `train`, with or without that word.
         args.extend(words.into_iter().skip_while(|word| word == "train"));
@@ -232,7 +232,7 @@ impl Tasks {
         let (args, _) = ancestor::translate(&command, args)?;
         let matches = command.clone().get_matches_from(args);
         let matches = matches.subcommand_matches("train");
-        (task.luggage)(&Call {
+        (task.payload)(&Call {
             task: task.name,
             command: subcommand(&command, "train"),
             matches: matches.context("train was not understood")?,

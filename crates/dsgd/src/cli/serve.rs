@@ -20,7 +20,9 @@ use crate::event::{Event, Observer};
 use crate::launch::local;
 use crate::observe::{self, Verbosity};
 use crate::optim::{Schedule, ScheduleOptions, Versions};
-use crate::run::{self, CONFIG, EVENTS, HOST_LOGS, Fingerprint, Retention, LOG, RunFolder, TENSORBOARD};
+use crate::run::{
+    self, CONFIG, EVENTS, Fingerprint, HOST_LOGS, LOG, Retention, RunFolder, TENSORBOARD,
+};
 use crate::server::{Message, Server};
 use crate::task::Task;
 

@@ -33,7 +33,8 @@ pub(super) fn on_interrupt(
             last_act();
             exit(status);
         }
-        if asked.swap(status, Ordering::Relaxed) != 0 || messages.send(Message::Interrupt).is_err() {
+        if asked.swap(status, Ordering::Relaxed) != 0 || messages.send(Message::Interrupt).is_err()
+        {
             exit(status);
         }
         say();

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 
-use super::files::{self, Luggage};
 use super::check::check;
+use super::files::{self, Payload};
 use super::fingerprint::fingerprint;
 use super::layers::{self, ConfigFile};
 use super::serve::{Form, Job, serve};
@@ -133,11 +133,11 @@ pub(super) fn train<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
 }
 
 /// What hosts need for such a run.
-pub(super) fn luggage<T: Task>(call: &Call<'_>) -> anyhow::Result<Luggage> {
+pub(super) fn payload<T: Task>(call: &Call<'_>) -> anyhow::Result<Payload> {
     let args = CallArgs::from_arg_matches(call.matches)?;
     let (config, options) = options::<T>(call, &args)?;
     let (files, objects) = files::pack::<T>(&options)?;
-    Ok(Luggage {
+    Ok(Payload {
         task: call.task,
         config: layers::write(call.task, &config, &options)?,
         files,

@@ -16,7 +16,7 @@ use super::{Call, complain, files, layers, memory, say, signals};
 use crate::config::RunConfig;
 use crate::data;
 use crate::error::Error;
-use crate::launch::process::{self, WorkerProcess, ProcessError};
+use crate::launch::process::{self, ProcessError, WorkerProcess};
 use crate::launch::trouble::CANNOT_WORK;
 use crate::task::Task;
 use crate::text::causes;

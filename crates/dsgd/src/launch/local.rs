@@ -15,7 +15,7 @@ use crate::core::WorkerId;
 use crate::params::Gradient;
 use crate::server::Message;
 use crate::task::Task;
-use crate::worker::{Assignment, ComputeSlot, Broken, Buffers, Link, Outcome, work};
+use crate::worker::{Assignment, Broken, Buffers, ComputeSlot, Link, Outcome, work};
 
 /// How often one slot's worker is born again after a panic.
 const REBIRTHS: u32 = 3;

@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::fleet::{ListedHosts, LaunchSpec};
-use super::supervisor::{Part, Prepared, HostSupervisor};
+use super::fleet::{LaunchSpec, ListedHosts};
+use super::supervisor::{HostSupervisor, Part, Prepared};
 use crate::event::Event;
 use crate::hosts::Host;
 use crate::server::Message;
@@ -153,7 +153,8 @@ impl Membership {
             gone: going,
         };
         if workers > 0 {
-            self.supervisors.spawn(async move { supervisor.supervise(part).await });
+            self.supervisors
+                .spawn(async move { supervisor.supervise(part).await });
         }
         let name = host.name.clone();
         let member = Member {

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use crate::params::Layout;
 use crate::task::Task;
-use crate::wire::link::{Client, LinkError, Endpoint};
-use crate::worker::{ComputeSlot, Broken, work};
+use crate::wire::link::{Client, Endpoint, LinkError};
+use crate::worker::{Broken, ComputeSlot, work};
 
 /// How often one slot's worker is born again after a panic.
 const REBIRTHS: u32 = 3;
@@ -48,7 +48,7 @@ pub struct WorkerProcess {
     pub reached: Arc<AtomicBool>,
 }
 
-/// Why a process ended before its run did.
+/// Why a worker process ended before its run did.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// The system gave no thread or no event loop.
@@ -135,8 +135,8 @@ async fn open(process: &WorkerProcess) -> Result<Client, ProcessError> {
     }
 }
 
-/// A slot: one worker, or two that take turns at its compute slot.
-fn man<T: Task>(
+/// A slot: one worker, or two that take turns computing.
+fn run_slot<T: Task>(
     task: &T,
     process: &WorkerProcess,
     client: &Client,

@@ -11,9 +11,9 @@
 //! machine it wants a token; on a network that is not trusted, an ssh tunnel to the loopback address.
 
 mod assets;
-mod listener;
 mod frame;
 mod library;
+mod listener;
 mod metrics;
 mod routes;
 

@@ -39,7 +39,7 @@ struct State {
     /// File of the checkpoint with the lowest validation perplexity so far.
     best: Option<String>,
     /// What its steps were made from.
-    #[serde(default)]
+    #[serde(default, alias = "identity")]
     fingerprint: Fingerprint,
 }
 

@@ -45,7 +45,10 @@ impl Server<'_> {
         let mut actions = Vec::new();
         for worker in workers {
             let reason = "its host was dropped from the run".to_owned();
-            actions.extend(self.core.handle(now, worker, core::Message::Lost { reason }));
+            actions.extend(
+                self.core
+                    .handle(now, worker, core::Message::Lost { reason }),
+            );
         }
         actions.extend(self.close_slots(now, slots));
         actions

@@ -116,7 +116,7 @@ pub struct Identity {
     key: String,
 }
 
-/// What says that it is somebody's identity.
+/// What says that it is an identity.
 #[derive(Deserialize)]
 struct Claimed {
     authority: String,
@@ -124,7 +124,7 @@ struct Claimed {
     key: String,
 }
 
-/// Identity that were damaged on their way are found where they are read, not when nobody answers.
+/// One that was damaged on its way is found where it is read, not when nobody answers.
 impl TryFrom<Claimed> for Identity {
     type Error = Unusable;
 
@@ -217,7 +217,7 @@ impl Identity {
 /// What TLS is told that it will carry.
 const HTTP_2: &[u8] = b"h2";
 
-/// Why identity are of no use.
+/// Why an identity is of no use.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unusable {
     #[error("a certificate or key cannot be read")]

@@ -2,7 +2,7 @@
 //!
 //! A connection is a stranger's until one of its calls has proved otherwise. It has ten
 //! seconds for that, whatever it sends or does not send, the handshake of TLS included. More
-//! strangers at once than anybody needs are turned away at the listener.
+//! strangers at once than anybody needs are turned away at once.
 
 use std::future::{Future, ready};
 use std::io;
@@ -41,7 +41,7 @@ const MOST_STRANGERS: usize = 512;
 /// Calls of a connection at one time: a process may send all its workers' over one.
 const MOST_CALLS: u32 = 4096;
 
-/// A listener on which workers knock.
+/// Where workers come in.
 pub enum Listener {
     /// A socket in the file system, for workers that come through an ssh login.
     Unix(UnixListener),
@@ -77,7 +77,7 @@ impl Listener {
     }
 }
 
-/// Serves whoever comes through the listener, as long as what is returned is polled.
+/// Serves whoever connects, as long as what is returned is polled.
 ///
 /// There is an event loop for each core, in a thread of its own, and a connection stays in the one that
 /// it came to: what arrives is used by the core that received it.

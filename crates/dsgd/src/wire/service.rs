@@ -3,8 +3,8 @@
 //! A worker has one assignment at a time, and what it pushes must be of that one: so nobody
 //! can touch what belongs to another. The end of its `Live` stream is the end of its session.
 
-mod sessions;
 mod pushed;
+mod sessions;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
@@ -40,8 +40,8 @@ use crate::params::Layout;
 use crate::server::Message;
 use crate::text;
 use crate::worker::{Assignment, Buffers, Outcome};
-use sessions::{Sessions, Session};
 use pushed::Parts;
+use sessions::{Session, Sessions};
 
 /// What a service is made of.
 pub struct Terms {

@@ -272,7 +272,7 @@ fn work(
     told: &Sender<Moment>,
     goes: &Receiver<()>,
 ) -> Result<(), LinkError> {
-    // As many as a process has.
+    // As many as a worker process has.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

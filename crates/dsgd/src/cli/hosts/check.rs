@@ -12,7 +12,7 @@ use clap::Args;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Failed, each, runtime, say};
-use crate::cli::files::Luggage;
+use crate::cli::files::Payload;
 use crate::config::Places;
 use crate::launch::trouble::Trouble;
 use crate::ssh::{
@@ -55,8 +55,8 @@ impl CheckArgs {
     }
 }
 
-pub(super) fn check(args: &CheckArgs, luggage: Option<Luggage>) -> anyhow::Result<()> {
-    let luggage = Arc::new(luggage);
+pub(super) fn check(args: &CheckArgs, payload: Option<Payload>) -> anyhow::Result<()> {
+    let payload = Arc::new(payload);
     let binaries = args.hosts.binaries()?;
     let control = Arc::new(Control::new()?);
     let deadline = Instant::now() + LOOKING;
@@ -65,7 +65,7 @@ pub(super) fn check(args: &CheckArgs, luggage: Option<Luggage>) -> anyhow::Resul
         let (control, binaries) = (Arc::clone(&control), binaries.clone());
         move |remote: Remote| {
             let (control, binaries) = (Arc::clone(&control), binaries.clone());
-            let luggage = Arc::clone(&luggage);
+            let payload = Arc::clone(&payload);
             async move {
                 let (facts, speed) = look(&remote, deadline).await?;
                 let mut problems = problems(remote.name(), &facts, &binaries, model);
@@ -75,7 +75,7 @@ pub(super) fn check(args: &CheckArgs, luggage: Option<Luggage>) -> anyhow::Resul
                         &facts,
                         &control,
                         &binaries,
-                        luggage.as_ref().as_ref(),
+                        payload.as_ref().as_ref(),
                     )
                     .await;
                     problems.extend(tried.err().map(|trouble| trouble.to_string()));
@@ -117,13 +117,13 @@ async fn rehearse(
     facts: &Facts,
     control: &Control,
     binaries: &Binaries,
-    luggage: Option<&Luggage>,
+    payload: Option<&Payload>,
 ) -> Result<(), Trouble> {
     let program = binaries.choose(remote.name(), facts)?;
     // A run does several things at once in a login.
     let _held = remote.run("sleep 20").await?;
     let mut objects = vec![program.clone()];
-    objects.extend(luggage.iter().flat_map(|luggage| luggage.objects.clone()));
+    objects.extend(payload.iter().flat_map(|payload| payload.objects.clone()));
     let job = (remote.clone(), objects);
     let sent = send_all(vec![job], Telling::Stderr).await;
     sent.into_iter().collect::<Result<(), _>>()?;
@@ -131,8 +131,8 @@ async fn rehearse(
     remote.forward(&control.file("check")).await?;
     let introduction = said_by(remote, &program, &["--version"], "").await?;
     same_version(remote.name(), &introduction)?;
-    if let Some(luggage) = luggage {
-        let line = luggage.rehearsal().to_line();
+    if let Some(payload) = payload {
+        let line = payload.rehearsal().to_line();
         said_by(
             remote,
             &program,

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::{Failed, complain, each, runtime, say};
-use crate::cli::files::Luggage;
 use crate::cli::elsewhere::LEFT_ON_HOSTS;
+use crate::cli::files::Payload;
 use crate::cli::signals;
 use crate::config::Places;
 use crate::ssh::{Control, Fetched, Object, Remote, Telling, send_all, size};
@@ -42,10 +42,10 @@ pub(super) struct FetchArgs {
     to: PathBuf,
 }
 
-pub(super) fn init(args: &InitArgs, luggage: Option<Luggage>) -> anyhow::Result<()> {
+pub(super) fn init(args: &InitArgs, payload: Option<Payload>) -> anyhow::Result<()> {
     let files: Result<Vec<_>, _> = args.files.iter().map(|file| Object::of(file)).collect();
     let (mut files, binaries) = (files?, args.hosts.binaries()?);
-    files.extend(luggage.into_iter().flat_map(|luggage| luggage.objects));
+    files.extend(payload.into_iter().flat_map(|payload| payload.objects));
     let control = Arc::new(Control::new()?);
     let runtime = runtime()?;
     let look = |remote: Remote| async move {

@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::files::Luggage;
+use super::files::Payload;
 use super::{complain, say};
 use crate::config::Places;
 use crate::hosts::Host;
@@ -63,10 +63,10 @@ pub(super) fn train_words(matches: &ArgMatches) -> Option<Vec<OsString>> {
     Some(words.cloned().collect())
 }
 
-pub(super) fn hosts(matches: &ArgMatches, luggage: Option<Luggage>) -> anyhow::Result<()> {
+pub(super) fn hosts(matches: &ArgMatches, payload: Option<Payload>) -> anyhow::Result<()> {
     match What::from_arg_matches(matches)? {
-        What::Check(args) => check::check(&args, luggage),
-        What::Init(args) => files::init(&args, luggage),
+        What::Check(args) => check::check(&args, payload),
+        What::Init(args) => files::init(&args, payload),
         What::Run(args) => processes::run(&args),
         What::Fetch(args) => files::fetch(&args),
         What::Add(args) => members::add(&args),

@@ -115,7 +115,11 @@ impl Endpoint {
 }
 
 /// Connects; `at` has the host and the port, if there are any.
-pub(super) async fn reach(endpoint: Endpoint, at: Uri, traffic: Traffic) -> io::Result<TokioIo<Paced<()>>> {
+pub(super) async fn reach(
+    endpoint: Endpoint,
+    at: Uri,
+    traffic: Traffic,
+) -> io::Result<TokioIo<Paced<()>>> {
     let connection: Connection = if let Some(path) = endpoint.address.strip_prefix("unix:") {
         Box::pin(UnixStream::connect(path).await?)
     } else {

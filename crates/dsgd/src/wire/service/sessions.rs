@@ -160,7 +160,10 @@ impl Sessions {
     pub(super) fn refuse(&self) -> Option<u64> {
         let mut registry = self.registry();
         registry.refused += 1;
-        if registry.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+        if registry
+            .told
+            .is_some_and(|told| told.elapsed() < TELL_EVERY)
+        {
             return None;
         }
         registry.told = Some(Instant::now());

@@ -99,7 +99,7 @@ pub(crate) fn words_of(secret: &impl serde::Serialize) -> Value {
     serde_json::to_value(secret).unwrap()
 }
 
-/// A client that says anything, over TLS with the way's identity.
+/// A client that says anything, over TLS with the endpoint's identity.
 pub(crate) async fn client(endpoint: &Endpoint) -> DsgdClient<Channel> {
     DsgdClient::new(endpoint.connect().await.unwrap())
 }

@@ -89,7 +89,11 @@ fn a_push_that_arrives_slowly_is_not_given_up() {
     let numbers = RATE * 40 / size_of::<f32>();
     let layout = [("weight", [numbers])].into_iter().collect::<Layout>();
     let served = Served::on_a_port(layout);
-    let to = served.endpoint.address.trim_start_matches("http://").to_owned();
+    let to = served
+        .endpoint
+        .address
+        .trim_start_matches("http://")
+        .to_owned();
     let endpoint = Endpoint {
         address: slow_way(to),
         ..served.endpoint.clone()

@@ -13,7 +13,9 @@ async fn join(run: &Listening) -> Caller {
     let endpoint = &run.invitation.endpoint;
     let mut client = client(endpoint).await;
     let nonce = nonce(&mut client).await;
-    let reply = client.join(join_request(&endpoint.token, &nonce, "h1/0")).await;
+    let reply = client
+        .join(join_request(&endpoint.token, &nonce, "h1/0"))
+        .await;
     let reply = reply.unwrap().into_inner();
     Caller {
         client,

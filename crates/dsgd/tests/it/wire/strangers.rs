@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use dsgd::event::Event;
 use dsgd::wire::credentials::{Identity, Token};
-use dsgd::wire::link::{Client, LinkError, Endpoint};
+use dsgd::wire::link::{Client, Endpoint, LinkError};
 use dsgd::{Layout, Task};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -214,7 +214,7 @@ fn strangers_get_nowhere_and_cost_nothing() {
     assert!(open_again.is_some(), "{few} files are still open");
     drop(crowd);
 
-    // Whatever is said without identity leads nowhere.
+    // Whatever is said without an identity leads nowhere.
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let mut garbage = vec![0; 1 << 20];
     random.fill_bytes(&mut garbage);
@@ -278,7 +278,7 @@ fn papers_and_token_must_be_the_runs_own() {
         matches!(&result, Err(LinkError::OtherServer { reason, .. }) if reason.contains("another run")),
         "{result:?}"
     );
-    // A server shows identity, too; whoever has none is not spoken to.
+    // A server shows one, too; whoever has none is not spoken to.
     let plain = endpoint.address.replace("https://", "http://");
     let result = join(&Endpoint {
         address: plain,

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use dsgd::Layout;
 use dsgd::wire::credentials::Token;
-use dsgd::wire::link::{Client, LinkError, Endpoint};
+use dsgd::wire::link::{Client, Endpoint, LinkError};
 use dsgd::wire::proto::dsgd_server::{Dsgd, DsgdServer};
 use dsgd::wire::proto::{self, PullPart, Pulse, PushPart, pull_part};
 use dsgd::wire::{CHUNK, MOST_LAYOUT};
