@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::core::{self, Action, Core, LeaseId, Outcome, Work, WorkerId};
+use crate::core::{self, Action, Core, End, LeaseId, Work, WorkerId};
 use crate::event::{Event, Observer, Record, Step};
 use crate::optim::{StepSize, Versions, batch_share, clip_scale};
 use crate::params::{Gradient, Layout};
@@ -59,9 +59,9 @@ pub struct Server<'a> {
 }
 
 /// How a run went.
-pub struct Report {
+pub struct Finished {
     /// How it ended.
-    pub outcome: Outcome,
+    pub end: End,
     /// Steps of the parameters in all.
     pub steps: u64,
     /// Why its last checkpoint could not be written, if so.
@@ -142,21 +142,21 @@ impl<'a> Server<'a> {
     }
 
     /// Serves until the run is over. The workers find their inboxes closed then.
-    pub fn run(mut self, messages: &Receiver<Message>) -> Report {
+    pub fn run(mut self, messages: &Receiver<Message>) -> Finished {
         let now = self.started.elapsed();
         let mut actions = self.core.start(now);
         let mut messages_since_due = 0;
         loop {
-            if let Some(outcome) = self.carry_out(actions) {
+            if let Some(end) = self.carry_out(actions) {
                 self.over.store(true, Ordering::Relaxed);
                 let steps = self.core.version();
-                let words = outcome.to_string();
+                let words = end.to_string();
                 self.tell(Event::RunFinished {
                     outcome: words,
                     steps,
                 });
-                return Report {
-                    outcome,
+                return Finished {
+                    end,
                     steps,
                     unsaved: self.unsaved,
                     versions: self.versions,
@@ -254,8 +254,8 @@ impl<'a> Server<'a> {
     }
 
     /// Does what the core says; listeners are told when all else is done.
-    fn carry_out(&mut self, actions: Vec<Action>) -> Option<Outcome> {
-        let mut outcome = None;
+    fn carry_out(&mut self, actions: Vec<Action>) -> Option<End> {
+        let mut end = None;
         let mut events = VecDeque::new();
         for action in actions {
             match action {
@@ -285,7 +285,7 @@ impl<'a> Server<'a> {
                 }
                 Action::Dismiss { worker } => drop(self.inboxes.remove(&worker)),
                 Action::Observe(event) => events.push_back(event),
-                Action::Finish(how) => outcome = Some(how),
+                Action::Finish(how) => end = Some(how),
             }
         }
         assert_eq!(self.versions.version(), self.core.version());
@@ -298,7 +298,7 @@ impl<'a> Server<'a> {
             }
             self.tell(event);
         }
-        outcome
+        end
     }
 
     fn grant(&mut self, worker: WorkerId, lease: LeaseId, work: Work) {

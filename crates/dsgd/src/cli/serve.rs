@@ -14,7 +14,7 @@ use super::train::threads_of_a_worker;
 use super::{complain, program, say, shell_word};
 use super::{dashboard, elsewhere, signals};
 use crate::config::{LOCAL_WORKERS, RunConfig};
-use crate::core::{Core, Outcome, Progress, Rules, Sizes};
+use crate::core::{Core, End, Progress, Rules, Sizes};
 use crate::error::Error;
 use crate::event::{Event, Observer};
 use crate::launch::local;
@@ -158,7 +158,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
             .context("no thread to be had")?;
     }
     drop(messages);
-    let report = server.run(&inbox);
+    let finished = server.run(&inbox);
     // Whoever joins now finds that the run is over: what goes with its message is dropped.
     thread::Builder::new().spawn(move || inbox.iter().for_each(drop))?;
     if let Some(watch) = watch {
@@ -172,7 +172,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     close(
         &*task,
         &folder,
-        report,
+        finished,
         verbosity,
         signalled.load(Ordering::Relaxed),
     )
@@ -267,18 +267,18 @@ fn onlookers(
 fn close<T: Task>(
     task: &T,
     folder: &RunFolder,
-    report: crate::server::Report,
+    finished: crate::server::Finished,
     verbosity: Verbosity,
     signalled: i32,
 ) -> anyhow::Result<()> {
     let program = program();
-    let steps = report.steps;
+    let steps = finished.steps;
     let next = next(&program, folder, steps);
-    if let Some(why) = report.unsaved {
+    if let Some(why) = finished.unsaved {
         bail!("the last checkpoint could not be written: {why}");
     }
-    match report.outcome {
-        Outcome::Done => {
+    match finished.end {
+        End::Done => {
             if verbosity > Verbosity::Quiet
                 && let Some(file) = run::best(folder.path())
             {
@@ -288,7 +288,7 @@ fn close<T: Task>(
             }
             Ok(())
         }
-        Outcome::Interrupted => Err(match signalled {
+        End::Interrupted => Err(match signalled {
             0 => Error::Run {
                 reason: GONE.to_owned(),
                 next,
@@ -296,8 +296,8 @@ fn close<T: Task>(
             status => Error::Interrupted { next, status },
         }
         .into()),
-        Outcome::Failed(reason) => Err(Error::Run { reason, next }.into()),
-        Outcome::Diverged(reason) => {
+        End::Failed(reason) => Err(Error::Run { reason, next }.into()),
+        End::Diverged(reason) => {
             let next = instead(&program, folder, steps);
             Err(Error::Run { reason, next }.into())
         }

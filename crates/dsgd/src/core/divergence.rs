@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Core, Outcome, WorkerId};
+use super::{Action, Core, End, WorkerId};
 use crate::event::Event;
 use crate::task::Stats;
 
@@ -178,7 +178,7 @@ impl Core {
     pub(super) fn end_diverged(&mut self, what: &str, actions: &mut Vec<Action>) {
         let reason = format!("training has diverged: {what}; {ADVICE}");
         if !std::mem::replace(&mut self.over, true) {
-            actions.push(Action::Finish(Outcome::Diverged(reason)));
+            actions.push(Action::Finish(End::Diverged(reason)));
         }
     }
 

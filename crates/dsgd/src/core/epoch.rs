@@ -1,7 +1,7 @@
 //! When an epoch turns: training batches, then validation's, then the next epoch.
 
 use super::ledger::Ledger;
-use super::{Action, Core, Outcome, Phase};
+use super::{Action, Core, End, Phase};
 use crate::event::Event;
 use crate::task::Stats;
 
@@ -48,7 +48,7 @@ impl Core {
             "no batch of epoch {} could be computed; the last one failed: {why}",
             self.progress.epoch
         );
-        self.stop(Outcome::Failed(reason.clone()), &reason, actions);
+        self.stop(End::Failed(reason.clone()), &reason, actions);
     }
 
     /// Validation is done: the schedule moves on, a checkpoint is written, the next epoch opens.
@@ -107,7 +107,7 @@ impl Core {
         }
         if epoch >= last {
             self.over = true;
-            actions.push(Action::Finish(Outcome::Done));
+            actions.push(Action::Finish(End::Done));
             return;
         }
         actions.push(Action::Observe(self.epoch_started()));

@@ -131,12 +131,12 @@ pub enum Action {
     /// Tell whoever listens.
     Observe(Event),
     /// Let the workers go and end the run.
-    Finish(Outcome),
+    Finish(End),
 }
 
 /// How a run ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum End {
     /// All epochs are done.
     Done,
     /// Someone asked for it.
@@ -147,7 +147,7 @@ pub enum Outcome {
     Diverged(String),
 }
 
-impl std::fmt::Display for Outcome {
+impl std::fmt::Display for End {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Done => write!(f, "finished"),

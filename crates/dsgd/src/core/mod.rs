@@ -37,7 +37,7 @@ use belief::Belief;
 pub use belief::Sizes;
 use divergence::Divergence;
 use ledger::Ledger;
-pub use message::{Action, LeaseId, Message, Outcome, Report, Work, WorkerId};
+pub use message::{Action, End, LeaseId, Message, Report, Work, WorkerId};
 use roster::Roster;
 pub use rules::Rules;
 pub use save::Progress;
@@ -118,7 +118,7 @@ impl Core {
         self.alone_since = Some(now);
         if self.progress.epoch > self.rules.epochs.1 {
             self.over = true;
-            return vec![Action::Finish(Outcome::Done)];
+            return vec![Action::Finish(End::Done)];
         }
         actions.push(Action::Observe(self.epoch_started()));
         self.advance(&mut actions);
@@ -186,7 +186,7 @@ impl Core {
                 0 => "no worker is left, and none came (--give-up-after)",
                 _ => "every worker that is left rests, and none came (--give-up-after)",
             };
-            self.stop(Outcome::Failed(reason.to_owned()), reason, &mut actions);
+            self.stop(End::Failed(reason.to_owned()), reason, &mut actions);
         }
         self.settle(&mut actions);
         actions
@@ -221,18 +221,18 @@ impl Core {
 
     /// Someone wants the run to stop: save and finish.
     pub fn interrupt(&mut self, now: Duration, reason: &str) -> Vec<Action> {
-        self.stop_at(now, Outcome::Interrupted, reason)
+        self.stop_at(now, End::Interrupted, reason)
     }
 
     /// There is nobody left to work, and nobody will come: save and fail.
     pub fn abandon(&mut self, now: Duration, reason: &str) -> Vec<Action> {
-        self.stop_at(now, Outcome::Failed(reason.to_owned()), reason)
+        self.stop_at(now, End::Failed(reason.to_owned()), reason)
     }
 
-    fn stop_at(&mut self, now: Duration, outcome: Outcome, reason: &str) -> Vec<Action> {
+    fn stop_at(&mut self, now: Duration, end: End, reason: &str) -> Vec<Action> {
         let mut actions = Vec::new();
         self.at(now);
-        self.stop(outcome, reason, &mut actions);
+        self.stop(end, reason, &mut actions);
         actions
     }
 

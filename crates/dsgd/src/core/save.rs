@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Core, Outcome, WorkerId};
+use super::{Action, Core, End, WorkerId};
 use crate::optim::ScheduleState;
 use crate::task::Stats;
 
@@ -101,7 +101,7 @@ impl Core {
     }
 
     /// The run is over, and what was done since the last checkpoint is saved; nothing when it is over already.
-    pub(super) fn stop(&mut self, outcome: Outcome, reason: &str, actions: &mut Vec<Action>) {
+    pub(super) fn stop(&mut self, end: End, reason: &str, actions: &mut Vec<Action>) {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
@@ -109,7 +109,7 @@ impl Core {
             let (epoch, perplexity) = (self.progress.epoch, self.progress.stats.perplexity());
             self.save(epoch, perplexity, false, reason.to_owned(), actions);
         }
-        actions.push(Action::Finish(outcome));
+        actions.push(Action::Finish(end));
     }
 
     pub(super) fn save(

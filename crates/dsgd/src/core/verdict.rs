@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, Core, LeaseId, Outcome, WorkerId};
+use super::{Action, Core, End, LeaseId, WorkerId};
 use crate::event::Event;
 
 /// A batch is tried this often before it is left out, by as many workers if there are so many.
@@ -171,7 +171,7 @@ impl Core {
                 "no batch can be computed: {ALIKE} different ones failed with the same error, and none \
                  succeeded: {reason}"
             );
-            self.stop(Outcome::Failed(reason.clone()), &reason, actions);
+            self.stop(End::Failed(reason.clone()), &reason, actions);
             return;
         }
         if by >= TRIES || (times >= TRIES && self.all_failed(position)) {

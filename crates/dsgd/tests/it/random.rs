@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use dsgd::Stats;
 use dsgd::config::{Mode, RunConfig};
-use dsgd::core::{
-    Action, Core, LeaseId, Message, Outcome, Progress, Report, Rules, Work, WorkerId,
-};
+use dsgd::core::{Action, Core, End, LeaseId, Message, Progress, Report, Rules, Work, WorkerId};
 use dsgd::event::{Cost, Event};
 use dsgd::optim::{LrSchedule, Schedule, ScheduleOptions, ScheduleState};
 use rand::{RngExt, SeedableRng};
@@ -74,7 +72,7 @@ struct World {
     version: u64,
     epoch: u32,
     saved: Option<(Progress, BTreeSet<usize>)>,
-    over: Option<Outcome>,
+    over: Option<End>,
     /// Workers that get no more work until they have joined anew.
     resting: BTreeSet<WorkerId>,
     names: BTreeMap<String, WorkerId>,
@@ -153,9 +151,9 @@ impl World {
             self.something_happens(seen);
         }
         match &self.over {
-            Some(Outcome::Done) => assert_eq!(self.epoch, self.rules.epochs.1 + 1),
-            Some(Outcome::Diverged(reason)) => assert!(reason.contains("infinite"), "{reason}"),
-            Some(Outcome::Failed(reason)) => {
+            Some(End::Done) => assert_eq!(self.epoch, self.rules.epochs.1 + 1),
+            Some(End::Diverged(reason)) => assert!(reason.contains("infinite"), "{reason}"),
+            Some(End::Failed(reason)) => {
                 // Few batches may all have bad luck.
                 let nothing_ever = self.version == 0 && reason.contains("the same error");
                 let few = self.rules.batches <= 3 && reason.contains("could be computed");
