@@ -33,6 +33,7 @@ mod error;
 pub mod event;
 pub mod hosts;
 pub mod launch;
+mod mutex;
 pub mod observe;
 pub mod optim;
 mod output;

@@ -5,11 +5,12 @@
 //! the batch: it never ends the run.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use crate::core::{LeaseId, Report};
 use crate::event::Cost;
+use crate::mutex::lock;
 use crate::params::{Gradient, Layout, Params};
 use crate::task::{Batch, Stats, Task, TaskResult};
 use crate::text::causes;
@@ -127,7 +128,7 @@ impl Buffers {
     #[allow(clippy::vec_box)]
     fn lock(&self) -> MutexGuard<'_, Vec<Box<Gradient>>> {
         // Nothing can go wrong half-way through a push or a pop.
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.free)
     }
 }
 
@@ -168,7 +169,7 @@ impl<T: Task> ComputeSlot<T> {
 
     /// Panics are caught where the compute slot is in use, so nobody leaves it locked.
     fn occupy(&self) -> MutexGuard<'_, T::Scratch> {
-        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.scratch)
     }
 }
 

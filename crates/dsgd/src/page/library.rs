@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::event::{Event, Record};
+use crate::mutex::lock;
 use crate::observe::board::Board;
 use crate::observe::follow::{Follow, is_step};
 use crate::run::{CONFIG, EVENTS};
@@ -136,7 +137,7 @@ impl Library {
         if !is_a_name || !file.is_file() {
             return Err(Missing::NoRun);
         }
-        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut others = lock(&self.others);
         others.retain(|_, (run, asked)| Arc::strong_count(run) > 1 || asked.elapsed() < FORGOTTEN);
         if let Some((run, asked)) = others.get_mut(name) {
             *asked = Instant::now();
@@ -210,7 +211,7 @@ impl Followed {
     /// What is known now.
     pub(super) fn view(&self) -> MutexGuard<'_, View> {
         // A board is as good as it was before whatever went wrong.
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.view)
     }
 
     /// Tells when something is new.

@@ -29,6 +29,7 @@ use super::SshError;
 use super::channel::Script;
 use super::remote::{ANSWER, Remote};
 use super::said::said;
+use crate::wire::credentials::hex;
 
 /// Without any progress for so long, sending has failed. A cut connection is noticed before.
 const STALL: Duration = Duration::from_secs(30);
@@ -102,13 +103,6 @@ impl Object {
     fn name(&self) -> String {
         self.path.display().to_string()
     }
-}
-
-/// Bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|four| DIGITS[usize::from(four)]);
-    bytes.iter().flat_map(digits).map(char::from).collect()
 }
 
 /// Random hexadecimal digits, for names that nobody has yet.

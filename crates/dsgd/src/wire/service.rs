@@ -6,9 +6,9 @@
 mod pushed;
 mod sessions;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -36,6 +36,7 @@ use super::{
 };
 use crate::core::WorkerId;
 use crate::event::Event;
+use crate::mutex::lock;
 use crate::params::Layout;
 use crate::server::Message;
 use crate::text;
@@ -383,8 +384,4 @@ fn turn_down(peer: Option<&Peer>, why: &'static str) {
     if let Some(peer) = peer {
         peer.turn_down(why);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Modules of the library; each may use those before it.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 24] = [
+    "mutex",
     "data",
     "hosts",
     "text",

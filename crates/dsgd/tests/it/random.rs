@@ -1,18 +1,21 @@
 //! Random stories: whatever happens to the workers, the accounts stay right.
 //!
 //! Each seed makes a run with rules of its own and lets its workers join, compute at their
-//! own speed, die, be late, fail and push nonsense. What must hold: every batch is counted
-//! exactly once in each epoch (or named as left out), versions rise one by one, no batch is
-//! under two leases, and while a worker lives the run comes to its end.
+//! own speed, die, be late, fail and push nonsense, of absurd weight or loss where the sizes of
+//! batches are known. What must hold: every batch is counted exactly once in each epoch (or named
+//! as left out), versions rise one by one, no batch is under two leases, nothing absurd is counted,
+//! and while a worker lives the run comes to its end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dsgd::Stats;
 use dsgd::config::{Mode, RunConfig};
-use dsgd::core::{Action, Core, End, LeaseId, Message, Progress, Report, Rules, Work, WorkerId};
+use dsgd::core::{
+    Action, Core, End, LeaseId, Message, Progress, Report, Rules, Sizes, Work, WorkerId,
+};
 use dsgd::event::{Cost, Event};
 use dsgd::optim::{LrSchedule, Schedule, ScheduleOptions, ScheduleState};
+use dsgd::{BatchSize, Stats};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -35,6 +38,7 @@ fn whatever_happens_each_batch_is_counted_once() {
         seen.resumed,
         seen.validated,
         seen.rested,
+        seen.absurd,
     ] {
         assert!(count > 100, "{seen:?}");
     }
@@ -50,12 +54,15 @@ struct Seen {
     resumed: u64,
     validated: u64,
     rested: u64,
+    absurd: u64,
 }
 
 struct World {
     random: ChaCha8Rng,
     rules: Rules,
     core: Core,
+    /// Whether it is known how large batches are.
+    sized: bool,
     now: Duration,
     next_worker: WorkerId,
     /// What each living worker computes, until when.
@@ -92,6 +99,32 @@ fn schedule(state: ScheduleState) -> Schedule {
     Schedule::new(options, state)
 }
 
+fn core(rules: &Rules, sized: bool, progress: Progress) -> Core {
+    let core = Core::new(rules.clone(), schedule(progress.schedule), progress);
+    let size = sized.then_some(BatchSize {
+        examples: 1,
+        count: 1,
+    });
+    let sizes = |batches| vec![size; batches];
+    core.with_sizes(Sizes::new(
+        sizes(rules.batches),
+        sizes(rules.validation_batches),
+    ))
+}
+
+/// Figures that no batch has.
+fn absurd(random: &mut ChaCha8Rng, mut stats: Stats) -> Stats {
+    match random.random_range(0..6) {
+        0 => stats.examples = 1 << 40,
+        1 => stats.count = 1 << 40,
+        2 => stats.loss = f64::NAN,
+        3 => stats.loss = -1e6,
+        4 => stats.loss = 1.7e308,
+        _ => stats.count = 0,
+    }
+    stats
+}
+
 impl World {
     fn new(seed: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -115,13 +148,15 @@ impl World {
         );
         rules.dead_after = random.random_bool(0.3).then_some(Duration::from_secs(60));
         let progress = Progress::start(1);
-        let core = Core::new(rules.clone(), schedule(progress.schedule), progress);
+        let sized = random.random_bool(0.5);
+        let core = core(&rules, sized, progress);
         let rare = |random: &mut ChaCha8Rng| f64::from(random.random_range(0..4)) * 0.04;
         let trouble = (rare(&mut random), rare(&mut random), rare(&mut random));
         Self {
             random,
             rules,
             core,
+            sized,
             now: Duration::ZERO,
             next_worker: 0,
             busy: BTreeMap::new(),
@@ -223,7 +258,7 @@ impl World {
         self.holders.clear();
         self.given.clear();
         self.resting.clear();
-        self.core = Core::new(self.rules.clone(), schedule(progress.schedule), progress);
+        self.core = core(&self.rules, self.sized, progress);
         let actions = self.core.start(self.now);
         self.follow(actions, seen);
     }
@@ -242,12 +277,16 @@ impl World {
         };
         self.idle.insert(worker);
         let (nonsense, _, _) = self.trouble;
-        let stats = Stats {
+        let mut stats = Stats {
             loss: self.random.random_range(0.1..2.0),
             count: 1,
             examples: 1,
             ..Stats::default()
         };
+        if self.sized && self.random.random_bool(nonsense) {
+            stats = absurd(&mut self.random, stats);
+            seen.absurd += 1;
+        }
         if matches!(work, Work::Validate { .. }) && self.holders.get(&key(work)) == Some(&lease) {
             self.holders.remove(&key(work));
         }
@@ -293,6 +332,9 @@ impl World {
                     seen.applied += 1;
                     self.version += 1;
                     assert_eq!(step.version, self.version, "versions rise one by one");
+                    for part in &step.parts {
+                        assert_likely(&part.stats, 1);
+                    }
                     for lease in leases {
                         let (_, work) = self.given[&lease];
                         let Work::Train { epoch, batch } = work else {
@@ -386,6 +428,9 @@ impl World {
                 let all = self.counted.len() + self.left_out.len();
                 assert!(all >= self.rules.batches, "an epoch ended early");
                 seen.validated += u64::from(validation.is_some());
+                if let Some(validation) = validation {
+                    assert_likely(validation, self.rules.validation_batches as u64);
+                }
                 self.counted.clear();
                 self.left_out.clear();
                 self.holders.clear();
@@ -394,6 +439,14 @@ impl World {
             _ => {}
         }
     }
+}
+
+/// Sums over so many batches at most are what such batches have.
+fn assert_likely(stats: &Stats, most: u64) {
+    assert!((1..=most).contains(&stats.examples), "{stats:?}");
+    assert_eq!(stats.count, stats.examples, "{stats:?}");
+    let most = 2.0 * stats.count as f64;
+    assert!((0.0..=most).contains(&stats.loss), "{stats:?}");
 }
 
 fn batch_of(work: Work) -> usize {

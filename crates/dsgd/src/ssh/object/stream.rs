@@ -1,7 +1,7 @@
 //! A file's bytes on their way to a host, and what the host says of them meanwhile.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::packing::{PIECE_BYTES, Packing, pack};
 use super::{CHECKING_BYTES_PER_S, Object, STALL};
+use crate::mutex::lock;
 use crate::ssh::SshError;
 use crate::ssh::channel::Channel;
 use crate::ssh::remote::Remote;
@@ -131,9 +132,4 @@ impl Stream<'_> {
             }
         }
     }
-}
-
-/// What the two sides of a conversation know together; held for as long as it takes to write a figure down.
-fn lock(packing: &Mutex<Packing>) -> MutexGuard<'_, Packing> {
-    packing.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -20,6 +20,7 @@ use tower::service_fn;
 use super::endpoint::{Endpoint, reach};
 use super::{LinkError, Remote};
 use crate::core::WorkerId;
+use crate::mutex::lock;
 use crate::params::{Layout, Params};
 use crate::wire::integrity::Integrity;
 use crate::wire::paced::Traffic;
@@ -269,8 +270,4 @@ fn check_layout(ours: &[proto::Tensor], theirs: &[proto::Tensor]) -> Result<(), 
         ));
     }
     Ok(())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,14 +1,14 @@
 //! Who was given what: nonces to join with, sessions to speak under, and how many were refused.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tonic::Status;
 
-use super::lock;
 use crate::core::{LeaseId, WorkerId};
+use crate::mutex::lock;
 use crate::server::Message;
 use crate::wire::credentials::{hex, random};
 use crate::wire::paced::Traffic;
@@ -176,7 +176,7 @@ impl Sessions {
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.registry)
     }
 }
 

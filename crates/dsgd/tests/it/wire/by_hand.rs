@@ -69,7 +69,7 @@ fn an_address_that_is_none_is_told_at_once() {
         fails_at_once(&run, &invitation, &format!("--join {address}"), why);
     }
     let without = afar(&run, |invitation| {
-        invitation["endpoint"]["address"] = "".into()
+        invitation["endpoint"]["address"] = "".into();
     });
     let why = "the invitation does not say where the server is";
     fails_at_once(&run, &without, "", why);
