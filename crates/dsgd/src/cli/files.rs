@@ -53,6 +53,7 @@ pub(super) fn pack<T: Task>(options: &T::Options) -> anyhow::Result<(Vec<FileRef
     let mut objects: BTreeMap<PathBuf, Object> = BTreeMap::new();
     let mut content = |path: &Path| -> anyhow::Result<Content> {
         let path = std::path::absolute(path).with_context(|| path.display().to_string())?;
+        check_kind(&path)?;
         let object = match objects.get(&path) {
             Some(object) => object.clone(),
             None => Object::of(&path)?,
@@ -73,6 +74,17 @@ pub(super) fn pack<T: Task>(options: &T::Options) -> anyhow::Result<(Vec<FileRef
         });
     }
     Ok((files, objects.into_values().collect()))
+}
+
+/// A pipe was read by now, and is empty; what is not there is told of where it is read.
+fn check_kind(path: &Path) -> anyhow::Result<()> {
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => bail!(
+            "{} is no regular file, and nothing else travels to workers elsewhere: write what it holds to a file",
+            path.display()
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// A path that does not travel would be looked for on every host, and be found on none.
@@ -183,6 +195,17 @@ mod tests {
         fs::write(&path, text).unwrap();
         let sha256 = Object::of(&path).unwrap().hash;
         Content { path, sha256 }
+    }
+
+    #[test]
+    fn only_files_are_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        for other in [folder.path(), Path::new("/dev/null")] {
+            let error = check_kind(other).unwrap_err().to_string();
+            assert!(error.contains("is no regular file"), "{error}");
+        }
+        check_kind(&content(folder.path(), "a", "x").path).unwrap();
+        check_kind(Path::new("/nowhere")).unwrap();
     }
 
     #[test]

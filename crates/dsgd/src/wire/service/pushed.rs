@@ -8,13 +8,13 @@ use super::sessions::Session;
 use crate::core::Report;
 use crate::event::Cost;
 use crate::params::{Gradient, Layout, Part};
-use crate::wire::MOST_REASON;
 use crate::wire::framing::Messages;
 use crate::wire::incoming::{IncomingGradient, WireError};
 use crate::wire::integrity::Integrity;
 use crate::wire::paced::{Traffic, while_moving};
 use crate::wire::proto::{self, PushPart, push_part};
 use crate::wire::words::{cut, secs, told_stats};
+use crate::wire::{MOST_REASON, STALL};
 use crate::worker::Outcome;
 
 /// What a push brings, part by part.
@@ -154,7 +154,7 @@ impl Parts<'_> {
             arrived
         };
         let part = while_moving(arrived, self.messages.next()).await;
-        match part.ok_or_else(|| Status::deadline_exceeded("nothing came for 30 s"))?? {
+        match part.ok_or_else(nothing_came)?? {
             None => Ok(None),
             Some(PushPart { part: Some(part) }) => Ok(Some(part)),
             Some(PushPart { part: None }) => Err(Status::invalid_argument("an empty part")),
@@ -164,4 +164,9 @@ impl Parts<'_> {
 
 fn invalid(error: &WireError) -> Status {
     Status::invalid_argument(error.to_string())
+}
+
+fn nothing_came() -> Status {
+    let secs = STALL.as_secs();
+    Status::deadline_exceeded(format!("nothing came for {secs} s"))
 }

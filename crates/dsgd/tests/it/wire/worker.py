@@ -12,12 +12,12 @@ import dsgd_pb2 as pb, dsgd_pb2_grpc as rpc
 NOT_LOOKED_AT = 0  # TLS takes care of it.
 
 
-def connect(way):
-    papers = way["papers"]
+def connect(endpoint):
+    identity = endpoint["identity"]
     credentials = grpc.ssl_channel_credentials(
-        *(papers[part].encode() for part in ("authority", "key", "certificate")))
+        *(identity[part].encode() for part in ("authority", "key", "certificate")))
     name = [("grpc.ssl_target_name_override", "dsgd-server")]
-    address = way["address"].removeprefix("https://")
+    address = endpoint["address"].removeprefix("https://")
     return rpc.DsgdStub(grpc.secure_channel(address, credentials, name))
 
 
@@ -83,9 +83,9 @@ def points():
 
 
 POINTS = list(points())
-way = json.loads(sys.stdin.readline())["way"]
-server = connect(way)
-joined = join(server, way["token"], "python/0")
+endpoint = json.loads(sys.stdin.readline())["endpoint"]
+server = connect(endpoint)
+joined = join(server, endpoint["token"], "python/0")
 assert [list(tensor.shape) for tensor in joined.layout] == [[2]], "another model"
 session = (("dsgd-session", joined.session),)
 end = live(server, session, joined.dead_after_ms / 1000)
