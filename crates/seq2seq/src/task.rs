@@ -290,8 +290,8 @@ impl Seq2Seq {
         if spec.model_type != ModelType::Hred {
             return Err("--load-red is for --model-type hred; use --train-from here".into());
         }
-        let other = checkpoint::other_words(file, &self.metadata(), &self.word_rows())?;
-        if let Some(other) = other.first() {
+        let words = checkpoint::compare_words(file, &self.metadata(), &self.word_rows())?;
+        if let Some(other) = words.other.first() {
             return Err(format!(
                 "--load-red {}: {other}; prepare the data with that model's vocabularies",
                 file.display()

@@ -37,7 +37,7 @@ use file::{Contents, Reader};
 
 pub use error::{CheckpointError, Previous};
 pub use folder::{Found, Listing, Newest, list, load_newest, prune, remove_twins};
-pub use words::{OtherWords, carry_over, other_words, unsaid_words};
+pub use words::{Compared, OtherWords, carry_over, compare_words};
 
 /// Metadata keys of the library's own begin with this; the others are the caller's.
 const OWN: &str = "dsgd.";

@@ -65,43 +65,41 @@ impl fmt::Display for OtherWords {
     }
 }
 
-/// The vocabularies in which this checkpoint and a task differ; `metadata` and `rows` are the
-/// task's. Words that either of them does not name cannot be compared.
-///
-/// # Errors
-/// When the file is no checkpoint.
-pub fn other_words(
-    path: &Path,
-    metadata: &BTreeMap<String, String>,
-    rows: &[WordRows],
-) -> Result<Vec<OtherWords>, CheckpointError> {
-    let theirs = load_metadata(path)?;
-    let words = |text: &String| text.lines().map(str::to_owned).collect::<Vec<_>>();
-    let compared = rows.iter().filter_map(|rows| {
-        let (here, there) = (metadata.get(rows.key)?, theirs.get(rows.key)?);
-        (here != there).then(|| OtherWords {
-            rows: rows.clone(),
-            here: words(here),
-            there: words(there),
-        })
-    });
-    Ok(compared.collect())
+/// What comes of comparing a checkpoint's words with a task's.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Vocabularies that differ.
+    pub other: Vec<OtherWords>,
+    /// Names of the task's vocabularies whose words the checkpoint does not say: nobody can tell whether its
+    /// rows are theirs.
+    pub unsaid: Vec<&'static str>,
 }
 
-/// Names of the task's vocabularies whose words this checkpoint does not say: nobody can tell whether its rows
-/// are theirs.
+/// Compares the words of a checkpoint with a task's, whose `metadata` and `rows` these are. What the task
+/// does not name is not compared.
 ///
 /// # Errors
 /// When the file is no checkpoint.
-pub fn unsaid_words(
+pub fn compare_words(
     path: &Path,
     metadata: &BTreeMap<String, String>,
     rows: &[WordRows],
-) -> Result<Vec<&'static str>, CheckpointError> {
+) -> Result<Compared, CheckpointError> {
     let theirs = load_metadata(path)?;
-    let own = rows.iter().filter(|rows| metadata.contains_key(rows.key));
-    let unsaid = own.filter(|rows| !theirs.contains_key(rows.key));
-    Ok(unsaid.map(|rows| rows.name).collect())
+    let words = |text: &String| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let mut compared = Compared::default();
+    for rows in rows {
+        match (metadata.get(rows.key), theirs.get(rows.key)) {
+            (Some(here), Some(there)) if here != there => compared.other.push(OtherWords {
+                rows: rows.clone(),
+                here: words(here),
+                there: words(there),
+            }),
+            (Some(_), None) => compared.unsaid.push(rows.name),
+            _ => {}
+        }
+    }
+    Ok(compared)
 }
 
 /// Reads a checkpoint's weights into `params`: rows of those vocabularies by their words, all else as it lies.
@@ -204,11 +202,15 @@ mod tests {
         save(folder, "a", &snapshot).unwrap()
     }
 
+    fn compared(file: &Path, words: &str) -> Compared {
+        compare_words(file, &metadata(words), &rows()).unwrap()
+    }
+
     #[test]
     fn rows_follow_their_words_and_new_words_keep_what_they_began_with() {
         let folder = tempfile::tempdir().unwrap();
         let file = saved(folder.path(), "a\nb\nc");
-        let other = other_words(&file, &metadata("c\nnew\na\nlast"), &rows()).unwrap();
+        let other = compared(&file, "c\nnew\na\nlast").other;
         assert_eq!(other[0].found(), 2);
         assert_eq!(
             other[0].to_string(),
@@ -231,24 +233,23 @@ mod tests {
     fn one_word_more_is_named_and_the_same_words_are_no_difference() {
         let folder = tempfile::tempdir().unwrap();
         let file = saved(folder.path(), "a\nb\nc");
-        assert_eq!(
-            other_words(&file, &metadata("a\nb\nc"), &rows()).unwrap(),
-            []
-        );
-        let more = other_words(&file, &metadata("a\nb\nc\nd"), &rows()).unwrap();
+        assert_eq!(compared(&file, "a\nb\nc"), Compared::default());
+        let more = compared(&file, "a\nb\nc\nd").other;
         assert_eq!(
             more[0].to_string(),
             "source vocabulary of 3 words there and 4 here, the first 3 alike"
         );
-        // Nothing to compare with.
-        let unnamed = other_words(&file, &BTreeMap::new(), &rows()).unwrap();
+        // The task says nothing, so nothing is missed.
+        let unnamed = compare_words(&file, &BTreeMap::new(), &rows()).unwrap();
+        assert_eq!(unnamed, Compared::default());
+    }
+
+    #[test]
+    fn words_that_the_checkpoint_does_not_say_are_named() {
+        let folder = tempfile::tempdir().unwrap();
         let bare = saved_with(folder.path(), &BTreeMap::new());
-        assert_eq!(unnamed, []);
-        let unsaid = |key: &str| {
-            let metadata = BTreeMap::from([(key.to_owned(), "a".to_owned())]);
-            unsaid_words(&bare, &metadata, &rows()).unwrap()
-        };
-        assert_eq!(unsaid("words"), ["source vocabulary"]);
-        assert_eq!(unsaid("else"), [""; 0]);
+        let words = compared(&bare, "a\nb\nc");
+        assert_eq!(words.unsaid, ["source vocabulary"]);
+        assert_eq!(words.other, []);
     }
 }

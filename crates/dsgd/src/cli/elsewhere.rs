@@ -188,7 +188,7 @@ impl Elsewhere {
             runtime: self.runtime,
             service,
             handle,
-            _near: local,
+            _local: local,
         })
     }
 
@@ -249,7 +249,7 @@ pub(super) struct Watch {
     runtime: Runtime,
     service: Service,
     handle: Option<FleetHandle>,
-    _near: Option<Socket>,
+    _local: Option<Socket>,
 }
 
 impl Watch {

@@ -46,8 +46,8 @@ pub(super) fn eval<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
     };
     let seed = seed.unwrap_or(3435) as u64;
     let model = T::load(&options, seed).map_err(task)?;
-    let other = checkpoint::other_words(&file, &model.metadata(), &model.word_rows())?;
-    if let Some(other) = other.first() {
+    let words = checkpoint::compare_words(&file, &model.metadata(), &model.word_rows())?;
+    if let Some(other) = words.other.first() {
         bail!(
             "{} was trained on other words than these data have: {other}; evaluate it on data that were prepared \
              with its own vocabularies",

@@ -277,20 +277,19 @@ fn weights<T: Task>(
     task: &T,
     layout: &Arc<Layout>,
 ) -> anyhow::Result<(Params, Vec<String>)> {
-    let (metadata, rows) = (task.metadata(), task.word_rows());
-    let other = match &config.train_from {
-        Some(file) => checkpoint::other_words(file, &metadata, &rows)?,
-        None => Vec::new(),
+    let words = match &config.train_from {
+        Some(file) => checkpoint::compare_words(file, &task.metadata(), &task.word_rows())?,
+        None => checkpoint::Compared::default(),
     };
+    let unsaid = words.unsaid.iter().map(|name| {
+        format!("{name}: the checkpoint does not say its words; rows are taken in their order")
+    });
+    let carried = words.other.iter().map(checkpoint::OtherWords::carried);
+    let said = unsaid.chain(carried).collect();
     if let Some(file) = &config.train_from
-        && other.is_empty()
+        && words.other.is_empty()
     {
-        let unsaid = checkpoint::unsaid_words(file, &metadata, &rows)?;
-        let unsaid = unsaid.iter().map(|name| {
-            format!("{name}: the checkpoint does not say its words; rows are taken in their order")
-        });
-        let weights = checkpoint::load_weights(file, layout)?;
-        return Ok((weights.params, unsaid.collect()));
+        return Ok((checkpoint::load_weights(file, layout)?.params, said));
     }
     let mut params = Params::zeros(Arc::clone(layout));
     let initial = task.init(config.seed, &mut params);
@@ -299,10 +298,9 @@ fn weights<T: Task>(
         cause,
     })?;
     if let Some(file) = &config.train_from {
-        checkpoint::carry_over(file, &other, &mut params)?;
+        checkpoint::carry_over(file, &words.other, &mut params)?;
     }
-    let carried = other.iter().map(checkpoint::OtherWords::carried);
-    Ok((params, carried.collect()))
+    Ok((params, said))
 }
 
 /// What this machine is to hold of the run: the server's part, and that of workers who are its threads.

@@ -225,7 +225,7 @@ impl Core {
 
     /// Whether this worker computes under this lease.
     fn holds(&self, worker: WorkerId, lease: LeaseId) -> bool {
-        self.roster.knows(worker) && self.ledger().lease_of(worker) == Some(lease)
+        self.roster.knows(worker) && self.ledger().computes(worker, lease)
     }
 
     /// The worker has spoken of a lease that it does not hold. It wants work, unless it computes under another.

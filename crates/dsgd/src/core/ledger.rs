@@ -268,6 +268,12 @@ impl Ledger {
         self.leases.values().filter_map(end).min()
     }
 
+    /// Whether this worker computes under this lease.
+    pub(super) fn computes(&self, worker: WorkerId, lease: LeaseId) -> bool {
+        let lease = self.leases.get(&lease);
+        lease.is_some_and(|lease| lease.worker == worker && lease.is_computing())
+    }
+
     /// The lease under which a worker computes.
     pub(super) fn lease_of(&self, worker: WorkerId) -> Option<LeaseId> {
         let mut leases = self.leases.iter();

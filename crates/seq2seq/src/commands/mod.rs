@@ -26,7 +26,7 @@ pub struct ModelArgs {
           value_parser = number(MAX_BEAM))]
     pub beam_k: usize,
 
-    /// Words of the longest translation, its end counted
+    /// Words of the longest translation, its end counted; of one that does not end the beginning is given
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = number(MAX_LENGTH))]
     pub max_length: usize,
 
