@@ -19,38 +19,16 @@
 //! }
 //! ```
 //!
-//! From the words to the front door: [`params`], [`task`], [`event`] and [`config`] are words,
-//! [`optim`] and [`checkpoint`] mechanisms, [`core`] decides, [`run`] is where it lies on disk,
-//! [`server`] and [`worker`] carry out, [`launch`] gives birth to workers, [`observe`] looks on, [`plot`],
-//! [`report`] and [`page`] show what it saw.
+//! What stands here is what a program that trains depends on. The layers below are crates of their
+//! own: `dsgd-core` decides, `dsgd-engine` trains, `dsgd-observe` looks on.
 
-pub mod checkpoint;
 mod cli;
-pub mod config;
-pub mod core;
-pub mod data;
-mod error;
-pub mod event;
-pub mod hosts;
-pub mod launch;
-mod mutex;
-pub mod observe;
-pub mod optim;
-mod output;
-pub mod page;
-pub mod params;
-pub mod plot;
-pub mod report;
-pub mod run;
-pub mod server;
-pub mod ssh;
-pub mod task;
-mod text;
-pub mod wire;
-pub mod worker;
+mod data;
 
 pub use cli::Tasks;
-pub use data::DataFile;
-pub use error::Error;
-pub use params::{Gradient, Kind, Layout, Params, Part, Rows, Tensor, TensorId};
-pub use task::{Batch, BatchSize, NoOptions, Stats, Task, TaskCommand, TaskResult, WordRows};
+pub use data::{Alone, Beside, DataFile};
+pub use dsgd_core::params::{Gradient, Kind, Layout, Params, Part, Rows, Tensor, TensorId};
+pub use dsgd_core::task::{Batch, BatchSize, Stats, TaskResult, WordRows};
+pub use dsgd_core::{event, mode, optim};
+pub use dsgd_engine::task::{NoOptions, Task, TaskCommand};
+pub use dsgd_engine::{Error, checkpoint, config, run, store};

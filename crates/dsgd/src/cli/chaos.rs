@@ -19,7 +19,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::say;
-use crate::config::positive;
+use dsgd_engine::config::positive;
 use fault::{Fault, Kind, Target};
 use watch::Watch;
 

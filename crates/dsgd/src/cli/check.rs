@@ -2,7 +2,8 @@
 
 use anyhow::bail;
 
-use crate::config::{Mode, RunConfig};
+use dsgd_core::mode::Mode;
+use dsgd_engine::config::RunConfig;
 
 /// What no single option's parser can see, and what parsers see of typed options only: the same
 /// may stand in a file.

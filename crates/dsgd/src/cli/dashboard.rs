@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::say;
 use super::worker::host_name;
-use crate::output;
-use crate::page::{self, PORT, Page, Stand};
-use crate::run::{CONFIG, DASHBOARD, EVENTS, RunFolder};
-use crate::wire::credentials::Token;
+use dsgd_engine::run::{CONFIG, DASHBOARD, EVENTS, RunFolder};
+use dsgd_engine::wire::credentials::Token;
+use dsgd_observe::output;
+use dsgd_observe::page::{self, PORT, Page, Stand};
 
 /// Options of `dsgd dashboard`.
 #[derive(Debug, Args)]

@@ -17,19 +17,19 @@ use tokio::runtime::Runtime;
 
 use super::files;
 use super::serve::Job;
-use crate::event::Event;
-use crate::launch::fleet::{Fleet, FleetHandle, LaunchSpec, ListedHosts};
-use crate::observe::Verbosity;
-use crate::run::{INVITATION, RunFolder, SECRETS, SOCKET};
-use crate::server::{Message, Server};
-use crate::ssh::{Object, Telling};
-use crate::task::Task;
-use crate::wire::credentials::{Identity, Token};
-use crate::wire::invitation::{Invitation, LocalSocket};
-use crate::wire::link::Endpoint;
-use crate::wire::listen::{Listener, serve};
-use crate::wire::service::{Service, Terms};
 use by_hand::{called, join_line, login, outward};
+use dsgd_core::event::Event;
+use dsgd_engine::launch::fleet::{Fleet, FleetHandle, LaunchSpec, ListedHosts};
+use dsgd_engine::run::{INVITATION, RunFolder, SECRETS, SOCKET};
+use dsgd_engine::server::{Message, Server};
+use dsgd_engine::ssh::{Object, Telling};
+use dsgd_engine::task::Task;
+use dsgd_engine::wire::credentials::{Identity, Token};
+use dsgd_engine::wire::invitation::{Invitation, LocalSocket};
+use dsgd_engine::wire::link::Endpoint;
+use dsgd_engine::wire::listen::{Listener, serve};
+use dsgd_engine::wire::service::{Service, Terms};
+use dsgd_observe::Verbosity;
 
 /// What is there when sending to hosts was stopped.
 pub(super) const LEFT_ON_HOSTS: &str = "What has arrived on hosts stays in their cache (~/.cache/dsgd), and is \

@@ -8,11 +8,12 @@ use clap::{Args, Command, FromArgMatches};
 
 use super::fingerprint::fingerprint;
 use super::{Call, complain, layers, say};
-use crate::checkpoint;
-use crate::config::RunConfig;
-use crate::error::Error;
-use crate::run::{self, CONFIG, differences};
-use crate::task::{Stats, Task};
+use dsgd_core::task::Stats;
+use dsgd_engine::Error;
+use dsgd_engine::checkpoint;
+use dsgd_engine::config::RunConfig;
+use dsgd_engine::run::{self, CONFIG, differences};
+use dsgd_engine::task::Task;
 
 #[derive(Debug, Args)]
 struct EvalArgs {

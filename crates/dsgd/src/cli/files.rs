@@ -12,11 +12,11 @@ use clap::{Arg, Args, Command};
 use serde_json::Value;
 
 use crate::data;
-use crate::ssh::Object;
-use crate::task::Task;
-use crate::wire::credentials::Token;
-use crate::wire::invitation::{Content, FileRef, Invitation};
-use crate::wire::link::Endpoint;
+use dsgd_engine::ssh::Object;
+use dsgd_engine::task::Task;
+use dsgd_engine::wire::credentials::Token;
+use dsgd_engine::wire::invitation::{Content, FileRef, Invitation};
+use dsgd_engine::wire::link::Endpoint;
 
 /// What hosts need for a run that has not begun.
 pub(super) struct Payload {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::RunConfig;
 use crate::data;
-use crate::run::{DIGEST, Fingerprint};
-use crate::ssh::Object;
-use crate::task::Task;
+use dsgd_engine::config::RunConfig;
+use dsgd_engine::run::{DIGEST, Fingerprint};
+use dsgd_engine::ssh::Object;
+use dsgd_engine::task::Task;
 
 /// Reads each file of data once more: what its contents are decides, not what it is called.
 pub(super) fn fingerprint<T: Task>(

@@ -24,7 +24,7 @@ use self::call::{GcloudError, gcloud};
 use self::lines::Line;
 use self::machines::Machine;
 use super::{complain, keygen, say, signals};
-use crate::text::causes;
+use dsgd_core::text::causes;
 
 /// Which group, and where.
 #[derive(Clone, Debug, Args)]

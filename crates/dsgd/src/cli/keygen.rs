@@ -15,8 +15,8 @@ use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::say;
-use crate::hosts::{self, Host};
-use crate::text::causes;
+use dsgd_core::text::causes;
+use dsgd_engine::hosts::{self, Host};
 
 /// File name of the key, below `~/.ssh`.
 const KEY: &str = "dist-sgd-sshkey";

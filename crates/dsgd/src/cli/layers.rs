@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use toml::Table;
 
-use crate::config::RunConfig;
-use crate::run::CONFIG;
+use dsgd_engine::config::RunConfig;
+use dsgd_engine::run::CONFIG;
 
 /// Table of a configuration file with the library's own options.
 const RUN: &str = "run";

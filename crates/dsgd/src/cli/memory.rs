@@ -8,11 +8,11 @@ use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
 
-use super::train::cores;
-use crate::config::{Mode, RunConfig};
-use crate::error::Error;
-use crate::params::{Kind, Layout};
-use crate::report::figures::{bytes, count, rate, whole};
+use dsgd_core::mode::Mode;
+use dsgd_core::params::{Kind, Layout};
+use dsgd_engine::Error;
+use dsgd_engine::config::{RunConfig, cores};
+use dsgd_observe::figures::{bytes, count, rate, whole};
 
 /// Address space of a thread: its stack, and what the system's allocator (glibc's) sets apart for it.
 const THREAD: u128 = 66 << 20;
@@ -155,7 +155,7 @@ fn of_floats(number: usize) -> u128 {
 
 /// Bytes of a gradient before any row of a table is touched.
 fn gradient(layout: &Layout) -> u128 {
-    let part = |tensor: &crate::params::Tensor| match tensor.kind {
+    let part = |tensor: &dsgd_core::params::Tensor| match tensor.kind {
         Kind::Dense => of_floats(tensor.range.len()),
         Kind::Rows => of_floats(tensor.shape[0]),
     };

@@ -1,7 +1,6 @@
 //! The front door: a program from a list of tasks.
 
 mod ancestor;
-mod bench;
 mod chaos;
 mod check;
 mod dashboard;
@@ -14,7 +13,6 @@ mod hosts;
 mod keygen;
 mod layers;
 mod memory;
-mod places;
 mod plot;
 mod report;
 mod runs;
@@ -36,11 +34,11 @@ use clap::{Arg, ArgMatches, Command};
 use clap_complete::Shell;
 
 use self::files::Payload;
-use crate::error::Error;
-use crate::output::{self, Output, Unwritten, say};
-use crate::task::{Task, TaskCommand};
-use crate::text::{causes, shell_word};
-use crate::wire::invitation::Invitation;
+use dsgd_core::text::{causes, shell_word};
+use dsgd_engine::Error;
+use dsgd_engine::task::{Task, TaskCommand};
+use dsgd_engine::wire::invitation::Invitation;
+use dsgd_observe::output::{self, Output, Unwritten, say};
 
 /// Exit status where nobody reads on, as shells have it of who is ended by SIGPIPE.
 const READER_GONE: i32 = 128 + 13;
@@ -200,10 +198,6 @@ impl Tasks {
                     None => hosts::hosts(matches, payload.transpose()?),
                 }
             }
-            "bench" => match bench::run(matches) {
-                Some(result) => result,
-                None => self.task_command(name, matches),
-            },
             "completions" => {
                 let shell = matches.get_one::<Shell>("shell").copied();
                 let mut command = command.clone();
@@ -264,7 +258,8 @@ impl Tasks {
             Some(name)
         } else {
             let config = value(&["--config"]).map(Into::into);
-            let resumed = value(&["--resume"]).map(|run| Path::new(&run).join(crate::run::CONFIG));
+            let resumed =
+                value(&["--resume"]).map(|run| Path::new(&run).join(dsgd_engine::run::CONFIG));
             let file = config.or(resumed).filter(|path| path.is_file());
             file.map(|path| layers::task_in(&path)).transpose()?
         };
@@ -280,7 +275,7 @@ impl Tasks {
     /// The task of the run that a subcommand is about.
     fn of_run(&self, matches: &ArgMatches) -> Option<&Entry> {
         let run = matches.get_one::<std::path::PathBuf>("run")?;
-        let task = layers::task_in(&run.join(crate::run::CONFIG)).ok()?;
+        let task = layers::task_in(&run.join(dsgd_engine::run::CONFIG)).ok()?;
         self.named(&task).ok()
     }
 
@@ -344,9 +339,7 @@ impl Tasks {
             .subcommand(hosts::command().subcommand(gcloud::command()))
             .subcommand(chaos::command());
         let commands = || self.entries.iter().flat_map(|entry| &entry.commands);
-        let root = root.subcommand(bench::command(commands()));
         commands()
-            .filter(|c| c.command.get_name() != "bench")
             .fold(root, |root, c| root.subcommand(c.command.clone()))
             .subcommand(
                 Command::new("completions")

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::{complain, say};
-use crate::plot::{Format, Source, What, draw};
+use dsgd_observe::plot::{Format, Source, What, draw};
 
 /// Folder for pictures, where nothing else is said.
 const FOLDER: &str = "plots";

@@ -8,12 +8,12 @@ use serde_json::Value;
 use toml::Table;
 
 use super::{Call, complain, layers, program, say, shell_word};
-use crate::config::RunConfig;
-use crate::error::Error;
-use crate::observe::past::Past;
-use crate::report::Facts;
-use crate::run::{self, CONFIG, RunFolder};
-use crate::task::Task;
+use dsgd_engine::Error;
+use dsgd_engine::config::RunConfig;
+use dsgd_engine::run::{self, CONFIG, RunFolder};
+use dsgd_engine::task::Task;
+use dsgd_observe::past::Past;
+use dsgd_observe::report::Facts;
 
 /// Files of a report in a run's folder.
 const FILES: [&str; 2] = ["report.md", "report.html"];

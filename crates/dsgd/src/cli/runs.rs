@@ -9,13 +9,13 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::report::plain;
 use super::{complain, layers, say};
-use crate::observe::board::EpochRow;
-use crate::observe::duration;
-use crate::observe::past::{Past, is_run};
-use crate::plot::shortened;
-use crate::report::figures::{perplexity, whole};
-use crate::report::{Table, faults, last_epoch, speed};
-use crate::run::CONFIG;
+use dsgd_engine::run::CONFIG;
+use dsgd_observe::board::EpochRow;
+use dsgd_observe::duration;
+use dsgd_observe::figures::{perplexity, whole};
+use dsgd_observe::past::{Past, is_run};
+use dsgd_observe::plot::shortened;
+use dsgd_observe::report::{Table, faults, last_epoch, speed};
 
 /// Where runs lie when nothing else is said.
 const FOLDER: &str = "runs";

@@ -10,21 +10,21 @@ use anyhow::{Context, bail};
 
 use super::check::check_workers;
 use super::supervise::{GONE, Supervisor};
-use super::train::threads_of_a_worker;
 use super::{complain, program, say, shell_word};
 use super::{dashboard, elsewhere, signals};
-use crate::config::{LOCAL_WORKERS, RunConfig};
-use crate::core::{Core, End, Progress, Rules, Sizes};
-use crate::error::Error;
-use crate::event::{Event, Observer};
-use crate::launch::local;
-use crate::observe::{self, Verbosity};
-use crate::optim::{Schedule, ScheduleOptions, Versions};
-use crate::run::{
+use dsgd_core::core::{Core, End, Progress, Rules};
+use dsgd_core::event::{Event, Observer};
+use dsgd_core::optim::Schedule;
+use dsgd_engine::Error;
+use dsgd_engine::config::{LOCAL_WORKERS, RunConfig};
+use dsgd_engine::launch::local;
+use dsgd_engine::run::{
     self, CONFIG, EVENTS, Fingerprint, HOST_LOGS, LOG, Retention, RunFolder, TENSORBOARD,
 };
-use crate::server::{Message, Server};
-use crate::task::Task;
+use dsgd_engine::server::{Message, Server};
+use dsgd_engine::store::Versions;
+use dsgd_engine::task::{Task, sizes};
+use dsgd_observe::{self, Verbosity};
 
 /// A run that is ready to start.
 pub(super) struct Job<T: Task> {
@@ -115,8 +115,8 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     let parameters = versions.current().layout().len();
     let resumed_at = resumed.then_some(progress.version);
     let started = started(name, &config, workers, parameters, about, resumed_at);
-    let schedule = Schedule::new(schedule_options(&config, &rules), progress.schedule);
-    let core = Core::new(rules, schedule, progress).with_sizes(Sizes::of(&*task));
+    let schedule = Schedule::new(config.schedule(&rules), progress.schedule);
+    let core = Core::new(rules, schedule, progress).with_sizes(sizes(&*task));
     let retention = Retention {
         folder: folder.path(),
         prefix: config.save_file.as_deref().unwrap_or(name),
@@ -152,7 +152,7 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         watch = Some(elsewhere.start(&mut server, &messages)?);
     }
     if local_workers > 0 {
-        let threads = threads_of_a_worker(&config);
+        let threads = config.threads_of_a_worker();
         let (numbers, buffers) = (server.numbers(), server.buffers().clone());
         local::start(&task, local_workers, threads, &numbers, &buffers, &messages)
             .context("no thread to be had")?;
@@ -227,7 +227,7 @@ fn on_interrupt<T: Task>(
 
 /// What the core is to go by. Only workers elsewhere can be silent, or come later.
 fn rules<T: Task>(config: &RunConfig, workers: usize, task: &T, elsewhere: bool) -> Rules {
-    let mut rules = Rules::new(config, workers, task.batches(), task.validation_batches());
+    let mut rules = config.rules(workers, task.batches(), task.validation_batches());
     if elsewhere {
         let secs = Duration::from_secs_f64;
         rules.dead_after = Some(secs(config.elsewhere.dead_after));
@@ -247,18 +247,19 @@ fn onlookers(
     const NO_THREAD: &str = "no thread to be had";
     let every = config.print_every;
     let terminal = match form {
-        Form::Json => observe::json_terminal(verbosity, every),
-        _ => observe::terminal(verbosity, form == Form::Plain, every),
+        Form::Json => dsgd_observe::json_terminal(verbosity, every),
+        _ => dsgd_observe::terminal(verbosity, form == Form::Plain, every),
     };
     let mut all = vec![
-        observe::detached("terminal", terminal).context(NO_THREAD)?,
-        observe::json_lines(&folder.file(EVENTS)).context(EVENTS)?,
-        observe::text_log(&folder.file(LOG), every).context(LOG)?,
-        observe::host_logs(&folder.file(HOST_LOGS)),
+        dsgd_observe::detached("terminal", terminal).context(NO_THREAD)?,
+        dsgd_observe::json_lines(&folder.file(EVENTS)).context(EVENTS)?,
+        dsgd_observe::text_log(&folder.file(LOG), every).context(LOG)?,
+        dsgd_observe::host_logs(&folder.file(HOST_LOGS)),
     ];
     if config.tensorboard {
-        let files = observe::tensorboard(&folder.file(TENSORBOARD), text).context(TENSORBOARD)?;
-        all.push(observe::detached(TENSORBOARD, files).context(NO_THREAD)?);
+        let files =
+            dsgd_observe::tensorboard(&folder.file(TENSORBOARD), text).context(TENSORBOARD)?;
+        all.push(dsgd_observe::detached(TENSORBOARD, files).context(NO_THREAD)?);
     }
     Ok(all)
 }
@@ -267,7 +268,7 @@ fn onlookers(
 fn close<T: Task>(
     task: &T,
     folder: &RunFolder,
-    finished: crate::server::Finished,
+    finished: dsgd_engine::server::Finished,
     verbosity: Verbosity,
     signalled: i32,
 ) -> anyhow::Result<()> {
@@ -341,18 +342,5 @@ fn unsaved(steps: u64) -> String {
         0 => "No step was made".to_owned(),
         1 => "1 step was made and not saved".to_owned(),
         _ => format!("{steps} steps were made and none was saved"),
-    }
-}
-
-/// How the learning rate falls in a run under these rules.
-pub(super) fn schedule_options(config: &RunConfig, rules: &Rules) -> ScheduleOptions {
-    let steps_per_epoch = rules.batches.div_ceil(rules.group()) as u64;
-    ScheduleOptions {
-        kind: config.lr_schedule,
-        learning_rate: config.learning_rate,
-        warmup_steps: config.warmup_steps,
-        lr_decay: config.lr_decay,
-        start_decay_at: config.start_decay_at,
-        total_steps: steps_per_epoch * u64::from(rules.epochs.1 + 1 - rules.epochs.0),
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::server::Message;
+use dsgd_engine::server::Message;
 
 /// Signals within it are one wish: a service manager, or `pkill`, sends to the supervisor and to the server,
 /// and the supervisor passes its own on.

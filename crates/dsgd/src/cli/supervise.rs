@@ -20,8 +20,8 @@ use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{complain, dashboard, layers, shell_word, signals};
-use crate::run::{self, CONFIG};
-use crate::server::Message;
+use dsgd_engine::run::{self, CONFIG};
+use dsgd_engine::server::Message;
 
 /// Where a server writes its run's folder for this process.
 const FOLDER: &str = "folder";

@@ -1,6 +1,5 @@
 //! `dsgd train`: from options to a finished run.
 
-use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,15 +12,15 @@ use super::fingerprint::fingerprint;
 use super::layers::{self, ConfigFile};
 use super::serve::{Form, Job, serve};
 use super::{Call, complain, memory, supervise};
-use crate::checkpoint;
-use crate::config::{LOCAL_WORKERS, RunConfig, WHERE};
-use crate::core::Progress;
-use crate::error::Error;
-use crate::observe::Verbosity;
-use crate::optim::{Updater, Versions};
-use crate::params::{Layout, Params};
-use crate::run::{self, CONFIG, RunFolder};
-use crate::task::Task;
+use dsgd_core::core::Progress;
+use dsgd_core::params::{Layout, Params};
+use dsgd_engine::Error;
+use dsgd_engine::checkpoint;
+use dsgd_engine::config::{LOCAL_WORKERS, RunConfig, WHERE};
+use dsgd_engine::run::{self, CONFIG, RunFolder};
+use dsgd_engine::store::{Updater, Versions};
+use dsgd_engine::task::Task;
+use dsgd_observe::Verbosity;
 
 /// What concerns this call alone and is not kept in the run.
 #[derive(Debug, Args)]
@@ -217,7 +216,7 @@ fn prepare<T: Task>(
     let layout = Arc::new(task.layout());
     check_memory(&config, &*task, &layout)?;
     let updater = Updater::new(config.optimizer, config.hyper, Arc::clone(&layout));
-    let updater = updater.with_threads(threads_of_the_server(&config));
+    let updater = updater.with_threads(config.threads_of_the_server());
     let text = layers::write(name, &config, &options)?;
     let fingerprint = fingerprint(&*task, &options, &config)?;
     if let Some(run) = &args.resume {
@@ -310,31 +309,11 @@ fn check_memory<T: Task>(config: &RunConfig, task: &T, layout: &Layout) -> anyho
     let scratch = if elsewhere {
         0
     } else {
-        task.scratch_bytes(threads_of_a_worker(config))
+        task.scratch_bytes(config.threads_of_a_worker())
     };
     let sizes = memory::Sizes::of_server(config, layout, scratch);
     if let Some(warning) = sizes.check(config.workers.unwrap_or(usual))? {
         complain(format_args!("Warning: {warning}"));
     }
     Ok(())
-}
-
-/// Threads that make a step: while it is made, a local worker's own are idle, and with workers
-/// elsewhere all of this machine's.
-fn threads_of_the_server(config: &RunConfig) -> usize {
-    if config.elsewhere.uses_ssh() || config.workers == Some(0) {
-        return cores();
-    }
-    threads_of_a_worker(config)
-}
-
-/// Kernel threads of a local worker.
-pub(super) fn threads_of_a_worker(config: &RunConfig) -> usize {
-    let workers = config.workers.unwrap_or(LOCAL_WORKERS);
-    let share = || (cores() / workers.max(1)).max(1);
-    config.threads.unwrap_or_else(share)
-}
-
-pub(super) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZero::get)
 }

@@ -12,13 +12,13 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::Line;
 
 use super::say;
-use crate::event::Observer;
-use crate::observe::board::Board;
-use crate::observe::follow::Follow;
-use crate::observe::{Verbosity, duration, screen, terminal};
-use crate::output;
-use crate::run::{CONFIG, EVENTS};
-use crate::text::causes;
+use dsgd_core::event::Observer;
+use dsgd_core::text::causes;
+use dsgd_engine::run::{CONFIG, EVENTS};
+use dsgd_observe::board::Board;
+use dsgd_observe::follow::Follow;
+use dsgd_observe::output;
+use dsgd_observe::{Verbosity, duration, screen, terminal};
 
 /// The screen is drawn anew this often.
 const REFRESH: Duration = Duration::from_millis(250);

@@ -11,17 +11,16 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::train::cores;
 use super::{Call, complain, files, layers, memory, say, signals};
-use crate::config::RunConfig;
 use crate::data;
-use crate::error::Error;
-use crate::launch::process::{self, ProcessError, WorkerProcess};
-use crate::launch::trouble::CANNOT_WORK;
-use crate::task::Task;
-use crate::text::causes;
-use crate::wire::invitation::{Invitation, LocalSocket};
-use crate::wire::link::Endpoint;
+use dsgd_core::text::causes;
+use dsgd_engine::Error;
+use dsgd_engine::config::{RunConfig, cores};
+use dsgd_engine::launch::process::{self, ProcessError, WorkerProcess};
+use dsgd_engine::launch::trouble::CANNOT_WORK;
+use dsgd_engine::task::Task;
+use dsgd_engine::wire::invitation::{Invitation, LocalSocket};
+use dsgd_engine::wire::link::Endpoint;
 
 /// Bytes of an invitation: its largest part is a list of files.
 const MOST_INVITATION: u64 = 4 << 20;

@@ -1,6 +1,6 @@
 //! Options as the ancestor spelled them, through a whole program.
 
-use dsgd::event::Event;
+use dsgd_core::event::Event;
 
 use crate::program::{Program, finished};
 use crate::runs::records;

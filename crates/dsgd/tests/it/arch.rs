@@ -1,43 +1,38 @@
-//! The house stands as `ARCHITECTURE.md` says: imports go one way, what decides touches no outside
-//! world, files are short, `unsafe` is where it is expected.
+//! The house stands as `ARCHITECTURE.md` says: crates are layers, inside of them no two files import each
+//! other, what decides touches no outside world, files are short, `unsafe` is where it is expected.
 //!
-//! Source is read line by line, comments and `mod tests` aside, for `crate::` paths and a few
-//! words; that is no parser of Rust, but whoever gets round it means to.
+//! Words are looked for line by line, comments and `mod tests` aside: that is no parser of Rust, but whoever
+//! gets round it means to. Imports are parsed (`imports`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Modules of the library; each may use those before it.
-const ORDER: [&str; 24] = [
-    "mutex",
-    "data",
-    "hosts",
-    "text",
-    "output",
-    "params",
-    "task",
-    "optim",
-    "config",
-    "event",
-    "core",
-    "checkpoint",
-    "error",
-    "run",
-    "worker",
-    "server",
-    "wire",
-    "observe",
-    "plot",
-    "report",
-    "page",
-    "ssh",
-    "launch",
-    "cli",
+use crate::imports::Imports;
+
+/// The crates, each of which may use those before it; the last are programs.
+const LAYERS: [&str; 7] = [
+    "dsgd-core",
+    "dsgd-engine",
+    "dsgd-observe",
+    "dsgd",
+    "seq2seq",
+    "dsgd-bin",
+    "dsgd-bench",
 ];
 
-/// Modules that are functions of what they are given.
-const PURE: [&str; 6] = ["params", "task", "optim", "config", "event", "core"];
+/// The crate that is a function of what it is given, and all that it may depend on.
+const PURE: (&str, [&str; 6]) = (
+    "dsgd-core",
+    [
+        "bytemuck",
+        "clap",
+        "rand",
+        "rand_chacha",
+        "serde",
+        "thiserror",
+    ],
+);
 
 /// What the outside world is called.
 const OUTSIDE: [&str; 17] = [
@@ -60,46 +55,54 @@ const OUTSIDE: [&str; 17] = [
     "thread_rng",
 ];
 
-/// Pure files that use one of them all the same: a step's elements are shared among threads, with
-/// the same result for any number of them.
-const ALLOWED: [(&str, &str); 1] = [("optim/update.rs", "std::thread")];
-
-/// Where `unsafe` may stand, below `crates/`.
-const UNSAFE: [&str; 2] = ["dsgd/src/wire/streaming.rs", "seq2seq/src/kernels/"];
+/// Where `unsafe` may stand.
+const UNSAFE: [&str; 2] = [
+    "crates/dsgd-engine/src/wire/streaming.rs",
+    "crates/seq2seq/src/kernels/",
+];
 
 const MOST_LINES: usize = 400;
 
-/// What is wrong with a file of the library, `name` being its path below `src/`.
-fn wrong(name: &str, text: &str, roots: &[(String, String)]) -> Vec<String> {
-    let module = name
-        .split('/')
-        .next()
-        .unwrap_or(name)
-        .trim_end_matches(".rs");
-    let mut wrong = Vec::new();
-    let Some(own) = ORDER.iter().position(|m| *m == module) else {
-        return vec![format!("{name}: module {module} has no place in the order")];
+/// A crate of ours, as Cargo knows it.
+struct Member {
+    name: String,
+    /// From the repository's root.
+    folder: String,
+    dependencies: Vec<Dependency>,
+}
+
+struct Dependency {
+    name: String,
+    optional: bool,
+}
+
+/// What is wrong with what a member depends on.
+fn wrong_dependencies(member: &Member) -> Vec<String> {
+    let place = |name: &str| LAYERS.iter().position(|layer| *layer == name);
+    let Member { name, .. } = member;
+    let Some(own) = place(name) else {
+        return vec![format!("{name} has no place among the layers")];
     };
-    for line in code(text) {
-        for used in crate_paths(line) {
-            // What the library exports at its root is its module's.
-            let root = roots.iter().find(|(export, _)| *export == used);
-            let used = root.map_or(used.as_str(), |(_, module)| module);
-            match ORDER.iter().position(|m| *m == used) {
-                Some(other) if other <= own => {}
-                Some(_) => wrong.push(format!("{name}: {module} uses {used}: {line}")),
-                None => wrong.push(format!("{name}: crate::{used} is no module: {line}")),
-            }
-        }
-        for outside in OUTSIDE.iter().filter(|_| PURE.contains(&module)) {
-            if line.contains(outside) && !ALLOWED.contains(&(name, outside)) {
-                wrong.push(format!(
-                    "{name}: {module} is pure but uses {outside}: {line}"
-                ));
-            }
-        }
-    }
+    let wrong = member.dependencies.iter().filter(|dependency| {
+        let above = place(&dependency.name).is_some_and(|other| other >= own);
+        let impure = name == PURE.0 && !PURE.1.contains(&dependency.name.as_str());
+        let needs_clap = name == PURE.0 && dependency.name == "clap" && !dependency.optional;
+        above || impure || needs_clap
+    });
     wrong
+        .map(|d| format!("{name} depends on {}", d.name))
+        .collect()
+}
+
+/// Words of the outside world in a file of the pure crate.
+fn impure<'a>(name: &'a str, text: &'a str) -> impl Iterator<Item = String> + 'a {
+    let of_line = move |line: &'a str| {
+        let found = OUTSIDE
+            .iter()
+            .filter(move |outside| line.contains(**outside));
+        found.map(move |outside| format!("{name} is pure but uses {outside}: {line}"))
+    };
+    code(text).flat_map(of_line)
 }
 
 /// Lines without comments, up to the tests.
@@ -111,47 +114,45 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
     lines.take_while(|line| *line != "mod tests {")
 }
 
-/// First parts of the `crate::` paths in a line, `crate::{a, b}` too.
-fn crate_paths(line: &str) -> Vec<String> {
-    let first = |path: &str| {
-        let end = path.find(|c: char| !c.is_alphanumeric() && c != '_');
-        path[..end.unwrap_or(path.len())].to_owned()
-    };
-    let mut paths = Vec::new();
-    for rest in line.split("crate::").skip(1) {
-        match rest.strip_prefix('{') {
-            None => paths.push(first(rest)),
-            Some(several) => {
-                let several = several.split('}').next().unwrap_or(several);
-                paths.extend(several.split(',').map(|path| first(path.trim())));
-            }
-        }
-    }
-    paths
-}
-
-/// What `lib.rs` exports at the root, and the module of each.
-fn exports(lib: &str) -> Vec<(String, String)> {
-    let uses = lib.lines().filter_map(|line| line.strip_prefix("pub use "));
-    let names = |path: &str| {
-        let (module, names) = path.split_once("::").expect("a path of two parts");
-        let names = names.trim_matches(['{', '}', ';']);
-        let names = names
-            .split(',')
-            .map(|name| (name.trim().to_owned(), module.to_owned()));
-        names.collect::<Vec<_>>()
-    };
-    uses.flat_map(names).collect()
-}
-
 /// `unsafe` as a word of the code.
 fn is_unsafe(line: &str) -> bool {
     let words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
     words.into_iter().any(|word| word == "unsafe")
 }
 
-fn crates() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn metadata() -> serde_json::Value {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--no-deps", "--offline", "--format-version=1"]);
+    let output = cargo.current_dir(root()).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn members() -> Vec<Member> {
+    let metadata = metadata();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let packages = metadata["packages"].as_array().unwrap().iter();
+    let members = packages.map(|package| {
+        let manifest = PathBuf::from(text(&package["manifest_path"]));
+        let folder = manifest.parent().unwrap();
+        let folder = folder.strip_prefix(root().canonicalize().unwrap()).unwrap();
+        // Those of tests alone are no part of a layer.
+        let all = package["dependencies"].as_array().unwrap().iter();
+        let normal = all.filter(|dependency| dependency["kind"].is_null());
+        let dependencies = normal.map(|dependency| Dependency {
+            name: text(&dependency["name"]),
+            optional: dependency["optional"] == true,
+        });
+        Member {
+            name: text(&package["name"]),
+            folder: folder.display().to_string(),
+            dependencies: dependencies.collect(),
+        }
+    });
+    members.collect()
 }
 
 /// All Rust files below a folder, with their paths from there.
@@ -173,34 +174,37 @@ fn files(folder: &Path) -> Vec<(String, String)> {
 }
 
 #[test]
-fn imports_go_one_way_and_the_mind_is_pure() {
-    let files = files(&crates().join("dsgd/src"));
-    let lib = files.iter().find(|(name, _)| name == "lib.rs").unwrap();
-    let roots = exports(&lib.1);
-    let library = files
-        .iter()
-        .filter(|(name, _)| name != "lib.rs" && !name.contains("tests"));
-    let wrong: Vec<_> = library
-        .flat_map(|(name, text)| wrong(name, text, &roots))
-        .collect();
+fn crates_are_layers_and_the_mind_is_pure() {
+    let members = members();
+    let mut wrong: Vec<_> = members.iter().flat_map(wrong_dependencies).collect();
+    for layer in LAYERS {
+        let there = members.iter().any(|member| member.name == layer);
+        assert!(there, "there is no crate {layer}");
+    }
+    let pure = members.iter().find(|member| member.name == PURE.0).unwrap();
+    let files = files(&root().join(&pure.folder).join("src"));
+    let files = files.iter().filter(|(name, _)| !name.contains("tests"));
+    wrong.extend(files.flat_map(|(name, text)| impure(name, text)));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    for module in ORDER {
-        let own = |(name, _): &&(String, String)| name.trim_end_matches(".rs").starts_with(module);
-        assert!(
-            files.iter().any(|file| own(&file)),
-            "there is no module {module}"
-        );
+}
+
+#[test]
+fn no_two_files_import_each_other() {
+    for member in members() {
+        let files = files(&root().join(&member.folder).join("src"));
+        let code = files.iter().filter(|(name, _)| !name.contains("tests"));
+        let imports = Imports::of(code.map(|(name, text)| (name.as_str(), text.as_str())));
+        let circles = imports.circles();
+        assert!(circles.is_empty(), "{}: {circles:#?}", member.name);
     }
 }
 
 #[test]
 fn files_are_short_and_unsafe_is_where_it_is_expected() {
     let mut wrong = Vec::new();
-    for entry in fs::read_dir(crates()).unwrap() {
-        let entry = entry.unwrap();
-        let member = entry.file_name().into_string().unwrap();
-        for (name, text) in files(&entry.path().join("src")) {
-            let name = format!("{member}/src/{name}");
+    for Member { folder, .. } in members() {
+        for (name, text) in files(&root().join(&folder).join("src")) {
+            let name = format!("{folder}/src/{name}");
             let lines = text.lines().count();
             if lines > MOST_LINES {
                 wrong.push(format!("{name} has {lines} lines"));
@@ -217,10 +221,7 @@ fn files_are_short_and_unsafe_is_where_it_is_expected() {
 /// Where two documented targets have one name, `cargo doc` writes the pages of both to one place at once.
 #[test]
 fn no_two_things_are_documented_under_one_name() {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["metadata", "--no-deps", "--offline", "--format-version=1"]);
-    let output = cargo.current_dir(crates()).output().unwrap();
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let metadata = metadata();
     let packages = metadata["packages"].as_array().unwrap().iter();
     let targets = packages.flat_map(|package| package["targets"].as_array().unwrap());
     let documented = targets.filter(|target| target["doc"] == true);
@@ -236,41 +237,35 @@ fn no_two_things_are_documented_under_one_name() {
 /// The checks above would find what they are for.
 #[test]
 fn what_is_wrong_is_found() {
-    let roots = exports("pub use cli::Tasks;\npub use params::{Gradient, Kind};\n");
-    let found = |name: &str, text: &str| wrong(name, text, &roots).len();
-    assert_eq!(found("core/ledger.rs", "use crate::params::Params;"), 0);
-    assert_eq!(found("core/ledger.rs", "use crate::server::Message;"), 1);
+    let wrong = |name: &str, dependency: &str, optional| {
+        let dependency = Dependency {
+            name: dependency.to_owned(),
+            optional,
+        };
+        let member = Member {
+            name: name.to_owned(),
+            folder: String::new(),
+            dependencies: vec![dependency],
+        };
+        wrong_dependencies(&member).len()
+    };
+    assert_eq!(wrong("dsgd-engine", "dsgd-core", false), 0);
+    assert_eq!(wrong("dsgd-engine", "tokio", false), 0);
+    assert_eq!(wrong("dsgd-engine", "dsgd-observe", false), 1);
+    assert_eq!(wrong("dsgd-core", "dsgd-engine", false), 1);
+    assert_eq!(wrong("dsgd-core", "tokio", true), 1);
+    assert_eq!(wrong("dsgd-core", "clap", true), 0);
+    assert_eq!(wrong("dsgd-core", "clap", false), 1);
     assert_eq!(
-        found(
-            "core/ledger.rs",
-            "    let x = crate::server::Message::Interrupt;"
-        ),
-        1
-    );
-    assert_eq!(
-        found("core.rs", "use crate::{params::Params, server, cli};"),
-        2
-    );
-    assert_eq!(found("core.rs", "use crate::Kind;"), 0);
-    assert_eq!(found("core.rs", "use crate::Tasks;"), 1);
-    assert_eq!(found("core.rs", "use crate::Nothing;"), 1);
-    assert_eq!(
-        found("sockets.rs", ""),
+        wrong("dsgd-new", "serde", false),
         1,
-        "a new module must be given a place"
+        "a new crate needs a place"
     );
-    assert_eq!(found("optim/rules.rs", "use std::thread;"), 1);
-    assert_eq!(found("optim/update.rs", "use std::thread;"), 0);
-    assert_eq!(
-        found("core/mod.rs", "    let now = std::time::Instant::now();"),
-        1
-    );
-    assert_eq!(
-        found("core/mod.rs", "// crate::server in words\n/// Instant"),
-        0
-    );
-    assert_eq!(found("core/mod.rs", "mod tests {\nuse std::fs;"), 0);
-    assert_eq!(found("server.rs", "use std::thread;"), 0);
+    let found = |text: &str| impure("core/mod.rs", text).count();
+    assert_eq!(found("    let now = std::time::Instant::now();"), 1);
+    assert_eq!(found("use std::thread;"), 1);
+    assert_eq!(found("// std::thread in words\n/// Instant"), 0);
+    assert_eq!(found("mod tests {\nuse std::fs;"), 0);
     assert!(is_unsafe("    unsafe { f() }") && is_unsafe("unsafe fn f()"));
     assert!(!is_unsafe("#![deny(unsafe_code)]"));
 }

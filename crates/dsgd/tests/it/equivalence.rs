@@ -6,10 +6,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use dsgd::checkpoint::{load_state, load_weights};
-use dsgd::event::Event;
-use dsgd::worker::batch_seed;
 use dsgd::{Batch, Gradient, Layout, Params, Part, Task};
+use dsgd_core::event::Event;
+use dsgd_engine::checkpoint::{load_state, load_weights};
+use dsgd_engine::worker::batch_seed;
 
 use crate::program::{Program, finished};
 use crate::runs::{assert_each_batch_once, checkpoint_bytes, newest, records, steps, train};

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use dsgd::core::Progress;
-use dsgd::event::{Event, Record};
-use dsgd::optim::{Hyper, OptimizerKind, StepSize, Updater, Versions};
-use dsgd::run::{Retention, SaveRequest};
 use dsgd::{Gradient, Layout, Params};
+use dsgd_core::core::Progress;
+use dsgd_core::event::{Event, Record};
+use dsgd_core::optim::{Hyper, OptimizerKind, StepSize};
+use dsgd_engine::run::{Retention, SaveRequest};
+use dsgd_engine::store::{Updater, Versions};
 
 use crate::program::{Program, failed, finished, words};
 use crate::runs::{assert_each_batch_once, checkpoint_bytes, newest, records, steps};
@@ -227,7 +228,7 @@ fn damaged_checkpoints_are_passed_over_with_a_warning() {
     program.says("train --epochs 3 --run-dir run");
     let run = program.path("run");
     // The newest is cut short; one bit of the one before is another.
-    let newest_two = dsgd::checkpoint::list(&run).unwrap().found;
+    let newest_two = dsgd_engine::checkpoint::list(&run).unwrap().found;
     let [third, second] = [0, 1].map(|at| newest_two[at].path.clone());
     let bytes = fs::read(&third).unwrap();
     fs::write(&third, &bytes[..bytes.len() / 2]).unwrap();
@@ -528,7 +529,7 @@ fn a_checkpoint_never_takes_the_name_of_an_earlier_one() {
         prefix: "model",
         keep: 3,
         metadata: [].into(),
-        fingerprint: dsgd::run::Fingerprint::new(),
+        fingerprint: dsgd_engine::run::Fingerprint::new(),
         best: None,
     };
     let mut names = Vec::new();
@@ -554,7 +555,10 @@ fn a_checkpoint_never_takes_the_name_of_an_earlier_one() {
     ];
     assert_eq!(names, expected);
     assert_eq!(
-        dsgd::checkpoint::list(folder.path()).unwrap().found.len(),
+        dsgd_engine::checkpoint::list(folder.path())
+            .unwrap()
+            .found
+            .len(),
         2
     );
 }

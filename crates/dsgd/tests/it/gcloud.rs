@@ -218,7 +218,7 @@ fn a_group_is_made_listed_and_deleted_by_these_commands() {
         "# Written by dsgd hosts gcloud: group dsgd in europe-west1-b of p"
     );
     assert!(comments[1].ends_with("delete --name=dsgd --zone=europe-west1-b --project=p"));
-    assert_eq!(dsgd::hosts::parse(&list, "").unwrap().len(), 2);
+    assert_eq!(dsgd_engine::hosts::parse(&list, "").unwrap().len(), 2);
 
     let out = cloud.says(&format!("list {PLACE} --internal-ip --write"));
     assert_eq!(cloud.calls(), [member_list, machines]);

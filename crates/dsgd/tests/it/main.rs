@@ -8,15 +8,14 @@ mod equivalence;
 mod examples;
 mod failures;
 mod gcloud;
+mod imports;
 mod keygen;
 mod observe;
 mod options;
 mod page;
 mod program;
-mod random;
 mod signals;
 mod ssh;
-mod stories;
 mod terminal;
 mod wire;
 

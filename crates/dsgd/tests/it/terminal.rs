@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::program::{Program, end, finished, until, wait};
 use crate::runs::records;
-use dsgd::event::Event;
+use dsgd_core::event::Event;
 
 /// The command at a terminal of 120 columns and 40 rows; what it writes there.
 fn at_a_terminal(program: &Program, args: &str) -> String {

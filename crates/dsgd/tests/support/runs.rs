@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dsgd::event::{Event, Record, Step};
+use dsgd_core::event::{Event, Record, Step};
 
 use crate::task::Words;
 
@@ -72,7 +72,7 @@ pub(crate) fn assert_each_batch_once(folder: &Path, epochs: u32, batches: usize)
 
 /// The newest checkpoint's weights.
 pub(crate) fn newest(folder: &Path) -> PathBuf {
-    let found = dsgd::checkpoint::list(folder).unwrap().found;
+    let found = dsgd_engine::checkpoint::list(folder).unwrap().found;
     found.into_iter().next().expect("a checkpoint").path
 }
 

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dsgd::wire::incoming::{IncomingGradient, IncomingParams};
-use dsgd::wire::integrity::Integrity;
-use dsgd::wire::proto::{Chunk, PullPart, PushPart, Rows, pull_part, push_part};
 use dsgd::{Gradient, Layout, Params, Part, TensorId};
+use dsgd_engine::wire::incoming::{IncomingGradient, IncomingParams};
+use dsgd_engine::wire::integrity::Integrity;
+use dsgd_engine::wire::proto::{Chunk, PullPart, PushPart, Rows, pull_part, push_part};
 
 /// A tensor as bytes: which rows (for a table) and values.
 type Said = Vec<(Vec<u8>, Vec<u8>)>;

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::sync::Arc;
 
 use clap::Args;
-use dsgd::optim::{Hyper, OptimizerKind, StepSize, Updater, clip_scale};
+use dsgd::optim::{Hyper, OptimizerKind, StepSize, clip_scale};
+use dsgd::store::Updater;
 
 use crate::kernels::{Compute, Precision, Simd};
 use crate::model::bench::{BenchOptions, bench_step};

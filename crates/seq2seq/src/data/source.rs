@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dsgd::data::Beside;
+use dsgd::Beside;
 
 use super::numbers::{self, NumbersOptions};
 use super::text::{self, TextOptions, TextPair};

@@ -15,10 +15,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
 
 use crate::cli::layers;
-use crate::config::RunConfig;
-use crate::hosts::Host;
-use crate::run::{self, SECRETS};
-use crate::ssh::{Control, Options, Remote, SshError, masters_of};
+use dsgd_engine::config::RunConfig;
+use dsgd_engine::hosts::Host;
+use dsgd_engine::run::{self, SECRETS};
+use dsgd_engine::ssh::{Control, Options, Remote, SshError, masters_of};
 
 /// For a login on a host whose workers are to be disturbed.
 const LOGIN: Duration = Duration::from_secs(12);

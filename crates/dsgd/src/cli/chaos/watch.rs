@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::fault::Fault;
-use crate::event::Event;
-use crate::observe::follow::Follow;
-use crate::run::EVENTS;
+use dsgd_core::event::Event;
+use dsgd_engine::run::EVENTS;
+use dsgd_observe::follow::Follow;
 
 /// A run, followed through its `events.jsonl`.
 pub(super) struct Watch {
@@ -254,9 +254,9 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Mode;
-    use crate::event::{Contribution, Step};
-    use crate::task::Stats;
+    use dsgd_core::event::{Contribution, Step};
+    use dsgd_core::mode::Mode;
+    use dsgd_core::task::Stats;
 
     fn step(version: u64, epoch: u32, batch: usize) -> Event {
         let part = Contribution {

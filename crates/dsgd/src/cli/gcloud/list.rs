@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use super::lines::Line;
 use super::machines::Machine;
 use super::{Group, Login};
-use crate::hosts::Host;
+use dsgd_engine::hosts::Host;
 
 /// What the first line begins with.
 const MARK: &str = "# Written by dsgd hosts gcloud";

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::call::{GcloudError, json, next};
 use super::{Group, lines};
 use crate::cli::say;
-use crate::hosts::Host;
+use dsgd_engine::hosts::Host;
 
 /// Between two looks at the group.
 const POLL: Duration = Duration::from_secs(2);

@@ -13,9 +13,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Failed, each, runtime, say};
 use crate::cli::files::Payload;
-use crate::config::Places;
-use crate::launch::trouble::Trouble;
-use crate::ssh::{
+use dsgd_engine::config::Places;
+use dsgd_engine::launch::trouble::Trouble;
+use dsgd_engine::ssh::{
     Binaries, Control, Facts, Object, Remote, SshError, Stream, Telling, send_all, size,
 };
 

@@ -12,8 +12,8 @@ use super::{Failed, complain, each, runtime, say};
 use crate::cli::elsewhere::LEFT_ON_HOSTS;
 use crate::cli::files::Payload;
 use crate::cli::signals;
-use crate::config::Places;
-use crate::ssh::{Control, Fetched, Object, Remote, Telling, send_all, size};
+use dsgd_engine::config::Places;
+use dsgd_engine::ssh::{Control, Fetched, Object, Remote, Telling, send_all, size};
 
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {

@@ -13,12 +13,12 @@ use clap::Args;
 
 use super::{Failed, each_of, runtime, say};
 use crate::cli::layers;
-use crate::config::RunConfig;
-use crate::event::Event;
-use crate::hosts::{self, Host};
-use crate::observe::follow::Follow;
-use crate::run::{self, EVENTS, HostChanges};
-use crate::ssh::{Control, Remote};
+use dsgd_core::event::Event;
+use dsgd_engine::config::RunConfig;
+use dsgd_engine::hosts::{self, Host};
+use dsgd_engine::run::{self, EVENTS, HostChanges};
+use dsgd_engine::ssh::{Control, Remote};
+use dsgd_observe::follow::Follow;
 
 /// A server that waits for a slow host may take so long to see what was changed.
 const NOTICED: Duration = Duration::from_secs(15);

@@ -21,9 +21,9 @@ use tokio::time::Instant;
 
 use super::files::Payload;
 use super::{complain, say};
-use crate::config::Places;
-use crate::hosts::Host;
-use crate::ssh::{Control, Options, Remote, SshError};
+use dsgd_engine::config::Places;
+use dsgd_engine::hosts::Host;
+use dsgd_engine::ssh::{Control, Options, Remote, SshError};
 
 /// Longer than ssh waits for a host, so that ssh says what is wrong, and enough for a login on a slow
 /// connection that loses much.

@@ -4,9 +4,9 @@ use clap::Args;
 
 use super::on_each;
 use crate::cli::{complain, say};
-use crate::config::Places;
-use crate::output;
-use crate::ssh::{Ended, Remote, SshError, Stopped, Stream, shell_words, size};
+use dsgd_engine::config::Places;
+use dsgd_engine::ssh::{Ended, Remote, SshError, Stopped, Stream, shell_words, size};
+use dsgd_observe::output;
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {

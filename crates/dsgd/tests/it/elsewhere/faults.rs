@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use dsgd::event::Event;
+use dsgd_core::event::Event;
 
 use crate::elsewhere::{Watched, assert_nobody_is_left, measured, on, signal};
 use crate::program::finished;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use dsgd::event::Event;
+use dsgd_core::event::Event;
 
 use crate::elsewhere::{Watched, assert_nobody_is_left, on};
 use crate::program::{failed, finished, until, words};

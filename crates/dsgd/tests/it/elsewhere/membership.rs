@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use dsgd::event::Event;
+use dsgd_core::event::Event;
 
 use crate::elsewhere::{Watched, assert_nobody_is_left, server_of};
 use crate::program::{failed, finished, until};
@@ -180,7 +180,7 @@ fn a_run_whose_workers_are_threads_has_no_hosts_to_add_to() {
     let program = crate::program::Program::new();
     let mut train = program.command("train --run-dir run -n 1 --examples 100000", "slow:50");
     let mut child = train.spawn().unwrap();
-    let began = until(|| dsgd::run::holder(&program.path("run")));
+    let began = until(|| dsgd_engine::run::holder(&program.path("run")));
     began.expect("it begins");
     let error = failed(&program.start("hosts add run h1", ""));
     assert!(error.contains("run has no hosts"), "{error}");

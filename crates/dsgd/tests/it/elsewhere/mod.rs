@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use dsgd::event::{Event, Record};
+use dsgd_core::event::{Event, Record};
 
 use crate::program::{Program, wait};
 use crate::ssh::Lab;

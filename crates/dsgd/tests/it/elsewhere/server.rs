@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use dsgd::event::Event;
+use dsgd_core::event::Event;
 
 use crate::elsewhere::{Watched, assert_nobody_is_left, measured, server_of};
 use crate::program::{finished, until, words};
@@ -60,7 +60,7 @@ fn a_server_that_is_killed_goes_on_by_itself() {
     let mut run = run_on(&lab, "--save-minutes 0.02");
     run.wait_from(0, "a checkpoint", is_checkpoint);
     let server = server_of(run.pid()).unwrap();
-    assert_eq!(dsgd::run::holder(&run.run()), Some(server));
+    assert_eq!(dsgd_engine::run::holder(&run.run()), Some(server));
     kill(server);
     let since = Instant::now();
     run.look();

@@ -4,9 +4,10 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::process::Command;
 
-use dsgd::event::{Contribution, Cost, Event, Record, Step};
-use dsgd::observe::tensorboard;
-use dsgd::{Stats, config::Mode};
+use dsgd::Stats;
+use dsgd_core::event::{Contribution, Cost, Event, Record, Step};
+use dsgd_core::mode::Mode;
+use dsgd_observe::tensorboard;
 
 use super::text;
 use crate::program::{Program, end, finished};

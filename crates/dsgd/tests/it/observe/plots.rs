@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use dsgd::plot::{Point, Source};
+use dsgd_observe::plot::{Point, Source};
 
 use super::text;
 use crate::program::{self, Program};

@@ -13,11 +13,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dsgd::config::Mode;
-use dsgd::event::{Contribution, Cost, Event, Record, Step};
-use dsgd::page::{Page, Stand};
-use dsgd::wire::credentials::Token;
-use dsgd::{Stats, run};
+use dsgd::Stats;
+use dsgd_core::event::{Contribution, Cost, Event, Record, Step};
+use dsgd_core::mode::Mode;
+use dsgd_engine::run;
+use dsgd_engine::wire::credentials::Token;
+use dsgd_observe::page::{Page, Stand};
 use tempfile::TempDir;
 
 use crate::elsewhere::server_of;

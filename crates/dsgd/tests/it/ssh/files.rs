@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use dsgd::ssh::{Ended, Object, Presence, Remote, SshError, Stream, Telling, send_all};
+use dsgd_engine::ssh::{Ended, Object, Presence, Remote, SshError, Stream, Telling, send_all};
 
 use super::Lab;
 use crate::program::until;

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use dsgd::ssh::{Control, Libc, Remote, SshError};
+use dsgd_engine::ssh::{Control, Libc, Remote, SshError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Lab, host};
@@ -116,7 +116,7 @@ async fn a_host_that_says_nothing_is_waited_for_in_vain_but_not_long() {
     host.port = Some(mute.local_addr().unwrap().port());
     let started = Instant::now();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
-    let options = dsgd::ssh::Options {
+    let options = dsgd_engine::ssh::Options {
         config_file: Some("/dev/null".into()),
         ..Default::default()
     };
@@ -256,7 +256,10 @@ async fn a_cut_cable_is_noticed() {
     lab.does("cut 1");
     let started = Instant::now();
     let ended = running.wait().await;
-    assert!(matches!(ended, dsgd::ssh::Ended::Lost(_)), "{ended:?}");
+    assert!(
+        matches!(ended, dsgd_engine::ssh::Ended::Lost(_)),
+        "{ended:?}"
+    );
     assert!(started.elapsed() < Duration::from_secs(10));
     let lost = remote.facts().await.unwrap_err();
     assert!(matches!(lost, SshError::Lost { .. }), "{lost:?}");
@@ -299,7 +302,7 @@ fn connect_and_stay(config: &str) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let control = Control::new().unwrap();
-        let options = dsgd::ssh::Options {
+        let options = dsgd_engine::ssh::Options {
             config_file: Some(config.into()),
             ..Default::default()
         };

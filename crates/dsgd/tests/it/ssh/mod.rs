@@ -15,8 +15,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use dsgd::hosts::Host;
-use dsgd::ssh::{Control, Options, Remote, SshError};
+use dsgd_engine::hosts::Host;
+use dsgd_engine::ssh::{Control, Options, Remote, SshError};
 use tempfile::TempDir;
 use tokio::time::Instant;
 

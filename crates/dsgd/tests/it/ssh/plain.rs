@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use dsgd::ssh::{Control, Options, Remote, SshError};
+use dsgd_engine::ssh::{Control, Options, Remote, SshError};
 use tempfile::TempDir;
 use tokio::time::Instant;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use dsgd::ssh::{Ended, Object, Running, SshError, Stopped};
+use dsgd_engine::ssh::{Ended, Object, Running, SshError, Stopped};
 
 use super::Lab;
 

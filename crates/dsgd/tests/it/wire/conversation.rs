@@ -1,10 +1,10 @@
 //! Every limit on what a worker may say to the server.
 
-use dsgd::server::Message;
-use dsgd::wire::CHUNK;
-use dsgd::wire::proto::{self, PushPart, pull_part, push_part};
-use dsgd::worker::{Job, Outcome};
 use dsgd::{Layout, TensorId};
+use dsgd_engine::server::Message;
+use dsgd_engine::wire::CHUNK;
+use dsgd_engine::wire::proto::{self, PushPart, pull_part, push_part};
+use dsgd_engine::worker::{Job, Outcome};
 use tonic::{Code, Request};
 
 use crate::wire::{
@@ -88,7 +88,7 @@ fn who_does_not_know_the_token_is_nobody() {
     let served = Served::new(small());
     served.run(async {
         let mut client = served.client().await;
-        let other = dsgd::wire::credentials::Token::fresh();
+        let other = dsgd_engine::wire::credentials::Token::fresh();
         let given = nonce(&mut client).await;
         let reply = client.join(join_request(&other, &given, "h1/0")).await;
         assert_refused(reply, Code::Unauthenticated, "wrong token");

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dsgd::wire::incoming::{IncomingGradient, IncomingParams, WireError};
-use dsgd::wire::integrity::Integrity;
-use dsgd::wire::outgoing::{self, Piece};
-use dsgd::wire::proto::{Chunk, Rows};
-use dsgd::wire::{CHUNK, PIECE};
 use dsgd::{Gradient, Layout, Params, TensorId};
+use dsgd_engine::wire::incoming::{IncomingGradient, IncomingParams, WireError};
+use dsgd_engine::wire::integrity::Integrity;
+use dsgd_engine::wire::outgoing::{self, Piece};
+use dsgd_engine::wire::proto::{Chunk, Rows};
+use dsgd_engine::wire::{CHUNK, PIECE};
 
 const TABLE: TensorId = TensorId(0);
 const WEIGHT: TensorId = TensorId(1);

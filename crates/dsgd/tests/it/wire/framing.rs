@@ -2,8 +2,8 @@
 //! same however its frames were cut.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use dsgd::wire::framing::{self, Messages};
-use dsgd::wire::proto::{self, Chunk, PullPart, PushPart, Rows, pull_part, push_part};
+use dsgd_engine::wire::framing::{self, Messages};
+use dsgd_engine::wire::proto::{self, Chunk, PullPart, PushPart, Rows, pull_part, push_part};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use prost::Message;

@@ -5,10 +5,10 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output};
 
-use dsgd::event::{Event, Record};
-use dsgd::wire::invitation::{Invitation, LocalSocket};
-use dsgd::wire::link::Endpoint;
-use dsgd::wire::proto::dsgd_client::DsgdClient;
+use dsgd_core::event::{Event, Record};
+use dsgd_engine::wire::invitation::{Invitation, LocalSocket};
+use dsgd_engine::wire::link::Endpoint;
+use dsgd_engine::wire::proto::dsgd_client::DsgdClient;
 use serde_json::Value;
 use tonic::transport::Channel;
 

@@ -23,16 +23,16 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use dsgd::server::Message;
-use dsgd::wire::credentials::{Identity, Token};
-use dsgd::wire::link::Endpoint;
-use dsgd::wire::listen::{Listener, serve};
-use dsgd::wire::proto::dsgd_client::DsgdClient;
-use dsgd::wire::proto::{self, PullPart, Pulse, PushPart, pull_part, push_part};
-use dsgd::wire::service::{Service, Terms};
-use dsgd::wire::{PROGRAM, PROTOCOL};
-use dsgd::worker::{Assignment, Buffers, Job};
 use dsgd::{Batch, Layout, Params};
+use dsgd_engine::server::Message;
+use dsgd_engine::wire::credentials::{Identity, Token};
+use dsgd_engine::wire::link::Endpoint;
+use dsgd_engine::wire::listen::{Listener, serve};
+use dsgd_engine::wire::proto::dsgd_client::DsgdClient;
+use dsgd_engine::wire::proto::{self, PullPart, Pulse, PushPart, pull_part, push_part};
+use dsgd_engine::wire::service::{Service, Terms};
+use dsgd_engine::wire::{PROGRAM, PROTOCOL};
+use dsgd_engine::worker::{Assignment, Buffers, Job};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Sender, UnboundedSender};
@@ -236,7 +236,7 @@ impl Worker {
     /// Gives it something to do, and has it pulled.
     async fn given(&mut self, lease: u64, job: Job, layout: &Arc<Layout>) -> Vec<pull_part::Part> {
         let params = Arc::new(Params::zeros(Arc::clone(layout)));
-        let transfer = dsgd::worker::TransferTimes::default();
+        let transfer = dsgd_engine::worker::TransferTimes::default();
         let given = self.inbox.send(Assignment {
             lease,
             job,

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use dsgd::Kind;
-use dsgd::wire::proto::{Chunk, PullPart, PushPart, Rows, pull_part, push_part};
+use dsgd_engine::wire::proto::{Chunk, PullPart, PushPart, Rows, pull_part, push_part};
 use prost::Message;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

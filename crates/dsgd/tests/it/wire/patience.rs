@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dsgd::server::Message;
-use dsgd::wire::link::{Client, Endpoint};
-use dsgd::wire::proto::PushPart;
-use dsgd::worker::{Assignment, Link, Outcome, TransferTimes};
 use dsgd::{Layout, Params};
+use dsgd_engine::server::Message;
+use dsgd_engine::wire::link::{Client, Endpoint};
+use dsgd_engine::wire::proto::PushPart;
+use dsgd_engine::worker::{Assignment, Link, Outcome, TransferTimes};
 use tokio_stream::StreamExt;
 use tonic::Code;
 
@@ -105,7 +105,7 @@ fn a_push_that_arrives_slowly_is_not_given_up() {
         let assignment = link.exchange(None).unwrap().unwrap();
         let mut gradient = link.buffer();
         gradient.clear();
-        let report = dsgd::core::Report::default();
+        let report = dsgd_core::core::Report::default();
         let lease = assignment.lease;
         drop(assignment);
         link.exchange(Some(Outcome::Gradient {

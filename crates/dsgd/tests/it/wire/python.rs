@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use dsgd::event::Event;
+use dsgd_core::event::Event;
 
 use crate::program::{Program, end, finished, until, words};
 use crate::runs::{assert_each_batch_once, records, steps, workers_of};
@@ -111,7 +111,7 @@ fn quiet(command: &mut Command) -> Result<(), String> {
 /// The schema in Python's words.
 fn schema(python: &Path, folder: &Path) -> PathBuf {
     fs::create_dir(folder).unwrap();
-    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
+    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dsgd-engine/proto");
     let mut protoc = Command::new(python);
     protoc.args(["-m", "grpc_tools.protoc", "-I"]).arg(&proto);
     for option in ["--python_out", "--grpc_python_out"] {

@@ -1,7 +1,7 @@
 //! What a worker says of itself is shown to people, and commands nobody's terminal.
 
-use dsgd::server::Message;
-use dsgd::wire::proto::{self, push_part};
+use dsgd_engine::server::Message;
+use dsgd_engine::wire::proto::{self, push_part};
 
 use crate::wire::Served;
 

@@ -1,8 +1,8 @@
 //! A worker that says nothing is lost by name; it comes back as another, and what it had is not its own.
 
-use dsgd::event::Event;
-use dsgd::wire::proto::pull_part::Part;
-use dsgd::wire::proto::{self, push_part};
+use dsgd_core::event::Event;
+use dsgd_engine::wire::proto::pull_part::Part;
+use dsgd_engine::wire::proto::{self, push_part};
 use tokio::runtime::Runtime;
 use tonic::Code;
 

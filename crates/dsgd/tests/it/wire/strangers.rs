@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dsgd::event::Event;
-use dsgd::wire::credentials::{Identity, Token};
-use dsgd::wire::link::{Client, Endpoint, LinkError};
 use dsgd::{Layout, Task};
+use dsgd_core::event::Event;
+use dsgd_engine::wire::credentials::{Identity, Token};
+use dsgd_engine::wire::link::{Client, Endpoint, LinkError};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::runtime::Runtime;

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::thread;
 
-use dsgd::event::Cost;
-use dsgd::server::Message;
-use dsgd::wire::CHUNK;
-use dsgd::wire::incoming::{IncomingGradient, IncomingParams};
-use dsgd::wire::integrity::Integrity;
-use dsgd::wire::link::Client;
-use dsgd::wire::outgoing::{self, Piece};
-use dsgd::wire::proto::Chunk;
-use dsgd::worker::{Assignment, Job, Link, Outcome, TransferTimes};
 use dsgd::{Batch, Gradient, Layout, Params, Part, Stats};
+use dsgd_core::event::Cost;
+use dsgd_engine::server::Message;
+use dsgd_engine::wire::CHUNK;
+use dsgd_engine::wire::incoming::{IncomingGradient, IncomingParams};
+use dsgd_engine::wire::integrity::Integrity;
+use dsgd_engine::wire::link::Client;
+use dsgd_engine::wire::outgoing::{self, Piece};
+use dsgd_engine::wire::proto::Chunk;
+use dsgd_engine::worker::{Assignment, Job, Link, Outcome, TransferTimes};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -191,7 +191,7 @@ fn a_round_through(served: &Served) {
             }
             buffer.clone_from(&Box::new(gradient(&layout, round, bits)));
             place = Some(place_of(&buffer));
-            let report = dsgd::core::Report {
+            let report = dsgd_core::core::Report {
                 stats: Stats::of_examples(3.5, 10),
                 grad_norm: 0.0,
                 cost: Cost::default(),

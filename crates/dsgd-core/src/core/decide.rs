@@ -1,0 +1,322 @@
+//! Apply or not: what becomes of a gradient, and why.
+
+use super::{Action, Core, LeaseId, Phase, Report, WorkerId};
+use crate::event::{Contribution, Event, Step};
+use crate::mode::Mode;
+use crate::task::Stats;
+
+impl Core {
+    pub(super) fn pushed(
+        &mut self,
+        worker: WorkerId,
+        lease: LeaseId,
+        report: &Report,
+        actions: &mut Vec<Action>,
+    ) {
+        let training = matches!(self.phase, Phase::Training(_));
+        if !training || !self.holds(worker, lease) || self.over {
+            self.refuse_late(worker, lease, actions);
+            return;
+        }
+        self.roster.free(worker);
+        if let Err(reason) = self.check_report(lease, report) {
+            actions.push(Action::Discard { lease });
+            self.refuse_report(worker, lease, &reason, actions);
+            return;
+        }
+        let staleness = self.staleness(lease);
+        if let Some(max) = self.rules.max_staleness
+            && self.rules.mode == Mode::Async
+            && staleness > max
+        {
+            let reason = format!("{staleness} versions old, more than --max-staleness {max}");
+            self.set_aside(worker, lease, reason, actions);
+            return;
+        }
+        self.note_taken();
+        self.note_pace(report);
+        self.computed(worker, self.position_of(lease), actions);
+        self.ledger_mut().hold(lease, *report);
+        match self.rules.mode {
+            Mode::Async => self.step(vec![lease], actions),
+            Mode::Sync => self.step_if_group_is_full(actions),
+        }
+    }
+
+    pub(super) fn evaluated(
+        &mut self,
+        worker: WorkerId,
+        lease: LeaseId,
+        stats: Stats,
+        actions: &mut Vec<Action>,
+    ) {
+        if !matches!(self.phase, Phase::Validating(..)) || !self.holds(worker, lease) {
+            // Nothing is lost by a result that comes too late: another worker's is as good.
+            self.release(worker);
+            return;
+        }
+        self.roster.free(worker);
+        let position = self.position_of(lease);
+        let batch = self.ledger().batch(position);
+        let believed = self.belief.check(false, batch, &stats);
+        if let Err(reason) = believed.and_then(|()| self.check_height(&stats)) {
+            self.refuse_report(worker, lease, &reason, actions);
+            return;
+        }
+        self.computed(worker, position, actions);
+        if let Phase::Validating(ledger, results) = &mut self.phase {
+            results[position] = Some(stats);
+            ledger.count(lease);
+        }
+    }
+
+    /// The task's code returned an error.
+    pub(super) fn failed(
+        &mut self,
+        worker: WorkerId,
+        lease: LeaseId,
+        reason: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.holds(worker, lease) {
+            self.batch_failed(worker, lease, reason, actions);
+        }
+        self.release(worker);
+    }
+
+    /// A panic is the batch's fault and the worker's end. Both at once, so that nothing is given
+    /// to a worker that is about to be gone.
+    pub(super) fn panicked(
+        &mut self,
+        worker: WorkerId,
+        lease: LeaseId,
+        reason: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.holds(worker, lease) {
+            self.batch_failed(worker, lease, reason, actions);
+        }
+        self.lost(worker, reason, actions);
+    }
+
+    /// A worker is gone. That is not its batch's fault: the batch is simply free again.
+    pub(super) fn lost(&mut self, worker: WorkerId, reason: &str, actions: &mut Vec<Action>) {
+        let Some(name) = self.roster.leave(worker) else {
+            return;
+        };
+        let reason = reason.to_owned();
+        let why = format!("{name} is lost: {reason}");
+        actions.push(Action::Dismiss { worker });
+        actions.push(Action::Observe(Event::WorkerLost {
+            worker,
+            name,
+            reason,
+        }));
+        // A gradient of it that is in hand is as good as any other.
+        if let Some(lease) = self.ledger().lease_of(worker) {
+            let lease = self.ledger_mut().free(lease);
+            let batch = self.ledger().batch(lease.position);
+            actions.push(Action::Observe(Event::BatchFreed { batch, reason: why }));
+        }
+    }
+
+    pub(super) fn step_if_group_is_full(&mut self, actions: &mut Vec<Action>) {
+        let held = self.ledger().held();
+        let group = self.ledger().group().len();
+        let backup = if self.ledger().is_group_whole() {
+            self.rules.backup_workers.min(group.saturating_sub(1))
+        } else {
+            0
+        };
+        if group > 0 && held.len() >= group - backup {
+            self.step(held, actions);
+        }
+    }
+
+    /// Batches of the next step: one for each worker that was asked for, or that is there where more have
+    /// room; one while `--wait` holds the others back.
+    pub(super) fn group_size(&self) -> usize {
+        let there = match self.rules.mode {
+            Mode::Async => 0,
+            Mode::Sync => self.roster.working().min(self.room),
+        };
+        self.rules.group().max(there).min(self.allowed_workers())
+    }
+
+    /// Opens the next synchronous step, and says when it has another size than the one before.
+    pub(super) fn open_group(&mut self, actions: &mut Vec<Action>) {
+        let size = self.group_size();
+        let Phase::Training(ledger) = &mut self.phase else {
+            return;
+        };
+        if !ledger.open_group(size) || size == self.step_batches {
+            return;
+        }
+        let message = format!(
+            "From now on a synchronous step has {size} batches: {} workers are there, and -n asked for {}",
+            self.roster.working(),
+            self.rules.workers
+        );
+        // What `--wait` does is told by itself.
+        if self.step_batches.max(size) > self.rules.group() {
+            actions.push(Action::Observe(Event::Notice { message }));
+        }
+        self.step_batches = size;
+    }
+
+    fn step(&mut self, leases: Vec<LeaseId>, actions: &mut Vec<Action>) {
+        let mut step = Step {
+            epoch: self.progress.epoch,
+            batches: self.rules.batches,
+            live: self.roster.live(),
+            ..Step::default()
+        };
+        let mut counted = Vec::new();
+        for &lease in &leases {
+            step.staleness = step.staleness.max(self.staleness(lease));
+            let taken = self.ledger_mut().count(lease);
+            let report = taken.report();
+            // Of one gradient it is the step's; of several the server finds out the mean's.
+            step.grad_norm = report.grad_norm;
+            counted.push((taken.version, report.stats));
+            step.parts.push(Contribution {
+                worker: taken.worker,
+                batch: self.ledger().batch(taken.position),
+                stats: report.stats,
+                cost: report.cost,
+            });
+        }
+        if self.rules.mode == Mode::Sync {
+            for (lease, worker) in self.ledger_mut().close_group() {
+                let reason = "the step was made without it (--backup-workers)".to_owned();
+                self.roster.overtake(worker, lease, reason);
+            }
+        }
+        step.learning_rate = self.schedule.learning_rate(self.progress.version);
+        if self.rules.staleness_lr {
+            step.learning_rate /= 1.0 + step.staleness as f32;
+        }
+        let progress = &mut self.progress;
+        progress.version += 1;
+        progress.epoch_steps += 1;
+        progress.staleness += step.staleness;
+        progress.stats.add(&step.stats());
+        progress.learning_rate = step.learning_rate;
+        step.version = progress.version;
+        step.epoch_stats = progress.stats;
+        step.counted = self.ledger().closed();
+        actions.push(Action::Apply { leases, step });
+        for (version, stats) in counted {
+            self.note_loss(version, &stats, actions);
+        }
+        self.ramp_up(actions);
+    }
+
+    fn ramp_up(&mut self, actions: &mut Vec<Action>) {
+        let perplexity = self.progress.stats.perplexity();
+        if let Some(wait) = self.rules.wait
+            && !self.progress.ramped_up
+            && perplexity < wait
+        {
+            self.progress.ramped_up = true;
+            actions.push(Action::Observe(Event::RampUp { perplexity }));
+        }
+    }
+
+    /// Whether this worker computes under this lease.
+    fn holds(&self, worker: WorkerId, lease: LeaseId) -> bool {
+        self.roster.knows(worker) && self.ledger().computes(worker, lease)
+    }
+
+    /// The worker has spoken of a lease that it does not hold. It wants work, unless it computes under another.
+    fn release(&mut self, worker: WorkerId) {
+        if self.ledger().lease_of(worker).is_none() {
+            self.roster.free(worker);
+        }
+    }
+
+    /// Of a lease that holds.
+    fn position_of(&self, lease: LeaseId) -> usize {
+        self.ledger().get(lease).position
+    }
+
+    /// Of a lease that holds.
+    fn staleness(&self, lease: LeaseId) -> u64 {
+        self.progress.version - self.ledger().get(lease).version
+    }
+
+    /// The batch of this lease is someone else's now, or nobody's.
+    fn refuse_late(&mut self, worker: WorkerId, lease: LeaseId, actions: &mut Vec<Action>) {
+        let (by_rule, reason) = if self.over {
+            (false, "the run is over".to_owned())
+        } else {
+            self.roster.why_revoked(worker, lease)
+        };
+        self.release(worker);
+        actions.push(Action::Discard { lease });
+        if by_rule {
+            self.progress.set_aside += 1;
+            actions.push(Action::Observe(Event::SetAside {
+                worker,
+                batch: None,
+                reason,
+            }));
+            return;
+        }
+        self.progress.refused += 1;
+        actions.push(Action::Observe(Event::Refused {
+            worker,
+            batch: None,
+            reason,
+        }));
+    }
+
+    /// The rules want no more of this gradient; its batch is free again.
+    fn set_aside(
+        &mut self,
+        worker: WorkerId,
+        lease: LeaseId,
+        reason: String,
+        actions: &mut Vec<Action>,
+    ) {
+        let freed = self.ledger_mut().free(lease);
+        let batch = Some(self.ledger().batch(freed.position));
+        self.progress.set_aside += 1;
+        actions.push(Action::Discard { lease });
+        actions.push(Action::Observe(Event::SetAside {
+            worker,
+            batch,
+            reason,
+        }));
+    }
+
+    /// Whether a training report can be true; if not, why, in words.
+    fn check_report(&mut self, lease: LeaseId, report: &Report) -> Result<(), String> {
+        if !report.grad_norm.is_finite() && report.stats.loss.is_finite() {
+            return Err("its gradient is not finite".to_owned());
+        }
+        let batch = self.ledger().batch(self.position_of(lease));
+        self.belief.check(true, batch, &report.stats)?;
+        self.check_height(&report.stats)
+    }
+
+    /// The figures of this report are not believed: its batch has failed.
+    fn refuse_report(
+        &mut self,
+        worker: WorkerId,
+        lease: LeaseId,
+        reason: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        let batch = Some(self.ledger().batch(self.position_of(lease)));
+        self.progress.refused += 1;
+        self.progress.not_finite += 1;
+        actions.push(Action::Observe(Event::Refused {
+            worker,
+            batch,
+            reason: reason.to_owned(),
+        }));
+        self.batch_failed(worker, lease, reason, actions);
+        self.note_refused(worker, actions);
+    }
+}

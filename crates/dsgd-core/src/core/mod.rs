@@ -1,0 +1,395 @@
+//! The server's mind: messages and time in, actions and their reasons out.
+//!
+//! It owns no parameter, socket, thread or clock. It knows workers by number, batches by
+//! number, and decides eight things, each in a file of its own: who is alive (`roster`),
+//! which batch next (`ledger`, and at an epoch's end `tail`), apply or not (`decide`), what a report
+//! may say (`belief`), whose fault a failure is (`verdict`), whether training still learns
+//! (`divergence`), when an epoch turns (`epoch`), what to save (`save`). What it is to go by is in `rules`.
+//! [`Core::handle`] takes what a worker says and [`Core::tick`] takes time; both return
+//! what is to be done, in order. Whoever carries the actions out holds the parameters,
+//! and keeps each pushed gradient under its lease until an action applies or refuses it.
+//!
+//! What it leaves out: it trusts a gradient's norm (the server has computed it), and it does not
+//! know how long an action takes.
+
+mod belief;
+mod decide;
+mod divergence;
+mod epoch;
+mod lease;
+mod ledger;
+mod message;
+mod roster;
+mod rules;
+mod save;
+mod tail;
+mod verdict;
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::event::Event;
+use crate::mode::Mode;
+use crate::optim::Schedule;
+use crate::task::Stats;
+
+use belief::Belief;
+pub use belief::Sizes;
+use divergence::Divergence;
+use ledger::Ledger;
+pub use message::{Action, End, LeaseId, Message, Report, Work, WorkerId};
+use roster::Roster;
+pub use rules::Rules;
+pub use save::Progress;
+use verdict::Verdict;
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Core {
+    rules: Rules,
+    schedule: Schedule,
+    progress: Progress,
+    roster: Roster,
+    phase: Phase,
+    /// Of the call that is under way.
+    now: Duration,
+    next_lease: LeaseId,
+    last_save: Duration,
+    /// How long a batch takes lately; 0 when it is not known.
+    pace_secs: f64,
+    /// Since when there is no worker.
+    alone_since: Option<Duration>,
+    saved_version: u64,
+    /// The most workers that a synchronous step counts on.
+    room: usize,
+    /// Batches of the synchronous step that was opened last.
+    step_batches: usize,
+    belief: Belief,
+    verdict: Verdict,
+    divergence: Divergence,
+    over: bool,
+}
+
+/// What the batches that are given out now are for.
+#[derive(Debug)]
+enum Phase {
+    Training(Ledger),
+    Validating(Ledger, Vec<Option<Stats>>),
+}
+
+impl Core {
+    /// A core at the given progress: that of a checkpoint, or [`Progress::start`].
+    pub fn new(rules: Rules, schedule: Schedule, progress: Progress) -> Self {
+        let ledger = Ledger::training(&rules, &progress);
+        let computed = progress.version > 0;
+        Self {
+            saved_version: progress.version,
+            room: rules.workers,
+            step_batches: rules.group(),
+            rules,
+            schedule,
+            progress,
+            roster: Roster::default(),
+            phase: Phase::Training(ledger),
+            now: Duration::ZERO,
+            next_lease: 1,
+            last_save: Duration::ZERO,
+            pace_secs: 0.0,
+            alone_since: None,
+            belief: Belief::default(),
+            verdict: Verdict::new(computed),
+            divergence: Divergence::default(),
+            over: false,
+        }
+    }
+
+    /// What the task knows of its batches: reports that say otherwise are refused.
+    #[must_use]
+    pub fn with_sizes(mut self, sizes: Sizes) -> Self {
+        self.belief = Belief::of(sizes);
+        self
+    }
+
+    /// The first thing to call: says where the run stands and opens the epoch.
+    pub fn start(&mut self, now: Duration) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.now = now;
+        self.last_save = now;
+        self.alone_since = Some(now);
+        if self.progress.epoch > self.rules.epochs.1 {
+            self.over = true;
+            return vec![Action::Finish(End::Done)];
+        }
+        actions.push(Action::Observe(self.epoch_started()));
+        self.advance(&mut actions);
+        actions
+    }
+
+    /// A worker said something at `now`.
+    pub fn handle(&mut self, now: Duration, worker: WorkerId, message: Message) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.at(now);
+        match message {
+            Message::Join { name, pulses } => {
+                let name = self.roster.join(now, worker, &name, pulses);
+                self.verdict.joined(&name);
+                self.alone_since = None;
+                actions.push(Action::Observe(Event::WorkerJoined { worker, name }));
+            }
+            Message::Alive { transfers } => {
+                self.roster.seen(now, worker);
+                if transfers && let Some(lease) = self.ledger().lease_of(worker) {
+                    let until = now + self.rules.lease;
+                    self.ledger_mut().extend(lease, until);
+                }
+            }
+            Message::Push { lease, report } => {
+                self.roster.seen(now, worker);
+                self.pushed(worker, lease, &report, &mut actions);
+            }
+            Message::Evaluated { lease, stats } => {
+                self.roster.seen(now, worker);
+                self.evaluated(worker, lease, stats, &mut actions);
+            }
+            Message::Failed { lease, reason } => {
+                self.roster.seen(now, worker);
+                self.failed(worker, lease, &reason, &mut actions);
+            }
+            Message::Panicked { lease, reason } => {
+                self.panicked(worker, lease, &reason, &mut actions);
+            }
+            Message::Lost { reason } => self.lost(worker, &reason, &mut actions),
+        }
+        self.notice_solitude(&mut actions);
+        self.settle(&mut actions);
+        actions
+    }
+
+    /// Time has come to `now`: silent workers, late batches, a checkpoint that is due, nobody left.
+    pub fn tick(&mut self, now: Duration) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.at(now);
+        if let Some(silence) = self.rules.dead_after {
+            for worker in self.roster.silent(now, silence) {
+                let reason = format!(
+                    "not heard of for {} s; its host or the network to it is down, or it is \
+                     overloaded (--dead-after)",
+                    silence.as_secs_f64()
+                );
+                self.lost(worker, &reason, &mut actions);
+            }
+        }
+        self.notice_solitude(&mut actions);
+        self.save_if_due(&mut actions);
+        if self.patience_ends().is_some_and(|end| end <= now) {
+            let reason = match self.roster.live() {
+                0 => "no worker is left, and none came (--give-up-after)",
+                _ => "every worker that is left rests, and none came (--give-up-after)",
+            };
+            self.stop(End::Failed(reason.to_owned()), reason, &mut actions);
+        }
+        self.settle(&mut actions);
+        actions
+    }
+
+    /// When [`Core::tick`] has something to do next, if nothing happens before.
+    pub fn next_tick(&self) -> Option<Duration> {
+        let silence = self
+            .rules
+            .dead_after
+            .and_then(|d| self.roster.first_silence(d));
+        let overdue = self.first_overdue();
+        let save = self.rules.save_after.map(|after| self.last_save + after);
+        [silence, overdue, save, self.patience_ends()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// So many workers may be there at a time: a synchronous step grows with those who come, up to that.
+    /// A host's workers that come back before their loss is noticed are no more than there is room for.
+    pub fn make_room(&mut self, workers: usize) {
+        self.room = workers;
+    }
+
+    /// Whoever carries the actions out was away until `now`: what it has not heard of its workers
+    /// meanwhile is not held against them.
+    pub fn excuse(&mut self, now: Duration) {
+        self.roster.excuse(now);
+        self.alone_since = self.alone_since.map(|_| now);
+    }
+
+    /// Someone wants the run to stop: save and finish.
+    pub fn interrupt(&mut self, now: Duration, reason: &str) -> Vec<Action> {
+        self.stop_at(now, End::Interrupted, reason)
+    }
+
+    /// There is nobody left to work, and nobody will come: save and fail.
+    pub fn abandon(&mut self, now: Duration, reason: &str) -> Vec<Action> {
+        self.stop_at(now, End::Failed(reason.to_owned()), reason)
+    }
+
+    fn stop_at(&mut self, now: Duration, end: End, reason: &str) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.at(now);
+        self.stop(end, reason, &mut actions);
+        actions
+    }
+
+    /// What a checkpoint must hold for [`Core::new`] to go on from here.
+    pub fn progress(&self) -> Progress {
+        let mut progress = self.progress.clone();
+        if let Phase::Training(ledger) = &self.phase {
+            progress.leases = ledger.outstanding();
+            progress.left_out = ledger.left_out();
+            progress.counted = ledger.counted();
+        } else {
+            let all = 0..self.rules.batches;
+            progress.counted = all.filter(|b| !progress.left_out.contains(b)).collect();
+        }
+        progress.schedule = self.schedule.state();
+        progress
+    }
+
+    /// Version of the parameters: number of steps so far.
+    pub fn version(&self) -> u64 {
+        self.progress.version
+    }
+
+    /// Number of workers that have joined and are not lost.
+    pub fn live(&self) -> usize {
+        self.roster.live()
+    }
+
+    /// Number of workers that get work: those that live and do not rest.
+    pub fn working(&self) -> usize {
+        self.roster.working()
+    }
+
+    /// Panics where what it knows contradicts itself: a mistake of its own, whatever workers say.
+    ///
+    /// Takes time in proportion to the epoch's batches; for tests.
+    pub fn assert_sound(&self) {
+        let ledger = self.ledger();
+        ledger.assert_sound();
+        for worker in self.roster.numbers() {
+            let leased = ledger.lease_of(worker).is_some();
+            assert_eq!(self.roster.is_busy(worker), leased, "{worker}: {self:?}");
+        }
+        let computing = ledger.workers_busy();
+        assert!(
+            computing <= self.roster.live(),
+            "lost, and leased: {self:?}"
+        );
+        if self.rules.mode == Mode::Async {
+            assert_eq!(ledger.taken(), computing, "pushed, not applied: {self:?}");
+        }
+    }
+
+    /// The seed of everything random.
+    pub fn seed(&self) -> u64 {
+        self.rules.seed
+    }
+
+    /// Time never goes back.
+    fn at(&mut self, now: Duration) {
+        assert!(now >= self.now, "{now:?} is before {:?}", self.now);
+        self.now = now;
+    }
+
+    /// Says so when the last worker has gone and others may come.
+    fn notice_solitude(&mut self, actions: &mut Vec<Action>) {
+        if self.working() > 0 {
+            self.alone_since = None;
+        }
+        if self.working() > 0 || self.alone_since.is_some() || self.over {
+            return;
+        }
+        self.alone_since = Some(self.now);
+        if let Some(patience) = self.rules.give_up_after {
+            let who = match self.roster.live() {
+                0 => "no worker is left",
+                _ => "every worker that is left rests",
+            };
+            let message = format!(
+                "{who}; waiting for one for {} s (--give-up-after)",
+                patience.as_secs_f64()
+            );
+            actions.push(Action::Observe(Event::Warning { message }));
+        }
+    }
+
+    fn patience_ends(&self) -> Option<Duration> {
+        Some(self.alone_since? + self.rules.give_up_after?)
+    }
+
+    /// Work for everyone who has none, as far as there is any.
+    fn settle(&mut self, actions: &mut Vec<Action>) {
+        if self.over {
+            return;
+        }
+        self.advance(actions);
+        self.offer_overdue(actions);
+        let allowed = self.allowed_workers();
+        for worker in self.roster.idle() {
+            if self.over || self.ledger().workers_busy() >= allowed {
+                return;
+            }
+            // What it has failed is for others, as long as there are any.
+            let Some(position) = self.next_for(worker) else {
+                continue;
+            };
+            let lease = self.next_lease;
+            self.next_lease += 1;
+            let (now, version, length) = (self.now, self.progress.version, self.rules.lease);
+            let superseded = self
+                .ledger_mut()
+                .lease(lease, worker, position, version, now, length);
+            if let Some((old, holder)) = superseded {
+                let reason = format!("its batch was given to worker {worker}");
+                self.roster.revoke(holder, old, reason);
+            }
+            self.roster.busy(worker);
+            let work = self.ledger().work(position);
+            actions.push(Action::Grant {
+                worker,
+                lease,
+                work,
+            });
+        }
+    }
+
+    /// Workers that may have work at the same time (`--wait`).
+    fn allowed_workers(&self) -> usize {
+        if self.rules.wait.is_some() && !self.progress.ramped_up {
+            1
+        } else {
+            usize::MAX
+        }
+    }
+
+    fn ledger(&self) -> &Ledger {
+        match &self.phase {
+            Phase::Training(ledger) | Phase::Validating(ledger, _) => ledger,
+        }
+    }
+
+    fn ledger_mut(&mut self) -> &mut Ledger {
+        match &mut self.phase {
+            Phase::Training(ledger) | Phase::Validating(ledger, _) => ledger,
+        }
+    }
+}
+
+/// In a line, for people who follow a story.
+impl fmt::Display for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phase = match self.phase {
+            Phase::Training(_) => "epoch",
+            Phase::Validating(..) => "validation of epoch",
+        };
+        let Progress { epoch, version, .. } = self.progress;
+        let (ledger, roster) = (self.ledger(), &self.roster);
+        write!(f, "version {version}, {phase} {epoch}: {ledger}; {roster}")
+    }
+}

@@ -1,0 +1,73 @@
+//! What the core needs to know of a run, and of its batches.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::mode::Mode;
+
+/// What the core needs to know of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rules {
+    /// Training batches of an epoch.
+    pub batches: usize,
+    /// Validation batches; may be 0.
+    pub validation_batches: usize,
+    /// Seed of the batches' order.
+    pub seed: u64,
+    /// First and last epoch, 1-based.
+    pub epochs: (u32, u32),
+    /// How gradients become steps.
+    pub mode: Mode,
+    /// Workers asked for; in sync mode a step has at least so many batches.
+    pub workers: usize,
+    /// Gradients of a synchronous step that are not waited for.
+    pub backup_workers: usize,
+    /// Refuse gradients staler than this.
+    pub max_staleness: Option<u64>,
+    /// Divide the learning rate by 1 + staleness.
+    pub staleness_lr: bool,
+    /// One worker until training perplexity is below this.
+    pub wait: Option<f64>,
+    /// How long a worker may keep a batch before it is offered to another.
+    pub lease: Duration,
+    /// How long a worker that gives signs of life may be silent before it is lost.
+    pub dead_after: Option<Duration>,
+    /// How long to wait for a worker when none is left; none where nobody can come.
+    pub give_up_after: Option<Duration>,
+    /// Save after every so many epochs; 0 for only at the end.
+    pub save_every: u32,
+    /// Save when this much time has passed within an epoch.
+    pub save_after: Option<Duration>,
+}
+
+impl Rules {
+    /// One epoch of so many batches without any bound, for so many workers.
+    pub fn new(mode: Mode, workers: usize, batches: usize, validation_batches: usize) -> Self {
+        Self {
+            batches,
+            validation_batches,
+            seed: 0,
+            epochs: (1, 1),
+            mode,
+            workers,
+            backup_workers: 0,
+            max_staleness: None,
+            staleness_lr: false,
+            wait: None,
+            lease: Duration::MAX,
+            dead_after: None,
+            give_up_after: None,
+            save_every: 1,
+            save_after: None,
+        }
+    }
+
+    /// Batches of one step, unless more workers than were asked for are there.
+    pub fn group(&self) -> usize {
+        match self.mode {
+            Mode::Async => 1,
+            Mode::Sync => self.workers.max(1),
+        }
+    }
+}

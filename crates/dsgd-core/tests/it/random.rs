@@ -1,0 +1,460 @@
+//! Random stories: whatever happens to the workers, the accounts stay right.
+//!
+//! Each seed makes a run with rules of its own and lets its workers join, compute at their
+//! own speed, die, be late, fail and push nonsense, of absurd weight or loss where the sizes of
+//! batches are known. What must hold: every batch is counted exactly once in each epoch (or named
+//! as left out), versions rise one by one, no batch is under two leases, nothing absurd is counted,
+//! and while a worker lives the run comes to its end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use dsgd_core::core::{
+    Action, Core, End, LeaseId, Message, Progress, Report, Rules, Sizes, Work, WorkerId,
+};
+use dsgd_core::event::{Cost, Event};
+use dsgd_core::mode::Mode;
+use dsgd_core::optim::{LrSchedule, Schedule, ScheduleOptions, ScheduleState};
+use dsgd_core::task::{BatchSize, Stats};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const SEEDS: u64 = 10_000;
+const MOST_ROUNDS: usize = 20_000;
+
+#[test]
+fn whatever_happens_each_batch_is_counted_once() {
+    let mut seen = Seen::default();
+    for seed in 0..SEEDS {
+        World::new(seed).live(&mut seen);
+    }
+    // The stories are worth something only if all of this has happened.
+    assert!(seen.applied > SEEDS, "{seen:?}");
+    for count in [
+        seen.refused,
+        seen.lost,
+        seen.late,
+        seen.left_out,
+        seen.resumed,
+        seen.validated,
+        seen.rested,
+        seen.absurd,
+    ] {
+        assert!(count > 100, "{seen:?}");
+    }
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    applied: u64,
+    refused: u64,
+    lost: u64,
+    late: u64,
+    left_out: u64,
+    resumed: u64,
+    validated: u64,
+    rested: u64,
+    absurd: u64,
+}
+
+struct World {
+    random: ChaCha8Rng,
+    rules: Rules,
+    core: Core,
+    /// Whether it is known how large batches are.
+    sized: bool,
+    now: Duration,
+    next_worker: WorkerId,
+    /// What each living worker computes, until when.
+    busy: BTreeMap<WorkerId, (LeaseId, Work, Duration)>,
+    idle: BTreeSet<WorkerId>,
+    /// The batch of each lease that was ever given.
+    given: BTreeMap<LeaseId, (WorkerId, Work)>,
+    /// Leases that still hold, by what they are for.
+    holders: BTreeMap<(bool, usize), LeaseId>,
+    /// Batches that were offered to others since their lease had run out.
+    offered: BTreeSet<usize>,
+    counted: BTreeSet<usize>,
+    left_out: BTreeSet<usize>,
+    version: u64,
+    epoch: u32,
+    saved: Option<(Progress, BTreeSet<usize>)>,
+    over: Option<End>,
+    /// Workers that get no more work until they have joined anew.
+    resting: BTreeSet<WorkerId>,
+    names: BTreeMap<String, WorkerId>,
+    /// How likely a push is nonsense, a worker dies, is slow.
+    trouble: (f64, f64, f64),
+}
+
+fn schedule(state: ScheduleState) -> Schedule {
+    let options = ScheduleOptions {
+        kind: LrSchedule::Constant,
+        learning_rate: 0.1,
+        warmup_steps: 0,
+        lr_decay: 0.5,
+        start_decay_at: 9,
+        total_steps: 0,
+    };
+    Schedule::new(options, state)
+}
+
+fn core(rules: &Rules, sized: bool, progress: Progress) -> Core {
+    let core = Core::new(rules.clone(), schedule(progress.schedule), progress);
+    let size = sized.then_some(BatchSize {
+        examples: 1,
+        count: 1,
+    });
+    let sizes = |batches| vec![size; batches];
+    core.with_sizes(Sizes::new(
+        sizes(rules.batches),
+        sizes(rules.validation_batches),
+    ))
+}
+
+/// Figures that no batch has.
+fn absurd(random: &mut ChaCha8Rng, mut stats: Stats) -> Stats {
+    match random.random_range(0..6) {
+        0 => stats.examples = 1 << 40,
+        1 => stats.count = 1 << 40,
+        2 => stats.loss = f64::NAN,
+        3 => stats.loss = -1e6,
+        4 => stats.loss = 1.7e308,
+        _ => stats.count = 0,
+    }
+    stats
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let workers = random.random_range(1..6);
+        let mode = [Mode::Async, Mode::Sync][random.random_range(0..2)];
+        let rules = Rules {
+            backup_workers: random.random_range(0..workers),
+            max_staleness: random.random_bool(0.3).then(|| random.random_range(0..4)),
+            wait: random.random_bool(0.2).then_some(3.0),
+            lease: Duration::from_secs(20),
+            epochs: (1, random.random_range(1..4)),
+            save_after: Some(Duration::from_secs(30)),
+            dead_after: random.random_bool(0.3).then_some(Duration::from_secs(60)),
+            seed,
+            ..Rules::new(
+                mode,
+                workers,
+                random.random_range(1..20),
+                random.random_range(0..4),
+            )
+        };
+        let progress = Progress::start(1);
+        let sized = random.random_bool(0.5);
+        let core = core(&rules, sized, progress);
+        let rare = |random: &mut ChaCha8Rng| f64::from(random.random_range(0..4)) * 0.04;
+        let trouble = (rare(&mut random), rare(&mut random), rare(&mut random));
+        Self {
+            random,
+            rules,
+            core,
+            sized,
+            now: Duration::ZERO,
+            next_worker: 0,
+            busy: BTreeMap::new(),
+            idle: BTreeSet::new(),
+            given: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            offered: BTreeSet::new(),
+            counted: BTreeSet::new(),
+            left_out: BTreeSet::new(),
+            version: 0,
+            epoch: 1,
+            saved: None,
+            over: None,
+            resting: BTreeSet::new(),
+            names: BTreeMap::new(),
+            trouble,
+        }
+    }
+
+    fn live(&mut self, seen: &mut Seen) {
+        let actions = self.core.start(self.now);
+        self.follow(actions, seen);
+        for _ in 0..MOST_ROUNDS {
+            if self.over.is_some() {
+                break;
+            }
+            self.something_happens(seen);
+        }
+        match &self.over {
+            Some(End::Done) => assert_eq!(self.epoch, self.rules.epochs.1 + 1),
+            Some(End::Diverged(reason)) => assert!(reason.contains("infinite"), "{reason}"),
+            Some(End::Failed(reason)) => {
+                // Few batches may all have bad luck.
+                let nothing_ever = self.version == 0 && reason.contains("the same error");
+                let few = self.rules.batches <= 3 && reason.contains("could be computed");
+                assert!(nothing_ever || few, "{reason}");
+            }
+            other => panic!("no end, {other:?}: {:?} {:?}", self.rules, self.core),
+        }
+    }
+
+    fn something_happens(&mut self, seen: &mut Seen) {
+        let alive = self.busy.len() + self.idle.len();
+        let (_, dies, _) = self.trouble;
+        let resting = self.resting.iter().find(|w| self.idle.contains(w)).copied();
+        if let Some(worker) = resting
+            && self.random.random_bool(0.2)
+        {
+            // It joins anew, under another number.
+            self.resting.remove(&worker);
+            self.idle.remove(&worker);
+            let reason = "it rests".to_owned();
+            self.say(worker, Message::Lost { reason }, seen);
+        } else if alive < self.rules.workers && self.random.random_bool(0.5) {
+            let worker = self.next_worker;
+            self.next_worker += 1;
+            self.idle.insert(worker);
+            let name = format!("w{worker}");
+            self.say(worker, Message::Join { name, pulses: true }, seen);
+        } else if alive > 0 && self.random.random_bool(dies / 4.0) {
+            let all: Vec<_> = self.busy.keys().chain(&self.idle).copied().collect();
+            let worker = all[self.random.random_range(0..all.len())];
+            self.busy.remove(&worker);
+            self.idle.remove(&worker);
+            seen.lost += 1;
+            let reason = "killed".to_owned();
+            self.say(worker, Message::Lost { reason }, seen);
+        } else if alive > 0 && self.random.random_bool(0.05) {
+            let all: Vec<_> = self.busy.keys().chain(&self.idle).copied().collect();
+            let worker = all[self.random.random_range(0..all.len())];
+            let transfers = self.random.random_bool(0.5);
+            self.say(worker, Message::Alive { transfers }, seen);
+        } else if self.random.random_bool(0.002) && self.saved.is_some() {
+            self.begin_again(seen);
+        } else if let Some(worker) = self.next_done() {
+            self.done(worker, seen);
+        } else {
+            self.now += Duration::from_secs(1);
+        }
+        let actions = self.core.tick(self.now);
+        self.follow(actions, seen);
+        self.core.assert_sound();
+    }
+
+    /// The server is killed and goes on from its last checkpoint.
+    fn begin_again(&mut self, seen: &mut Seen) {
+        let Some((progress, counted)) = self.saved.clone() else {
+            return;
+        };
+        seen.resumed += 1;
+        self.rules.workers = self.random.random_range(1..6);
+        self.rules.backup_workers = 0;
+        self.version = progress.version;
+        self.epoch = progress.epoch;
+        self.left_out = progress.left_out.iter().copied().collect();
+        self.counted = counted;
+        self.busy.clear();
+        self.idle.clear();
+        self.holders.clear();
+        self.given.clear();
+        self.resting.clear();
+        self.core = core(&self.rules, self.sized, progress);
+        let actions = self.core.start(self.now);
+        self.follow(actions, seen);
+    }
+
+    fn next_done(&mut self) -> Option<WorkerId> {
+        let (&worker, &(_, _, until)) = self.busy.iter().min_by_key(|(_, (_, _, until))| *until)?;
+        let next = until.max(self.now);
+        // Time passes in small pieces, so that leases run out on the way.
+        self.now = next.min(self.now + Duration::from_secs(5));
+        (self.now >= until).then_some(worker)
+    }
+
+    fn done(&mut self, worker: WorkerId, seen: &mut Seen) {
+        let Some((lease, work, _)) = self.busy.remove(&worker) else {
+            return;
+        };
+        self.idle.insert(worker);
+        let (nonsense, _, _) = self.trouble;
+        let mut stats = Stats {
+            loss: self.random.random_range(0.1..2.0),
+            count: 1,
+            examples: 1,
+            ..Stats::default()
+        };
+        if self.sized && self.random.random_bool(nonsense) {
+            stats = absurd(&mut self.random, stats);
+            seen.absurd += 1;
+        }
+        if matches!(work, Work::Validate { .. }) && self.holders.get(&key(work)) == Some(&lease) {
+            self.holders.remove(&key(work));
+        }
+        let message = match work {
+            _ if self.random.random_bool(nonsense / 2.0) => {
+                self.holders.retain(|_, held| *held != lease);
+                let reason = "bad luck".to_owned();
+                Message::Failed { lease, reason }
+            }
+            Work::Validate { .. } => Message::Evaluated { lease, stats },
+            Work::Train { .. } => {
+                let broken = self.random.random_bool(nonsense);
+                let grad_norm = if broken { f64::NAN } else { 1.0 };
+                let cost = Cost {
+                    compute_secs: self.random.random_range(0.0..10.0),
+                    ..Cost::default()
+                };
+                let report = Report {
+                    stats,
+                    grad_norm,
+                    cost,
+                };
+                Message::Push { lease, report }
+            }
+        };
+        self.say(worker, message, seen);
+    }
+
+    fn say(&mut self, worker: WorkerId, message: Message, seen: &mut Seen) {
+        let actions = self.core.handle(self.now, worker, message);
+        self.follow(actions, seen);
+    }
+
+    fn follow(&mut self, actions: Vec<Action>, seen: &mut Seen) {
+        for action in actions {
+            match action {
+                Action::Grant {
+                    worker,
+                    lease,
+                    work,
+                } => self.granted(worker, lease, work, seen),
+                Action::Apply { leases, step, .. } => {
+                    seen.applied += 1;
+                    self.version += 1;
+                    assert_eq!(step.version, self.version, "versions rise one by one");
+                    for part in &step.parts {
+                        assert_likely(&part.stats, 1);
+                    }
+                    for lease in leases {
+                        let (_, work) = self.given[&lease];
+                        let Work::Train { epoch, batch } = work else {
+                            panic!("a validation batch was applied");
+                        };
+                        assert_eq!(epoch, self.epoch, "a batch of another epoch");
+                        assert!(self.counted.insert(batch), "batch {batch} is counted twice");
+                        self.holders.remove(&key(work));
+                    }
+                    if self.rules.mode == Mode::Sync {
+                        // Whoever the step was made without has lost its lease.
+                        self.holders.retain(|(train, _), _| !train);
+                    }
+                    assert_eq!(step.counted, self.counted.len() + self.left_out.len());
+                }
+                Action::Discard { lease } => {
+                    seen.refused += 1;
+                    self.holders.retain(|_, held| *held != lease);
+                }
+                Action::Save { .. } => {
+                    let progress = self.core.progress();
+                    let counted: BTreeSet<_> = progress.counted.iter().copied().collect();
+                    assert_eq!(progress.version, self.version);
+                    self.saved = Some((progress, counted));
+                }
+                Action::Dismiss { worker } => {
+                    self.busy.remove(&worker);
+                    self.idle.remove(&worker);
+                }
+                Action::Observe(event) => self.told(&event, seen),
+                Action::Finish(outcome) => self.over = Some(outcome),
+            }
+        }
+    }
+
+    fn granted(&mut self, worker: WorkerId, lease: LeaseId, work: Work, seen: &mut Seen) {
+        assert!(self.idle.remove(&worker), "worker {worker} is not idle");
+        assert!(!self.resting.contains(&worker), "worker {worker} rests");
+        if let Some(old) = self.holders.insert(key(work), lease) {
+            seen.late += 1;
+            let batch = batch_of(self.given[&old].1);
+            assert!(
+                self.offered.contains(&batch),
+                "batch {batch} is under two leases"
+            );
+        }
+        if let Work::Train { batch, .. } = work {
+            assert!(
+                !self.counted.contains(&batch),
+                "batch {batch} is counted already"
+            );
+        }
+        self.offered.remove(&batch_of(work));
+        self.given.insert(lease, (worker, work));
+        let (_, _, slow) = self.trouble;
+        let secs = if self.random.random_bool(slow) {
+            self.random.random_range(15..100)
+        } else {
+            self.random.random_range(1..10)
+        };
+        let until = self.now + Duration::from_secs(secs);
+        self.busy.insert(worker, (lease, work, until));
+    }
+
+    fn told(&mut self, event: &Event, seen: &mut Seen) {
+        match event {
+            Event::BatchFreed { batch, .. } => {
+                self.offered.insert(*batch);
+            }
+            Event::BatchLeftOut { batch, .. } => {
+                seen.left_out += 1;
+                self.left_out.insert(*batch);
+            }
+            Event::WorkerJoined { worker, name } => {
+                self.names.insert(name.clone(), *worker);
+            }
+            Event::Warning { message } if message.contains("until it joins anew") => {
+                let name = message.split(' ').next().unwrap();
+                self.resting.insert(self.names[name]);
+                seen.rested += 1;
+            }
+            Event::WorkerLost { worker, .. } => {
+                self.resting.remove(worker);
+                self.holders
+                    .retain(|_, lease| self.given[lease].0 != *worker);
+            }
+            Event::EpochFinished {
+                epoch, validation, ..
+            } => {
+                assert_eq!(*epoch, self.epoch);
+                let all = self.counted.len() + self.left_out.len();
+                assert!(all >= self.rules.batches, "an epoch ended early");
+                seen.validated += u64::from(validation.is_some());
+                if let Some(validation) = validation {
+                    assert_likely(validation, self.rules.validation_batches as u64);
+                }
+                self.counted.clear();
+                self.left_out.clear();
+                self.holders.clear();
+                self.epoch += 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Sums over so many batches at most are what such batches have.
+fn assert_likely(stats: &Stats, most: u64) {
+    assert!((1..=most).contains(&stats.examples), "{stats:?}");
+    assert_eq!(stats.count, stats.examples, "{stats:?}");
+    let most = 2.0 * stats.count as f64;
+    assert!((0.0..=most).contains(&stats.loss), "{stats:?}");
+}
+
+fn batch_of(work: Work) -> usize {
+    key(work).1
+}
+
+fn key(work: Work) -> (bool, usize) {
+    match work {
+        Work::Train { batch, .. } => (true, batch),
+        Work::Validate { batch } => (false, batch),
+    }
+}

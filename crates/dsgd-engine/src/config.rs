@@ -1,0 +1,274 @@
+//! One struct for everything about a run that is not the task's own.
+//!
+//! The same struct is the flags of `dsgd train`, the `[run]` table of a run's
+//! `config.toml`, what workers are told and what a checkpoint records. There is one
+//! default and one help text for each, here.
+
+mod elsewhere;
+
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, FromArgMatches};
+use serde::{Deserialize, Serialize};
+
+pub use elsewhere::{CLIENT_LIST, Elsewhere, Places, WHERE};
+
+use dsgd_core::core::Rules;
+use dsgd_core::mode::Mode;
+use dsgd_core::optim::{Hyper, LrSchedule, OptimizerKind, ScheduleOptions};
+
+/// Options of a run.
+#[derive(Clone, Debug, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default)]
+#[command(next_help_heading = "Workers")]
+pub struct RunConfig {
+    /// Number of workers [default: 4; on hosts: every slot]; 0 for those only who join (--listen)
+    #[arg(short = 'n', long, alias = "n-proc", value_name = "N",
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=4096))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<usize>,
+    /// Kernel threads of each worker; another number rounds otherwise [default: its machine's
+    /// cores / workers there, at least 1]
+    #[arg(long, value_name = "N",
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+    /// How gradients become steps: async or sync
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    pub mode: Mode,
+    /// async: refuse gradients older than this many versions
+    #[arg(long, value_name = "VERSIONS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_staleness: Option<u64>,
+    /// async: divide the learning rate by 1 + staleness (Zhang et al. 2016); =false overrides a file
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = false, default_missing_value = "true", hide_possible_values = true,
+          hide_default_value = true)]
+    pub staleness_lr: bool,
+    /// sync: make each step without the K slowest workers (Chen et al. 2016)
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub backup_workers: usize,
+    /// One worker until training perplexity is below PPL
+    #[arg(long, value_name = "PPL", value_parser = positive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait: Option<f64>,
+    /// Seconds after which a batch is offered to another worker
+    #[arg(long, value_name = "SECS", default_value_t = 300.0, value_parser = positive)]
+    pub lease_timeout: f64,
+
+    #[command(flatten, next_help_heading = "Hosts")]
+    #[serde(flatten)]
+    #[allow(missing_docs)]
+    pub elsewhere: Elsewhere,
+
+    /// Number of the last epoch
+    #[arg(
+        long,
+        alias = "num-epochs",
+        value_name = "N",
+        default_value_t = 10,
+        help_heading = "Training",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub epochs: u32,
+    /// Number of the first epoch
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Training",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub start_epoch: u32,
+    /// Seed of everything random
+    #[arg(
+        long,
+        value_name = "SEED",
+        default_value_t = 3435,
+        help_heading = "Training"
+    )]
+    pub seed: u64,
+    /// Start anew from the weights of this checkpoint
+    #[arg(long, value_name = "FILE", help_heading = "Training")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_from: Option<PathBuf>,
+
+    /// Update rule: sgd, momentum, nesterov, adagrad, adam or adamw
+    #[arg(
+        long,
+        value_enum,
+        default_value = "adagrad",
+        hide_possible_values = true,
+        help_heading = "Optimizer"
+    )]
+    pub optimizer: OptimizerKind,
+    /// Learning rate
+    #[arg(
+        long,
+        alias = "lr",
+        value_name = "RATE",
+        default_value_t = 0.01,
+        help_heading = "Optimizer"
+    )]
+    pub learning_rate: f32,
+    /// How the learning rate goes on: decay, cosine or constant
+    #[arg(
+        long,
+        value_enum,
+        default_value = "decay",
+        hide_possible_values = true,
+        help_heading = "Optimizer"
+    )]
+    pub lr_schedule: LrSchedule,
+    /// decay: factor after each epoch, once validation perplexity has risen or --start-decay-at is reached
+    #[arg(
+        long,
+        value_name = "FACTOR",
+        default_value_t = 0.5,
+        help_heading = "Optimizer"
+    )]
+    pub lr_decay: f32,
+    /// decay: epoch after which the learning rate falls in any case
+    #[arg(
+        long,
+        value_name = "EPOCH",
+        default_value_t = 9,
+        help_heading = "Optimizer"
+    )]
+    pub start_decay_at: u32,
+    /// Steps over which the learning rate rises from 0
+    #[arg(
+        long,
+        value_name = "STEPS",
+        default_value_t = 0,
+        help_heading = "Optimizer"
+    )]
+    pub warmup_steps: u64,
+    /// Scale gradients down to this norm; 0 for never
+    #[arg(
+        long,
+        value_name = "NORM",
+        default_value_t = 5.0,
+        help_heading = "Optimizer"
+    )]
+    pub max_grad_norm: f32,
+    #[command(flatten, next_help_heading = "Optimizer")]
+    #[serde(flatten)]
+    #[allow(missing_docs)]
+    pub hyper: Hyper,
+
+    /// Start of the checkpoints' names [default: the task's name]
+    #[arg(
+        long,
+        alias = "savefile",
+        value_name = "NAME",
+        help_heading = "Run and checkpoints"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_file: Option<String>,
+    /// Save after every N-th epoch; 0 for only at the end
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        help_heading = "Run and checkpoints"
+    )]
+    pub save_every: u32,
+    /// Save every so many minutes within an epoch; 0 for never
+    #[arg(
+        long,
+        value_name = "MINUTES",
+        default_value_t = 10.0,
+        help_heading = "Run and checkpoints"
+    )]
+    pub save_minutes: f64,
+    /// Keep the last N checkpoints, and the best
+    #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Run and checkpoints",
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub keep: usize,
+
+    /// Show every N-th batch, at most once a second
+    #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Output",
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub print_every: usize,
+    /// Write figures for TensorBoard into the run's folder; =false for none
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = true, default_missing_value = "true", hide_possible_values = true,
+          help_heading = "Output")]
+    pub tensorboard: bool,
+}
+
+impl Default for RunConfig {
+    /// What `dsgd train` without options means.
+    fn default() -> Self {
+        defaults()
+    }
+}
+
+impl RunConfig {
+    /// The rules that follow from these options and the task's sizes.
+    pub fn rules(&self, workers: usize, batches: usize, validation_batches: usize) -> Rules {
+        let minutes = self.save_minutes;
+        Rules {
+            seed: self.seed,
+            epochs: (self.start_epoch, self.epochs),
+            backup_workers: self.backup_workers,
+            max_staleness: self.max_staleness,
+            staleness_lr: self.staleness_lr,
+            wait: self.wait,
+            lease: Duration::from_secs_f64(self.lease_timeout),
+            save_every: self.save_every,
+            save_after: (minutes > 0.0).then(|| Duration::from_secs_f64(minutes * 60.0)),
+            ..Rules::new(self.mode, workers, batches, validation_batches)
+        }
+    }
+
+    /// How the learning rate falls in a run under these rules.
+    pub fn schedule(&self, rules: &Rules) -> ScheduleOptions {
+        let steps_per_epoch = rules.batches.div_ceil(rules.group()) as u64;
+        ScheduleOptions {
+            kind: self.lr_schedule,
+            learning_rate: self.learning_rate,
+            warmup_steps: self.warmup_steps,
+            lr_decay: self.lr_decay,
+            start_decay_at: self.start_decay_at,
+            total_steps: steps_per_epoch * u64::from(rules.epochs.1 + 1 - rules.epochs.0),
+        }
+    }
+
+    /// Kernel threads of a local worker.
+    pub fn threads_of_a_worker(&self) -> usize {
+        let workers = self.workers.unwrap_or(LOCAL_WORKERS);
+        let share = || (cores() / workers.max(1)).max(1);
+        self.threads.unwrap_or_else(share)
+    }
+
+    /// Threads that make a step: while it is made, a local worker's own are idle, and with workers
+    /// elsewhere all of this machine's.
+    pub fn threads_of_the_server(&self) -> usize {
+        if self.elsewhere.uses_ssh() || self.workers == Some(0) {
+            return cores();
+        }
+        self.threads_of_a_worker()
+    }
+}
+
+/// Workers where nothing is said and all are of this machine.
+pub const LOCAL_WORKERS: usize = 4;
+
+/// Cores that this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// The value of options of which none is typed.
+fn defaults<C: Args + FromArgMatches>() -> C {
+    let command = C::augment_args(clap::Command::new("")).no_binary_name(true);
+    let matches = command.get_matches_from([""; 0]);
+    C::from_arg_matches(&matches).expect("every option has a default or is optional")
+}
+
+/// A number above 0, as an option's value.
+pub fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        _ => Err("must be a number above 0".to_owned()),
+    }
+}

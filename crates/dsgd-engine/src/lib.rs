@@ -1,0 +1,21 @@
+//! What trains: the server that carries out what the core decides, workers wherever they are, the
+//! wire between them, hosts, checkpoints and runs.
+//!
+//! It can be called as a library: it reads no command line, and shows nothing by itself.
+
+pub mod checkpoint;
+pub mod config;
+mod error;
+mod hex;
+pub mod hosts;
+pub mod launch;
+pub mod mutex;
+pub mod run;
+pub mod server;
+pub mod ssh;
+pub mod store;
+pub mod task;
+pub mod wire;
+pub mod worker;
+
+pub use error::Error;

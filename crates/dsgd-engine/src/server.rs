@@ -1,0 +1,387 @@
+//! The server: owns the parameters and the core, and carries the core's actions out.
+//!
+//! One thread, one inbox. It waits for a message or for the core's next deadline, tells the
+//! core, and does what the core says, in that order; whoever listens is told last, when
+//! the workers have their work. Gradients lie here under their lease from push to step.
+
+mod message;
+mod slots;
+
+pub use message::Message;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::run::{SaveRequest, Saver};
+use crate::store::Versions;
+use crate::worker::{self, Buffers, Job};
+use dsgd_core::core::{self, Action, Core, End, LeaseId, Work, WorkerId};
+use dsgd_core::event::{Event, Observer, Record, Step};
+use dsgd_core::optim::{StepSize, batch_share, clip_scale};
+use dsgd_core::params::{Gradient, Layout};
+use dsgd_core::task::Batch;
+
+/// The longest wait for a message before the core is asked again.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Messages that are read before a tick that is due: a sign of life that is here already must be
+/// read before its sender is called dead, but messages that never end must not keep time away.
+const MESSAGES_BEFORE_TICK: u32 = 1000;
+
+/// Who comes this much too late out of a wait was asleep itself (a closed lid, SIGSTOP).
+const SLEPT: Duration = Duration::from_secs(2);
+
+/// Everything that a server needs.
+pub struct Server<'a> {
+    core: Core,
+    versions: Versions,
+    max_grad_norm: f32,
+    print_every: u64,
+    /// Room for workers that may come back.
+    slots: usize,
+    /// Whether others may join, beside those that the slots are for.
+    joinable: bool,
+    /// Where the work of each worker goes, and its name.
+    inboxes: BTreeMap<WorkerId, (String, UnboundedSender<worker::Assignment>)>,
+    held: BTreeMap<LeaseId, (Box<Gradient>, u64)>,
+    buffers: Buffers,
+    observers: Vec<Observer>,
+    saver: Saver<'a>,
+    started: Instant,
+    numbers: Arc<AtomicU32>,
+    over: Arc<AtomicBool>,
+    /// Why the last checkpoint could not be written, until one can.
+    unsaved: Option<String>,
+}
+
+/// How a run went.
+pub struct Finished {
+    /// How it ended.
+    pub end: End,
+    /// Steps of the parameters in all.
+    pub steps: u64,
+    /// Why its last checkpoint could not be written, if so.
+    pub unsaved: Option<String>,
+    /// The parameters and the optimizer as they are now.
+    pub versions: Versions,
+}
+
+impl<'a> Server<'a> {
+    /// A server for `slots` workers; all buffers of the parameters' size are made here.
+    pub fn new(
+        core: Core,
+        mut versions: Versions,
+        slots: usize,
+        max_grad_norm: f32,
+        print_every: usize,
+        saver: Saver<'a>,
+    ) -> Self {
+        versions.prepare(slots);
+        let buffers = Buffers::new(versions.current().layout(), slots);
+        Self {
+            buffers,
+            core,
+            versions,
+            max_grad_norm,
+            print_every: print_every as u64,
+            slots,
+            joinable: false,
+            inboxes: BTreeMap::new(),
+            held: BTreeMap::new(),
+            observers: Vec::new(),
+            saver,
+            started: Instant::now(),
+            numbers: Arc::default(),
+            over: Arc::default(),
+            unsaved: None,
+        }
+    }
+
+    /// Where gradients come from that are pushed to this server.
+    pub fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+
+    /// Set before the inboxes are closed, if they are because the run is over.
+    pub fn over(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.over)
+    }
+
+    /// The next worker's number.
+    pub fn numbers(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.numbers)
+    }
+
+    /// The model's tensors.
+    pub fn layout(&self) -> &Arc<Layout> {
+        self.versions.current().layout()
+    }
+
+    /// Others may join at any time, beside those that there are slots for.
+    pub fn open_to_others(&mut self) {
+        self.joinable = true;
+        self.core.make_room(usize::MAX);
+    }
+
+    /// Adds someone who listens.
+    pub fn observe(&mut self, observer: Observer) {
+        self.observers.push(observer);
+    }
+
+    /// Tells whoever listens.
+    pub fn tell(&mut self, event: Event) {
+        let at_secs = self.started.elapsed().as_secs_f64();
+        let record = Record { at_secs, event };
+        for observer in &mut self.observers {
+            observer(&record);
+        }
+    }
+
+    /// Serves until the run is over. The workers find their inboxes closed then.
+    pub fn run(mut self, messages: &Receiver<Message>) -> Finished {
+        let now = self.started.elapsed();
+        let mut actions = self.core.start(now);
+        let mut messages_since_due = 0;
+        loop {
+            if let Some(end) = self.carry_out(actions) {
+                self.over.store(true, Ordering::Relaxed);
+                let steps = self.core.version();
+                let words = end.to_string();
+                self.tell(Event::RunFinished {
+                    outcome: words,
+                    steps,
+                });
+                return Finished {
+                    end,
+                    steps,
+                    unsaved: self.unsaved,
+                    versions: self.versions,
+                };
+            }
+            let now = self.started.elapsed();
+            let wait = self
+                .core
+                .next_tick()
+                .map_or(LONGEST_WAIT, |at| at.saturating_sub(now).min(LONGEST_WAIT));
+            messages_since_due = if wait.is_zero() {
+                messages_since_due + 1
+            } else {
+                0
+            };
+            if messages_since_due > MESSAGES_BEFORE_TICK {
+                messages_since_due = 0;
+                actions = self.core.tick(now);
+                continue;
+            }
+            let message = messages.recv_timeout(wait);
+            let then = self.started.elapsed();
+            if then > now + wait + SLEPT {
+                self.core.excuse(then);
+            }
+            actions = match message {
+                Ok(message) => self.read(then, message),
+                Err(RecvTimeoutError::Timeout) => self.core.tick(then),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.core.abandon(then, "every worker is gone")
+                }
+            };
+        }
+    }
+
+    fn read(&mut self, now: Duration, message: Message) -> Vec<Action> {
+        match message {
+            Message::Join {
+                worker,
+                name,
+                pulses,
+                inbox,
+            } => {
+                self.inboxes.insert(worker, (name.clone(), inbox));
+                self.core
+                    .handle(now, worker, core::Message::Join { name, pulses })
+            }
+            Message::Alive { worker, transfers } => {
+                self.core
+                    .handle(now, worker, core::Message::Alive { transfers })
+            }
+            Message::Done { worker, outcome } => {
+                let message = self.unpack(outcome);
+                self.core.handle(now, worker, message)
+            }
+            Message::Lost { worker, reason } => {
+                self.core
+                    .handle(now, worker, core::Message::Lost { reason })
+            }
+            Message::SlotsOpened { slots } => self.open_slots(slots),
+            Message::HostDropped { host, slots } => self.drop_host(now, host, slots),
+            Message::SlotsClosed { slots, reason } => {
+                self.tell(Event::Warning { message: reason });
+                self.close_slots(now, slots)
+            }
+            Message::Tell(event) => {
+                self.tell(event);
+                Vec::new()
+            }
+            Message::Interrupt => self.core.interrupt(now, "interrupted"),
+        }
+    }
+
+    /// What the core is to know of an outcome; the gradient stays here.
+    fn unpack(&mut self, outcome: worker::Outcome) -> core::Message {
+        match outcome {
+            worker::Outcome::Gradient {
+                lease,
+                report,
+                gradient,
+            } => {
+                let held = (gradient, report.stats.examples);
+                let twice = self.held.insert(lease, held);
+                assert!(twice.is_none(), "lease {lease} was pushed twice");
+                core::Message::Push { lease, report }
+            }
+            worker::Outcome::Evaluated { lease, stats } => {
+                core::Message::Evaluated { lease, stats }
+            }
+            worker::Outcome::Failed { lease, reason } => core::Message::Failed { lease, reason },
+            worker::Outcome::Panicked { lease, reason } => {
+                core::Message::Panicked { lease, reason }
+            }
+        }
+    }
+
+    /// Does what the core says; listeners are told when all else is done.
+    fn carry_out(&mut self, actions: Vec<Action>) -> Option<End> {
+        let mut end = None;
+        let mut events = VecDeque::new();
+        for action in actions {
+            match action {
+                Action::Grant {
+                    worker,
+                    lease,
+                    work,
+                } => self.grant(worker, lease, work),
+                Action::Apply { leases, step } => {
+                    events.push_back(Event::Step(self.apply(&leases, step)));
+                }
+                Action::Discard { lease } => {
+                    if let Some((gradient, _)) = self.held.remove(&lease) {
+                        self.buffers.give(gradient);
+                    }
+                }
+                Action::Save {
+                    epoch,
+                    perplexity,
+                    best,
+                    reason,
+                } => {
+                    // What was seen before comes before the checkpoint, also in the log.
+                    events.drain(..).for_each(|event| self.tell(event));
+                    let event = self.save(epoch, perplexity, best, reason);
+                    events.push_back(event);
+                }
+                Action::Dismiss { worker } => drop(self.inboxes.remove(&worker)),
+                Action::Observe(event) => events.push_back(event),
+                Action::Finish(how) => end = Some(how),
+            }
+        }
+        assert_eq!(self.versions.version(), self.core.version());
+        for mut event in events {
+            if let Event::Step(step) = &mut event
+                && step.version.is_multiple_of(self.print_every)
+            {
+                let params = self.versions.current().flat();
+                step.param_norm = Some(dsgd_core::params::sum_of_squares(params).sqrt());
+            }
+            self.tell(event);
+        }
+        end
+    }
+
+    fn grant(&mut self, worker: WorkerId, lease: LeaseId, work: Work) {
+        let job = match work {
+            Work::Train { epoch, batch } => Job::Train(Batch {
+                index: batch,
+                epoch,
+                seed: worker::batch_seed(self.core.seed(), epoch, batch),
+            }),
+            Work::Validate { batch } => Job::Validate(batch),
+        };
+        let assignment = worker::Assignment {
+            lease,
+            job,
+            params: Arc::clone(self.versions.current()),
+            transfer: worker::TransferTimes::default(),
+        };
+        // A worker whose inbox is closed is about to be reported lost; its lease goes then.
+        if let Some((_, inbox)) = self.inboxes.get(&worker) {
+            let _ = inbox.send(assignment);
+        }
+    }
+
+    /// One step from these gradients: their mean by examples, clipped.
+    fn apply(&mut self, leases: &[LeaseId], mut step: Step) -> Step {
+        let held = |lease| self.held.remove(lease).expect("a pushed gradient is here");
+        let mut gradients: Vec<_> = leases.iter().map(held).collect();
+        let (mean, others) = gradients.split_first_mut().expect("a step has a gradient");
+        let (mean, examples) = mean;
+        if !others.is_empty() {
+            let all = *examples + others.iter().map(|(_, examples)| examples).sum::<u64>();
+            // A task that does not count its examples has batches of one size.
+            let share = match all {
+                0 => |_, batches: u64| batch_share(1, batches),
+                _ => batch_share,
+            };
+            let of = if all == 0 {
+                1 + others.len() as u64
+            } else {
+                all
+            };
+            mean.scale(share(*examples, of));
+            for (gradient, examples) in others.iter() {
+                mean.add(gradient, share(*examples, of));
+            }
+            step.grad_norm = mean.sum_of_squares().sqrt();
+        }
+        let scale = clip_scale(step.grad_norm, self.max_grad_norm);
+        let learning_rate = step.learning_rate;
+        self.versions.step(
+            mean,
+            StepSize {
+                learning_rate,
+                scale,
+            },
+        );
+        for (gradient, _) in gradients {
+            self.buffers.give(gradient);
+        }
+        step
+    }
+
+    fn save(&mut self, epoch: u32, perplexity: f64, best: bool, reason: String) -> Event {
+        let started = Instant::now();
+        let progress = self.core.progress();
+        let request = SaveRequest {
+            epoch,
+            perplexity,
+            best,
+            versions: &self.versions,
+            progress: &progress,
+        };
+        match (self.saver)(&request) {
+            Ok(file) => {
+                self.unsaved = None;
+                let secs = started.elapsed().as_secs_f64();
+                Event::Saved { file, reason, secs }
+            }
+            Err(message) => {
+                self.unsaved = Some(message.clone());
+                Event::Warning { message }
+            }
+        }
+    }
+}

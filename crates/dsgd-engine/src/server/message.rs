@@ -1,0 +1,66 @@
+//! What a server is told, by workers and by whoever watches over them.
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::worker::{Assignment, Outcome};
+use dsgd_core::core::WorkerId;
+use dsgd_core::event::Event;
+
+/// Something for the server.
+pub enum Message {
+    /// A worker is there.
+    Join {
+        /// Its number, never used before.
+        worker: WorkerId,
+        /// Its name.
+        name: String,
+        /// Whether it gives signs of life; a thread of this process does not.
+        pulses: bool,
+        /// Where its assignments go; closed when the run is over.
+        inbox: UnboundedSender<Assignment>,
+    },
+    /// A worker lives, and is still at its work.
+    Alive {
+        /// Its number.
+        worker: WorkerId,
+        /// Whether what it was given, or what came of it, is under way to this server or from it.
+        transfers: bool,
+    },
+    /// A worker has done its assignment.
+    Done {
+        /// Its number.
+        worker: WorkerId,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// A worker is gone.
+    Lost {
+        /// Its number.
+        worker: WorkerId,
+        /// Why, in words.
+        reason: String,
+    },
+    /// There is room for more workers, which will come.
+    SlotsOpened {
+        /// How many.
+        slots: usize,
+    },
+    /// A host has no part in the run any more: its workers are let go, and its slots are closed.
+    HostDropped {
+        /// Its name; its workers' begin so.
+        host: String,
+        /// How many slots.
+        slots: usize,
+    },
+    /// Slots will have no worker any more.
+    SlotsClosed {
+        /// How many.
+        slots: usize,
+        /// Whose, and why, in words.
+        reason: String,
+    },
+    /// Something that whoever listens should know.
+    Tell(Event),
+    /// The user wants the run to stop.
+    Interrupt,
+}

@@ -1,0 +1,181 @@
+//! What ssh and strangers said, made into errors and short words.
+//!
+//! ssh has one exit status for everything, so what happened is read from what it said.
+
+use super::SshError;
+use dsgd_core::text;
+
+/// What ssh said when no connection came about, as an error. `known_as` is the host's name in
+/// `known_hosts`.
+pub(super) fn interpret(host: &str, known_as: &str, log: &str) -> SshError {
+    let host = host.to_owned();
+    let said = said(log);
+    let has = |words: &[&str]| words.iter().any(|word| log.contains(word));
+    // A name server that is away comes back.
+    if let Some((_, rest)) = log.split_once("Could not resolve hostname ")
+        && !log.contains("Temporary failure in name resolution")
+    {
+        let name = said_line(rest.split(':').next().unwrap_or(&host));
+        return SshError::Resolve { host, name };
+    }
+    if has(&[
+        "HOST IDENTIFICATION HAS CHANGED",
+        "differs from the key for",
+    ]) {
+        return SshError::KeyChanged {
+            host,
+            name: known_as.to_owned(),
+            file: offending_file(log),
+        };
+    }
+    if has(&["Host key verification failed", "host key is known for"]) {
+        return SshError::KeyUnknown { host };
+    }
+    // It has just been switched on, or is about to be switched off.
+    if has(&["is booting up", "going down", "nologin"]) {
+        return SshError::Lost { host, said };
+    }
+    if has(&["Permission denied (", "Too many authentication failures"]) {
+        return SshError::Denied { host, said };
+    }
+    if has(&["Connection refused"]) {
+        return SshError::Refused { host };
+    }
+    let unreachable = [
+        "Temporary failure in name resolution",
+        "timed out",
+        "No route to host",
+        "Network is unreachable",
+        "Host is down",
+    ];
+    if has(&unreachable) {
+        return SshError::Unreachable { host, said };
+    }
+    if has(&[
+        "closed by",
+        "reset by peer",
+        "Broken pipe",
+        "not responding",
+    ]) {
+        return SshError::Lost { host, said };
+    }
+    SshError::Other { host, said }
+}
+
+/// The `-f FILE` for ssh-keygen, where ssh named a file that is not the usual one.
+fn offending_file(log: &str) -> String {
+    let Some((_, rest)) = log.split_once("Offending ") else {
+        return String::new();
+    };
+    let line = rest.lines().next().unwrap_or_default();
+    let file = line.split_once(" key in ").map(|(_, file)| file);
+    let file = file.and_then(|file| file.rsplit_once(':'));
+    match file {
+        Some((file, _)) if !file.ends_with("/.ssh/known_hosts") => {
+            format!(" -f {}", said_line(file))
+        }
+        _ => String::new(),
+    }
+}
+
+/// The end of what a stranger said, in one short line that does nothing to a terminal.
+pub(super) fn said(text: &str) -> String {
+    let lines = text.lines().map(str::trim);
+    let telling = |line: &&str| !line.is_empty() && !line.starts_with("Warning: Permanently added");
+    let lines: Vec<_> = lines.filter(telling).collect();
+    let last = lines[lines.len().saturating_sub(2)..].join("; ");
+    match said_line(&last) {
+        nothing if nothing.is_empty() => "it said nothing".to_owned(),
+        said => said,
+    }
+}
+
+/// A stranger's text, cut, without control characters.
+pub(super) fn said_line(text: &str) -> String {
+    const MOST: usize = 300;
+    let visible = text::line(text);
+    visible.trim().chars().take(MOST).collect()
+}
+
+/// A number of bytes for people.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if bytes < 1000 {
+        return format!("{bytes} bytes");
+    }
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    match value {
+        small if small < 9.95 => format!("{small:.1} {}", UNITS[unit]),
+        large => format!("{large:.0} {}", UNITS[unit]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ssh_said_is_told_apart() {
+        type Is = fn(&SshError) -> bool;
+        let kinds: [(&str, Is); 9] = [
+            (
+                "ssh: Could not resolve hostname nn: Name or service not known",
+                |e| matches!(e, SshError::Resolve { name, .. } if name == "nn"),
+            ),
+            (
+                "ssh: Could not resolve hostname nn: Temporary failure in name resolution",
+                |e| matches!(e, SshError::Unreachable { .. }),
+            ),
+            (
+                "System is booting up. See pam_nologin(8)\nroot@h: Permission denied (publickey).",
+                |e| matches!(e, SshError::Lost { .. }),
+            ),
+            ("ssh: connect to host h port 22: Connection refused", |e| {
+                matches!(e, SshError::Refused { .. })
+            }),
+            (
+                "ssh: connect to host h port 22: Connection timed out",
+                |e| matches!(e, SshError::Unreachable { .. }),
+            ),
+            ("root@h: Permission denied (publickey).", |e| {
+                matches!(e, SshError::Denied { .. })
+            }),
+            (
+                "No ED25519 host key is known for h and you have requested strict checking.\nHost key verification failed.",
+                |e| matches!(e, SshError::KeyUnknown { .. }),
+            ),
+            (
+                "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nOffending ED25519 key in /a/k:3\nHost key verification failed.",
+                |e| matches!(e, SshError::KeyChanged { file, .. } if file == " -f /a/k"),
+            ),
+            (
+                "kex_exchange_identification: Connection closed by remote host",
+                |e| matches!(e, SshError::Lost { .. }),
+            ),
+        ];
+        for (log, is) in kinds {
+            let error = interpret("h", "h", log);
+            assert!(is(&error), "{log}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_strangers_words_do_nothing_to_a_terminal() {
+        assert_eq!(said("a\n\u{1b}[2Jevil\u{7}\n"), "a; evil");
+        assert_eq!(said("\n \n"), "it said nothing");
+        assert!(said(&"x".repeat(5000)).len() <= 300);
+    }
+
+    #[test]
+    fn sizes_are_for_people() {
+        assert_eq!(size(999), "999 bytes");
+        assert_eq!(size(1_500), "1.5 kB");
+        assert_eq!(size(12_000_000), "12 MB");
+        assert_eq!(size(999_900_000), "1.0 GB");
+    }
+}

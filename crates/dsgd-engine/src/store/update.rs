@@ -1,0 +1,277 @@
+//! Running an optimizer over all tensors of a layout.
+//!
+//! One step is cut into jobs that share nothing: pieces of dense tensors, and tables.
+//! A dense piece that goes from one buffer to another is copied block by block, and each
+//! block is updated while it is in the first-level cache, so the copy costs little more than
+//! its own memory traffic. A table is not copied: only the rows in which the two buffers
+//! differ are, and for that the updater remembers for each row the version that last
+//! changed it.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::thread;
+
+use dsgd_core::optim::{Hyper, MAX_SLOTS, OptimError, Optimizer, OptimizerKind, StepSize};
+use dsgd_core::params::{Gradient, Layout, Params, Part, Rows};
+
+/// Elements of a block that is copied and then updated: 8 KiB of each vector, the size that
+/// was fastest in `benches/update.rs` (four times as much overflows the first-level cache).
+const BLOCK: usize = 2048;
+
+/// Elements of a dense job: small enough to share a step evenly among threads.
+const PIECE: usize = 64 * BLOCK;
+
+/// An optimizer with its state for one model, which has taken `version` steps.
+pub struct Updater {
+    layout: Arc<Layout>,
+    optimizer: Box<dyn Optimizer>,
+    state: Vec<Vec<f32>>,
+    /// For each table the version that last changed each of its rows; empty for dense tensors.
+    changed: Vec<Vec<u64>>,
+    version: u64,
+    threads: usize,
+}
+
+impl Updater {
+    /// An optimizer that has taken no step, on one thread.
+    pub fn new(kind: OptimizerKind, hyper: Hyper, layout: Arc<Layout>) -> Self {
+        let optimizer = kind.build(hyper);
+        let zeros = |_: &&str| vec![0.0; layout.len()];
+        let state = optimizer.slots().iter().map(zeros).collect();
+        let rows = |at: usize| match layout.tensors()[at].kind {
+            dsgd_core::params::Kind::Rows => layout.tensors()[at].shape[0],
+            dsgd_core::params::Kind::Dense => 0,
+        };
+        let tables = 0..layout.tensors().len();
+        let changed = tables.map(|at| vec![0; rows(at)]).collect();
+        Self {
+            optimizer,
+            state,
+            changed,
+            layout,
+            version: 0,
+            threads: 1,
+        }
+    }
+
+    /// The same on that many threads; the result does not depend on it.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self
+    }
+
+    /// Goes on where a checkpoint was made: after `version` steps, with the vectors that
+    /// [`slots`](Updater::slots) gave then.
+    pub fn restore(
+        &mut self,
+        version: u64,
+        slots: Vec<(String, Vec<f32>)>,
+    ) -> Result<(), OptimError> {
+        let wanted = self.optimizer.slots();
+        if slots.len() != wanted.len() || slots.iter().zip(wanted).any(|(s, w)| s.0 != *w) {
+            return Err(OptimError::OtherOptimizer {
+                found: slots.into_iter().map(|(name, _)| name).collect(),
+                wanted: wanted.iter().map(ToString::to_string).collect(),
+            });
+        }
+        if let Some((slot, values)) = slots.iter().find(|s| s.1.len() != self.layout.len()) {
+            return Err(OptimError::Length {
+                slot: slot.clone(),
+                found: values.len(),
+                wanted: self.layout.len(),
+            });
+        }
+        self.state = slots.into_iter().map(|(_, values)| values).collect();
+        // Whatever was made before is unknown here, so every row counts as new.
+        self.changed.iter_mut().for_each(|rows| rows.fill(version));
+        self.version = version;
+        Ok(())
+    }
+
+    /// Number of steps taken.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The table of tensors.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// The state vectors with their names, each in the order of the layout.
+    pub fn slots(&self) -> Vec<(&'static str, &[f32])> {
+        let values = self.state.iter().map(Vec::as_slice);
+        self.optimizer.slots().iter().copied().zip(values).collect()
+    }
+
+    /// Takes a step: `params`, which hold this version, then hold the next one.
+    ///
+    /// # Panics
+    /// When parameters or gradient are another layout's.
+    pub fn in_place(&mut self, params: &mut Params, gradient: &Gradient, size: StepSize) {
+        self.run(None, params, gradient, size);
+    }
+
+    /// Takes a step from `old`, which holds this version, into `new`, which holds the
+    /// earlier version `held` and then the next one.
+    ///
+    /// # Panics
+    /// When parameters or gradient are another layout's.
+    pub fn out_of_place(
+        &mut self,
+        old: &Params,
+        (new, held): (&mut Params, u64),
+        gradient: &Gradient,
+        size: StepSize,
+    ) {
+        assert!(held <= self.version, "no buffer is ahead of the updater");
+        self.run(Some((old, held)), new, gradient, size);
+    }
+
+    fn run(
+        &mut self,
+        old: Option<(&Params, u64)>,
+        new: &mut Params,
+        gradient: &Gradient,
+        size: StepSize,
+    ) {
+        assert_eq!(*self.layout, **new.layout(), "parameters of another model");
+        assert_eq!(self.layout, *gradient.layout(), "gradient of another model");
+        self.version += 1;
+        let step = Taken {
+            optimizer: &*self.optimizer,
+            number: self.version,
+            size,
+            held: old.map(|(_, held)| held),
+        };
+        let mut flat = Flat::new(
+            old.map(|(params, _)| params.flat()),
+            new.flat_mut(),
+            &mut self.state,
+        );
+        let mut jobs = Vec::new();
+        let tensors = self.layout.tensors().iter().zip(&mut self.changed);
+        for ((tensor, changed), part) in tensors.zip(gradient.parts()) {
+            let mut piece = flat.take(tensor.range.len());
+            match part {
+                Part::Dense(values) => jobs.extend(
+                    values
+                        .chunks(PIECE)
+                        .map(|gradient| Job::Dense(piece.take(gradient.len()), gradient)),
+                ),
+                Part::Rows(rows) => jobs.push(Job::Table(piece, rows, changed)),
+            }
+        }
+        step.run_all(jobs, self.threads);
+    }
+}
+
+/// A piece of the parameters and the same piece of all that goes with them.
+struct Flat<'a> {
+    /// Where the values come from; `None` when they already lie in `new`.
+    old: Option<&'a [f32]>,
+    new: &'a mut [f32],
+    state: [&'a mut [f32]; MAX_SLOTS],
+}
+
+impl<'a> Flat<'a> {
+    fn new(old: Option<&'a [f32]>, new: &'a mut [f32], state: &'a mut [Vec<f32>]) -> Self {
+        let mut vectors = state.iter_mut().map(Vec::as_mut_slice);
+        let state = std::array::from_fn(|_| vectors.next().unwrap_or_default());
+        Self { old, new, state }
+    }
+
+    /// Splits off the first `len` elements.
+    fn take(&mut self, len: usize) -> Flat<'a> {
+        Flat {
+            old: self.old.as_mut().and_then(|old| old.split_off(..len)),
+            new: self.new.split_off_mut(..len).unwrap_or_default(),
+            // An unused state vector is empty and stays so.
+            state: self
+                .state
+                .each_mut()
+                .map(|slot| slot.split_off_mut(..len).unwrap_or_default()),
+        }
+    }
+
+    /// Lends one part of it.
+    fn part(&mut self, at: Range<usize>) -> (&mut [f32], [&mut [f32]; MAX_SLOTS]) {
+        let state = self.state.each_mut();
+        let state = state.map(|slot| slot.get_mut(at.clone()).unwrap_or_default());
+        (&mut self.new[at], state)
+    }
+}
+
+/// A share of a step that touches nothing of another's.
+enum Job<'a> {
+    /// A piece of a dense tensor, with its gradient.
+    Dense(Flat<'a>, &'a [f32]),
+    /// A table, with the touched rows and the version that last changed each row.
+    Table(Flat<'a>, &'a Rows, &'a mut [u64]),
+}
+
+/// The step that is being taken.
+#[derive(Clone, Copy)]
+struct Taken<'a> {
+    optimizer: &'a dyn Optimizer,
+    /// The version that it makes.
+    number: u64,
+    size: StepSize,
+    /// The version that `new` holds, when it is not the one before.
+    held: Option<u64>,
+}
+
+impl Taken<'_> {
+    fn run_all(self, jobs: Vec<Job<'_>>, threads: usize) {
+        let mut hands: Vec<Vec<Job<'_>>> = (0..threads).map(|_| Vec::new()).collect();
+        for (at, job) in jobs.into_iter().enumerate() {
+            hands[at % threads].push(job);
+        }
+        let mine = hands.pop().unwrap_or_default();
+        thread::scope(|scope| {
+            for theirs in hands {
+                scope.spawn(move || theirs.into_iter().for_each(|job| self.run(job)));
+            }
+            for job in mine {
+                self.run(job);
+            }
+        });
+    }
+
+    fn run(self, job: Job<'_>) {
+        match job {
+            Job::Dense(flat, gradient) => self.dense(flat, gradient),
+            Job::Table(flat, rows, changed) => self.table(flat, rows, changed),
+        }
+    }
+
+    fn dense(self, mut flat: Flat<'_>, gradient: &[f32]) {
+        for (number, gradient) in gradient.chunks(BLOCK).enumerate() {
+            let at = number * BLOCK..number * BLOCK + gradient.len();
+            if let Some(old) = flat.old {
+                flat.new[at.clone()].copy_from_slice(&old[at.clone()]);
+            }
+            let (params, state) = flat.part(at);
+            self.optimizer
+                .update(self.number, self.size, params, gradient, state);
+        }
+    }
+
+    fn table(self, mut flat: Flat<'_>, rows: &Rows, changed: &mut [u64]) {
+        let width = flat.new.len() / changed.len().max(1);
+        if let (Some(old), Some(held)) = (flat.old, self.held) {
+            let behind = changed.iter().enumerate().filter(|&(_, &at)| at > held);
+            for (row, _) in behind {
+                let at = row * width..(row + 1) * width;
+                flat.new[at.clone()].copy_from_slice(&old[at]);
+            }
+        }
+        for (row, gradient) in rows.iter() {
+            let (params, state) = flat.part(row * width..(row + 1) * width);
+            self.optimizer
+                .update(self.number, self.size, params, gradient, state);
+            changed[row] = self.number;
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The worker's side of the conversation.
+//!
+//! [`Client`] is a process's connection to the server, for signs of life: what is large has a connection for
+//! each worker, and is never in their way. [`Client::join`] makes a worker of its caller, and the [`Remote`]
+//! that it returns is the link that [`work`](crate::worker::work) speaks through. When anything breaks,
+//! the link is of no use any more; its owner joins anew, if that makes sense.
+
+mod client;
+mod endpoint;
+mod error;
+
+pub use client::Client;
+pub use endpoint::Endpoint;
+pub use error::LinkError;
+
+use std::iter;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tonic::body::Body;
+use tonic::transport::Channel;
+
+use super::framing::{self, Messages};
+use super::incoming::IncomingParams;
+use super::integrity::Integrity;
+use super::paced::{Traffic, while_moving};
+use super::proto::{self, PullPart, PushPart, pull_part, push_part};
+use super::{LONGEST_PULL, MOST_MESSAGE, outgoing, words};
+use crate::worker::{Assignment, Link, Outcome, TransferTimes};
+use client::{Life, Own, Session};
+use dsgd_core::core::WorkerId;
+use dsgd_core::params::{Gradient, Params};
+
+/// A worker's link to a server elsewhere.
+pub struct Remote {
+    worker: WorkerId,
+    /// For what is large.
+    bulk: Channel,
+    /// Where the worker's connection lives; taken while it turns.
+    own: Option<Own>,
+    session: Session,
+    integrity: Integrity,
+    client: Client,
+    /// What passes the connection for what is large.
+    traffic: Traffic,
+    life: Life,
+    leaving: Arc<AtomicBool>,
+    // Both made once and used again and again.
+    params: Option<Arc<Params>>,
+    gradient: Option<Box<Gradient>>,
+}
+
+impl Remote {
+    /// The worker's number.
+    pub fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    /// Once this is set, the link says goodbye instead of pulling more work.
+    pub fn leave_when(&mut self, leaving: Arc<AtomicBool>) {
+        self.leaving = leaving;
+    }
+
+    async fn push(&mut self, outcome: Outcome) -> Result<(), LinkError> {
+        let part = |part| framing::message(&PushPart { part: Some(part) });
+        let failed = |lease, reason, fatal| {
+            push_part::Part::Failed(proto::Failed {
+                lease,
+                reason,
+                fatal,
+            })
+        };
+        let only = match outcome {
+            Outcome::Gradient {
+                lease,
+                report,
+                gradient,
+            } => {
+                let head = part(push_part::Part::Gradient(proto::Gradient {
+                    lease,
+                    stats: Some(words::stats(report.stats)),
+                    compute_secs: report.cost.compute_secs,
+                    wait_secs: report.cost.wait_secs,
+                    pull_secs: report.cost.pull_secs,
+                    push_secs: report.cost.push_secs,
+                }));
+                let gradient = Arc::new(*gradient);
+                let pieces =
+                    outgoing::gradient(&gradient, self.integrity).flat_map(|piece| match piece {
+                        outgoing::Piece::Chunk(chunk) => framing::chunk(chunk),
+                        outgoing::Piece::Rows(rows) => framing::rows(rows),
+                    });
+                let sent = self.send(iter::once(head).chain(pieces)).await;
+                // All of it has gone out and nobody looks at it any more.
+                self.gradient = Arc::try_unwrap(gradient).ok().map(Box::new);
+                return sent;
+            }
+            Outcome::Evaluated { lease, stats } => {
+                let stats = Some(words::stats(stats));
+                push_part::Part::Evaluated(proto::Evaluated { lease, stats })
+            }
+            Outcome::Failed { lease, reason } => failed(lease, reason, false),
+            Outcome::Panicked { lease, reason } => failed(lease, reason, true),
+        };
+        self.send(iter::once(part(only))).await
+    }
+
+    /// Sends a push, as long as it arrives there: what has left here may lie in buffers on the way.
+    async fn send(
+        &mut self,
+        bytes: impl Iterator<Item = Bytes> + Send + 'static,
+    ) -> Result<(), LinkError> {
+        let arrived = Arc::clone(&self.life.arrived);
+        let pushed = async {
+            let mut reply = self.call(framing::PUSH, bytes).await?;
+            while reply.next::<proto::PushReply>().await?.is_some() {}
+            Ok(())
+        };
+        let sent = while_moving(|| arrived.load(Ordering::Relaxed), pushed).await;
+        sent.ok_or_else(|| LinkError::stalled("a push"))?
+    }
+
+    async fn call(
+        &mut self,
+        path: &'static str,
+        bytes: impl Iterator<Item = Bytes> + Send + 'static,
+    ) -> Result<Messages<Body>, LinkError> {
+        let session = self.session.clone();
+        let request = framing::request(path, session, bytes);
+        Ok(framing::call(&mut self.bulk, request, MOST_MESSAGE).await?)
+    }
+
+    async fn pull(&mut self) -> Result<Option<Assignment>, LinkError> {
+        let (lease, job, mut parts) = loop {
+            if self.leaving.load(Ordering::Relaxed) {
+                self.client
+                    .leave(&self.session, "it was told to stop")
+                    .await?;
+                return Ok(None);
+            }
+            if !self.life.holds.load(Ordering::Relaxed) {
+                let reason = "its signs of life do not arrive".to_owned();
+                return Err(LinkError::Broken { reason });
+            }
+            let wait_ms = LONGEST_PULL.as_millis() as u32;
+            let asked = framing::message(&proto::PullRequest { wait_ms });
+            let arrived = Arc::clone(&self.life.arrived);
+            let parts = self.call(framing::PULL, iter::once(asked));
+            // On a slow way the question waits behind what this process's other workers push.
+            let parts = while_moving(|| arrived.load(Ordering::Relaxed), parts).await;
+            let mut parts = parts.ok_or_else(|| LinkError::stalled("a pull"))??;
+            match next(&mut parts, &self.traffic).await? {
+                Some(pull_part::Part::Wait(_)) => {}
+                Some(pull_part::Part::Finished(_)) => return Ok(None),
+                Some(pull_part::Part::Assignment(given)) => {
+                    break (
+                        given.lease,
+                        words::job(given.work).map_err(LinkError::unexpected)?,
+                        parts,
+                    );
+                }
+                _ => {
+                    return Err(LinkError::unexpected(
+                        "a pull that begins with neither work nor a word",
+                    ));
+                }
+            }
+        };
+        let started = Instant::now();
+        let params = self.params.take();
+        let mut params = params.expect("a link that broke is not used again");
+        let mut incoming = IncomingParams::new(Arc::make_mut(&mut params), self.integrity);
+        while let Some(part) = next(&mut parts, &self.traffic).await? {
+            match part {
+                pull_part::Part::Chunk(chunk) => incoming.chunk(&chunk)?,
+                _ => {
+                    return Err(LinkError::unexpected(
+                        "a pull with something else than parameters",
+                    ));
+                }
+            }
+            self.client.hear();
+        }
+        incoming.finish()?;
+        self.params = Some(Arc::clone(&params));
+        Ok(Some(Assignment {
+            lease,
+            job,
+            params,
+            transfer: TransferTimes {
+                pull_secs: started.elapsed().as_secs_f64(),
+                push_secs: 0.0,
+            },
+        }))
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        self.client.forget(self.worker);
+        self.life.task.abort();
+    }
+}
+
+impl Link for Remote {
+    type Error = LinkError;
+
+    fn exchange(&mut self, outcome: Option<Outcome>) -> Result<Option<Assignment>, LinkError> {
+        let own = self.own.take();
+        let own = own.ok_or_else(|| LinkError::unexpected("two things at once"))?;
+        let exchanged = own.runtime().block_on(async {
+            let last = matches!(outcome, Some(Outcome::Panicked { .. }));
+            let started = Instant::now();
+            if let Some(outcome) = outcome {
+                self.push(outcome).await?;
+            }
+            let push_secs = started.elapsed().as_secs_f64();
+            if last {
+                return Ok(None);
+            }
+            let mut assignment = self.pull().await?;
+            if let Some(assignment) = &mut assignment {
+                assignment.transfer.push_secs = push_secs;
+            }
+            Ok(assignment)
+        });
+        self.own = Some(own);
+        exchanged
+    }
+
+    fn buffer(&mut self) -> Box<Gradient> {
+        let fresh = || {
+            let layout = self.params.as_ref().map(|params| params.layout().clone());
+            Box::new(Gradient::new(layout.unwrap_or_default()))
+        };
+        self.gradient.take().unwrap_or_else(fresh)
+    }
+}
+
+/// The next part of a pull, which may take its time while bytes of it come.
+async fn next(
+    parts: &mut Messages<Body>,
+    traffic: &Traffic,
+) -> Result<Option<pull_part::Part>, LinkError> {
+    let part = while_moving(|| traffic.read(), parts.next()).await;
+    match part.ok_or_else(|| LinkError::stalled("a pull"))?? {
+        None => Ok(None),
+        Some(PullPart { part: Some(part) }) => Ok(Some(part)),
+        Some(PullPart { part: None }) => Err(LinkError::unexpected("an empty part")),
+    }
+}

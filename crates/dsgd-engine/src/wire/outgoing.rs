@@ -1,0 +1,147 @@
+//! Parameters and gradients on their way out: cut into chunks that copy nothing.
+//!
+//! A chunk's bytes are a view of the vector itself, kept alive by its `Arc`; the one copy
+//! is into the connection's send buffer. Elements travel as little-endian `f32`.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::PIECE;
+use super::integrity::{Checksum, Integrity};
+use super::proto::{Chunk, Rows};
+use dsgd_core::params::{Gradient, Params, Part};
+
+#[cfg(target_endian = "big")]
+compile_error!("the wire sends the memory of f32 values as it is, which must be little-endian");
+
+/// Part of a gradient.
+#[derive(Debug)]
+pub enum Piece {
+    /// Of a dense tensor.
+    Chunk(Chunk),
+    /// Of a table.
+    Rows(Rows),
+}
+
+/// The chunks of all parameters.
+pub fn params(
+    params: &Arc<Params>,
+    integrity: Integrity,
+) -> impl Iterator<Item = Chunk> + Send + 'static {
+    let params = Arc::clone(params);
+    let tensors = params.layout().tensors().len();
+    (0..tensors).flat_map(move |tensor| {
+        let range = params.layout().tensors()[tensor].range.clone();
+        let bytes = view(&params, move |params| {
+            bytemuck::cast_slice(&params.flat()[range.clone()])
+        });
+        chunks(tensor, bytes, integrity)
+    })
+}
+
+/// The pieces of a gradient.
+pub fn gradient(
+    gradient: &Arc<Gradient>,
+    integrity: Integrity,
+) -> impl Iterator<Item = Piece> + Send + 'static {
+    let gradient = Arc::clone(gradient);
+    let tensors = gradient.parts().len();
+    (0..tensors).flat_map(move |tensor| match &gradient.parts()[tensor] {
+        Part::Dense(_) => {
+            let bytes = view(&gradient, move |gradient| match &gradient.parts()[tensor] {
+                Part::Dense(values) => bytemuck::cast_slice(values),
+                Part::Rows(_) => &[],
+            });
+            Box::new(chunks(tensor, bytes, integrity).map(Piece::Chunk)) as Pieces
+        }
+        Part::Rows(rows) => {
+            let indices = view(&gradient, move |gradient| match &gradient.parts()[tensor] {
+                Part::Rows(rows) => bytemuck::cast_slice(rows.indices()),
+                Part::Dense(_) => &[],
+            });
+            let values = view(&gradient, move |gradient| match &gradient.parts()[tensor] {
+                Part::Rows(rows) => bytemuck::cast_slice(rows.values()),
+                Part::Dense(_) => &[],
+            });
+            let rows = row_chunks(tensor, rows.width(), indices, values, integrity);
+            Box::new(rows.map(Piece::Rows)) as Pieces
+        }
+    })
+}
+
+type Pieces = Box<dyn Iterator<Item = Piece> + Send>;
+
+/// Bytes of something that an `Arc` keeps alive.
+struct View<O, F> {
+    owner: Arc<O>,
+    slice: F,
+}
+
+impl<O, F: Fn(&O) -> &[u8]> AsRef<[u8]> for View<O, F> {
+    fn as_ref(&self) -> &[u8] {
+        (self.slice)(&self.owner)
+    }
+}
+
+fn view<O, F>(owner: &Arc<O>, slice: F) -> Bytes
+where
+    O: Send + Sync + 'static,
+    F: Fn(&O) -> &[u8] + Send + 'static,
+{
+    let owner = Arc::clone(owner);
+    Bytes::from_owner(View { owner, slice })
+}
+
+/// A dense tensor's chunks, at least one, the last with the checksum.
+fn chunks(tensor: usize, bytes: Bytes, integrity: Integrity) -> impl Iterator<Item = Chunk> + Send {
+    let mut checksum = Checksum::new(integrity);
+    steps(bytes.len(), PIECE).map(move |range| {
+        let values = bytes.slice(range.clone());
+        checksum.update(&values);
+        let last = range.end == bytes.len();
+        Chunk {
+            tensor: tensor as u32,
+            offset: (range.start / size_of::<f32>()) as u64,
+            values,
+            crc32: last.then(|| checksum.end()),
+        }
+    })
+}
+
+/// A table's touched rows, at least one message, the last with the checksum.
+fn row_chunks(
+    tensor: usize,
+    width: usize,
+    indices: Bytes,
+    values: Bytes,
+    integrity: Integrity,
+) -> impl Iterator<Item = Rows> + Send {
+    let row = width * size_of::<f32>();
+    let count = indices.len() / size_of::<u32>();
+    let mut checksum = Checksum::new(integrity);
+    steps(count, rows_of_a_chunk(width)).map(move |rows| {
+        let at = |bytes: &Bytes, size| bytes.slice(rows.start * size..rows.end * size);
+        let (indices, values) = (at(&indices, size_of::<u32>()), at(&values, row));
+        checksum.update(&indices);
+        checksum.update(&values);
+        Rows {
+            tensor: tensor as u32,
+            indices,
+            values,
+            crc32: (rows.end == count).then(|| checksum.end()),
+        }
+    })
+}
+
+/// Rows of a table that go into one message: one at least.
+pub(super) fn rows_of_a_chunk(width: usize) -> usize {
+    (PIECE / (size_of::<u32>() + width * size_of::<f32>())).max(1)
+}
+
+/// `0..len` in ranges of `size`; one empty range for nothing.
+fn steps(len: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    let starts = (0..len.max(1)).step_by(size);
+    starts.map(move |start| start..len.min(start + size))
+}

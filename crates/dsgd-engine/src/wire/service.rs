@@ -1,0 +1,387 @@
+//! The server's side of the conversation: what workers say becomes messages to the server.
+//!
+//! A worker has one assignment at a time, and what it pushes must be of that one: so nobody
+//! can touch what belongs to another. The end of its `Live` stream is the end of its session.
+
+mod pushed;
+mod sessions;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::routing::post;
+use tokio::sync::mpsc::channel;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::BoxStream;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::credentials::Token;
+use super::framing::{self, Messages};
+use super::integrity::Integrity;
+use super::listen::Peer;
+use super::paced::Traffic;
+use super::proto::dsgd_server::{Dsgd, DsgdServer};
+use super::proto::{self, PullPart, Pulse, pull_part};
+use super::words::{self, cut, tensors};
+use super::{
+    LONGEST_PULL, MOST_MESSAGE, MOST_NAME, MOST_REASON, PROGRAM, PROTOCOL, SESSION, STALL,
+    most_pushed, outgoing,
+};
+use crate::mutex::lock;
+use crate::server::Message;
+use crate::worker::{Assignment, Buffers, Outcome};
+use dsgd_core::core::WorkerId;
+use dsgd_core::event::Event;
+use dsgd_core::params::Layout;
+use dsgd_core::text;
+use pushed::Parts;
+use sessions::{Session, Sessions};
+
+/// What a service is made of.
+pub struct Terms {
+    /// The run's secret.
+    pub token: Token,
+    /// The model's tensors.
+    pub layout: Arc<Layout>,
+    /// Silence after which a worker is lost.
+    pub dead_after: Duration,
+    /// Where gradients are received.
+    pub buffers: Buffers,
+    /// The server's inbox.
+    pub messages: Sender<Message>,
+    /// The next worker's number.
+    pub numbers: Arc<AtomicU32>,
+    /// Whether the run is over.
+    pub over: Arc<AtomicBool>,
+}
+
+/// The gRPC service. Clones are the same service.
+#[derive(Clone)]
+pub struct Service(Arc<Shared>);
+
+struct Shared {
+    terms: Terms,
+    tensors: Vec<proto::Tensor>,
+    sessions: Sessions,
+}
+
+impl Service {
+    /// A service that has no worker yet.
+    pub fn new(terms: Terms) -> Self {
+        Self(Arc::new(Shared {
+            tensors: tensors(&terms.layout),
+            terms,
+            sessions: Sessions::default(),
+        }))
+    }
+
+    /// Workers whose session holds.
+    pub fn sessions(&self) -> usize {
+        self.0.sessions.number()
+    }
+
+    /// Connections that were refused so far.
+    pub fn refusals(&self) -> u64 {
+        self.0.sessions.refused()
+    }
+
+    /// A connection came to nothing; the server hears of it, now and then.
+    pub(super) fn refused(&self, why: &str, from: &str) {
+        let Some(refused) = self.0.sessions.refuse() else {
+            return;
+        };
+        let message = format!("refused a connection from {from}: {why}; {refused} refused so far");
+        self.tell(Message::Tell(Event::Warning { message }));
+    }
+
+    /// Bytes of a transfer have come.
+    fn hears(&self, session: &Session) {
+        for message in self.0.sessions.alive(session) {
+            self.tell(message);
+        }
+    }
+
+    fn terms(&self) -> &Terms {
+        &self.0.terms
+    }
+
+    /// Whether the server still reads.
+    fn tell(&self, message: Message) -> bool {
+        self.0.terms.messages.send(message).is_ok()
+    }
+
+    /// The session that a call belongs to.
+    fn session<T>(&self, request: &Request<T>) -> Result<Arc<Session>, Status> {
+        let session = request
+            .metadata()
+            .get(SESSION)
+            .and_then(|s| s.to_str().ok());
+        let peer = peer(request);
+        let Some(session) = session else {
+            turn_down(peer.as_ref(), "it has no session");
+            return Err(Status::unauthenticated(
+                "no session: join first, and send the session as metadata dsgd-session",
+            ));
+        };
+        let found = self.0.sessions.session(session);
+        let found = found.ok_or_else(|| {
+            turn_down(peer.as_ref(), "its session is void");
+            Status::not_found("this session is void: its worker was given up for lost; join anew")
+        })?;
+        if let Some(peer) = peer {
+            peer.admit();
+        }
+        Ok(found)
+    }
+
+    /// Follows a worker's pulses to their end.
+    async fn follow(&self, mut pulses: Streaming<Pulse>, session: &Session, answers: Answers) {
+        // The core notices silence; this only frees what is here.
+        let patience = self.0.terms.dead_after * 3;
+        let reason = loop {
+            match timeout(patience, pulses.message()).await {
+                Ok(Ok(Some(_))) => {
+                    if !self.tell(session.alive()) {
+                        return;
+                    }
+                    let arrived = self.0.sessions.arrived(session);
+                    // Who does not take the answers has enough of them.
+                    let _ = answers.try_send(Ok(Pulse { arrived }));
+                }
+                Ok(Ok(None)) => break "it closed its connection",
+                Ok(Err(_)) => break "its connection broke",
+                Err(_) => break "not heard of for too long",
+            }
+        };
+        self.lose(session.worker, reason.to_owned());
+    }
+
+    /// A worker is gone, and what it shows is of no use any more.
+    fn lose(&self, worker: WorkerId, reason: String) {
+        self.0.sessions.close(worker);
+        self.tell(Message::Lost { worker, reason });
+    }
+}
+
+type Answers = tokio::sync::mpsc::Sender<Result<Pulse, Status>>;
+type Reply = http::Response<tonic::body::Body>;
+
+#[tonic::async_trait]
+impl Dsgd for Service {
+    async fn hello(
+        &self,
+        request: Request<proto::HelloRequest>,
+    ) -> Result<Response<proto::HelloReply>, Status> {
+        let hello = request.into_inner();
+        let host = cut(hello.host, MOST_NAME);
+        let program = cut(hello.program, MOST_NAME);
+        let ours = |name: &str| name.starts_with("dsgd ");
+        if hello.protocol != PROTOCOL || (ours(&program) && program != PROGRAM) {
+            let version = PROGRAM.trim_start_matches("dsgd ");
+            return Err(Status::failed_precondition(format!(
+                "worker on {host} is {program} (protocol {}), server {version} (protocol \
+                 {PROTOCOL}): run the same program on both",
+                hello.protocol
+            )));
+        }
+        Ok(Response::new(proto::HelloReply {
+            protocol: PROTOCOL,
+            program: PROGRAM.to_owned(),
+            nonce: self.0.sessions.give_nonce().into(),
+        }))
+    }
+
+    async fn join(
+        &self,
+        request: Request<proto::JoinRequest>,
+    ) -> Result<Response<proto::JoinReply>, Status> {
+        let peer = peer(&request);
+        let join = request.into_inner();
+        if join.name.is_empty() || join.name.len() > MOST_NAME {
+            return Err(Status::invalid_argument(format!(
+                "a worker's name has 1 to {MOST_NAME} bytes"
+            )));
+        }
+        let fresh = self.0.sessions.take_nonce(&join.nonce);
+        let token = &self.0.terms.token;
+        if !fresh || !token.accepts(&join.proof, &join.nonce, &join.name) {
+            let why = if fresh {
+                "wrong token"
+            } else {
+                "a nonce that was not given, or was used"
+            };
+            turn_down(peer.as_ref(), why);
+            return Err(Status::unauthenticated(
+                "wrong token, or a nonce that is not good any more",
+            ));
+        }
+        let worker = self.0.terms.numbers.fetch_add(1, Ordering::Relaxed);
+        let process = peer.as_ref().map(|peer| peer.number);
+        let name = text::name(&join.name);
+        let session = self.0.sessions.open(worker, name, process)?;
+        if let Some(peer) = peer {
+            peer.admit();
+        }
+        Ok(Response::new(proto::JoinReply {
+            worker,
+            session,
+            layout: self.0.tensors.clone(),
+            dead_after_ms: self.0.terms.dead_after.as_millis() as u32,
+        }))
+    }
+
+    async fn live(
+        &self,
+        request: Request<Streaming<Pulse>>,
+    ) -> Result<Response<BoxStream<Pulse>>, Status> {
+        let session = self.session(&request)?;
+        let worker = session.worker;
+        let Some(inbox) = lock(&session.outbox).take() else {
+            return Err(Status::already_exists("this worker lives already"));
+        };
+        let name = session.name.clone();
+        self.tell(Message::Join {
+            worker,
+            name,
+            pulses: true,
+            inbox,
+        });
+        let (answers, stream) = channel(4);
+        let service = self.clone();
+        tokio::spawn(async move {
+            let pulses = request.into_inner();
+            service.follow(pulses, &session, answers).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn leave(
+        &self,
+        request: Request<proto::LeaveRequest>,
+    ) -> Result<Response<proto::LeaveReply>, Status> {
+        let worker = self.session(&request)?.worker;
+        self.lose(worker, cut(request.into_inner().reason, MOST_REASON));
+        Ok(Response::new(proto::LeaveReply {}))
+    }
+}
+
+/// The calls that carry tensors.
+impl Service {
+    /// All calls.
+    pub(super) fn routes(self) -> Routes {
+        let bulk = Router::new()
+            .route(framing::PULL, post(Self::pull))
+            .route(framing::PUSH, post(Self::push))
+            .with_state(self.clone());
+        let small = DsgdServer::new(self).max_decoding_message_size(MOST_MESSAGE);
+        let mut routes = Routes::new(small);
+        let router = std::mem::take(routes.axum_router_mut());
+        *routes.axum_router_mut() = router.merge(bulk);
+        routes
+    }
+
+    async fn pull(State(service): State<Self>, request: axum::extract::Request) -> Reply {
+        let given = service.give_work(Request::from_http(request)).await;
+        given.unwrap_or_else(Status::into_http)
+    }
+
+    async fn push(State(service): State<Self>, request: axum::extract::Request) -> Reply {
+        match service.take_outcome(Request::from_http(request)).await {
+            Ok(()) => framing::reply(std::iter::once(framing::message(&proto::PushReply {}))),
+            Err(status) => status.into_http(),
+        }
+    }
+
+    async fn give_work(&self, request: Request<Body>) -> Result<Reply, Status> {
+        let session = self.session(&request)?;
+        session.uses(&traffic(&request));
+        let integrity = integrity(&request);
+        let mut messages = Messages::of_a_request(request.into_inner(), MOST_MESSAGE);
+        let asked = timeout(STALL, messages.next::<proto::PullRequest>()).await;
+        let asked = asked.map_err(|_| Status::deadline_exceeded("no request came"))??;
+        let asked = asked.ok_or_else(|| Status::invalid_argument("a pull is one PullRequest"))?;
+        let wait = Duration::from_millis(u64::from(asked.wait_ms)).min(LONGEST_PULL);
+        let message = |part| framing::message(&PullPart { part: Some(part) });
+        let only = |part| framing::reply(std::iter::once(message(part)));
+        let Ok(mut inbox) = session.inbox.try_lock() else {
+            return Err(Status::aborted("this worker pulls already"));
+        };
+        match timeout(wait, inbox.recv()).await {
+            Err(_) => Ok(only(pull_part::Part::Wait(proto::Wait {}))),
+            // Its session ends when it has heard that and goes: the server stays for so long.
+            Ok(None) if self.0.terms.over.load(Ordering::Relaxed) => {
+                Ok(only(pull_part::Part::Finished(proto::Finished {})))
+            }
+            Ok(None) => {
+                self.0.sessions.close(session.worker);
+                Err(Status::not_found(
+                    "this worker was given up for lost; join anew",
+                ))
+            }
+            Ok(Some(assignment)) => {
+                let Assignment {
+                    lease, job, params, ..
+                } = assignment;
+                *lock(&session.current) = Some((lease, job));
+                let head = pull_part::Part::Assignment(words::assignment(lease, job));
+                let chunks = outgoing::params(&params, integrity).flat_map(framing::chunk);
+                Ok(framing::reply(std::iter::once(message(head)).chain(chunks)))
+            }
+        }
+    }
+
+    async fn take_outcome(&self, request: Request<Body>) -> Result<(), Status> {
+        let session = self.session(&request)?;
+        let worker = session.worker;
+        let traffic = traffic(&request);
+        session.uses(&traffic);
+        let integrity = integrity(&request);
+        let most = most_pushed(&self.0.terms.layout);
+        let messages = Messages::of_a_request(request.into_inner(), most);
+        let mut parts = Parts {
+            messages,
+            service: self,
+            session: &session,
+            traffic,
+        };
+        let head = pushed::head(&mut parts).await?;
+        let outcome = pushed::outcome(integrity, head, &mut parts).await;
+        let outcome = outcome.inspect_err(|status| {
+            // Its work is not done and it has it no more: what it had goes to another.
+            self.lose(worker, format!("its push broke: {}", status.message()));
+        })?;
+        if matches!(outcome, Outcome::Panicked { .. }) {
+            self.0.sessions.close(worker);
+        }
+        self.tell(Message::Done { worker, outcome });
+        Ok(())
+    }
+}
+
+fn peer<T>(request: &Request<T>) -> Option<Peer> {
+    request.extensions().get::<Peer>().cloned()
+}
+
+/// Who sees to it that what this caller sends and gets is whole.
+fn integrity<T>(request: &Request<T>) -> Integrity {
+    let peer = request.extensions().get::<Peer>();
+    Integrity::of(peer.is_some_and(|peer| peer.tls))
+}
+
+/// What passes the connection of this call.
+fn traffic<T>(request: &Request<T>) -> Traffic {
+    peer(request).map(|peer| peer.traffic).unwrap_or_default()
+}
+
+fn turn_down(peer: Option<&Peer>, why: &'static str) {
+    if let Some(peer) = peer {
+        peer.turn_down(why);
+    }
+}

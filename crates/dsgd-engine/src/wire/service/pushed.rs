@@ -1,0 +1,172 @@
+//! What a worker pushes: parts on their way in become the outcome of its assignment.
+
+use axum::body::Body;
+use tonic::Status;
+
+use super::Service;
+use super::sessions::Session;
+use crate::wire::framing::Messages;
+use crate::wire::incoming::{IncomingGradient, WireError};
+use crate::wire::integrity::Integrity;
+use crate::wire::paced::{Traffic, while_moving};
+use crate::wire::proto::{self, PushPart, push_part};
+use crate::wire::words::{cut, secs, told_stats};
+use crate::wire::{MOST_REASON, STALL};
+use crate::worker::Outcome;
+use dsgd_core::core::Report;
+use dsgd_core::event::Cost;
+use dsgd_core::params::{Gradient, Layout, Part};
+
+/// What a push brings, part by part.
+pub(super) struct Parts<'a> {
+    pub(super) messages: Messages<Body>,
+    pub(super) service: &'a Service,
+    pub(super) session: &'a Session,
+    pub(super) traffic: Traffic,
+}
+
+/// How a push begins.
+pub(super) enum Head {
+    Gradient(proto::Gradient),
+    Evaluated(proto::Evaluated),
+    Failed(proto::Failed),
+}
+
+/// Reads how a push begins. It must be of the work that the worker has, and the worker has it no
+/// more afterwards.
+pub(super) async fn head(parts: &mut Parts<'_>) -> Result<Head, Status> {
+    let session = parts.session;
+    match parts.next().await? {
+        Some(push_part::Part::Gradient(head)) => {
+            session.finish(head.lease, true)?;
+            Ok(Head::Gradient(head))
+        }
+        Some(push_part::Part::Evaluated(evaluated)) => {
+            session.finish(evaluated.lease, false)?;
+            Ok(Head::Evaluated(evaluated))
+        }
+        Some(push_part::Part::Failed(failed)) => {
+            let train = session.finish(failed.lease, true);
+            train.or_else(|_| session.finish(failed.lease, false))?;
+            Ok(Head::Failed(failed))
+        }
+        _ => Err(Status::invalid_argument(
+            "a push begins with Gradient, Evaluated or Failed",
+        )),
+    }
+}
+
+/// Reads the rest of a push.
+pub(super) async fn outcome(
+    integrity: Integrity,
+    head: Head,
+    parts: &mut Parts<'_>,
+) -> Result<Outcome, Status> {
+    match head {
+        Head::Gradient(head) => gradient(integrity, &head, parts).await,
+        Head::Evaluated(evaluated) => Ok(Outcome::Evaluated {
+            lease: evaluated.lease,
+            stats: told_stats(evaluated.stats).map_err(Status::invalid_argument)?,
+        }),
+        Head::Failed(failed) => {
+            let (lease, reason) = (failed.lease, cut(failed.reason, MOST_REASON));
+            Ok(if failed.fatal {
+                Outcome::Panicked { lease, reason }
+            } else {
+                Outcome::Failed { lease, reason }
+            })
+        }
+    }
+}
+
+async fn gradient(
+    integrity: Integrity,
+    head: &proto::Gradient,
+    parts: &mut Parts<'_>,
+) -> Result<Outcome, Status> {
+    let stats = told_stats(head.stats).map_err(Status::invalid_argument)?;
+    let terms = parts.service.terms();
+    let mut incoming = IncomingGradient::new(terms.buffers.take(), integrity);
+    let received = receive(&mut incoming, parts).await;
+    if let Err(status) = received {
+        terms.buffers.give(incoming.into_buffer());
+        return Err(status);
+    }
+    let (gradient, grad_norm) = incoming.finish().map_err(|(error, buffer)| {
+        terms.buffers.give(buffer);
+        invalid(&error)
+    })?;
+    let cost = Cost {
+        compute_secs: secs(head.compute_secs),
+        pull_secs: secs(head.pull_secs),
+        push_secs: secs(head.push_secs),
+        wait_secs: secs(head.wait_secs),
+        bytes: params_bytes(&terms.layout) + gradient_bytes(&gradient),
+    };
+    Ok(Outcome::Gradient {
+        lease: head.lease,
+        report: Report {
+            stats,
+            grad_norm,
+            cost,
+        },
+        gradient,
+    })
+}
+
+async fn receive(incoming: &mut IncomingGradient, parts: &mut Parts<'_>) -> Result<(), Status> {
+    while let Some(part) = parts.next().await? {
+        match part {
+            push_part::Part::Chunk(chunk) => incoming.chunk(&chunk),
+            push_part::Part::Rows(rows) => incoming.rows(&rows),
+            _ => return Err(Status::invalid_argument("no part of a gradient")),
+        }
+        .map_err(|error| invalid(&error))?;
+    }
+    Ok(())
+}
+
+/// Bytes of the tensors that a pull brings.
+fn params_bytes(layout: &Layout) -> u64 {
+    (layout.len() * size_of::<f32>()) as u64
+}
+
+/// Bytes of the tensors and rows that a push brings.
+fn gradient_bytes(gradient: &Gradient) -> u64 {
+    let bytes = |part: &Part| match part {
+        Part::Dense(values) => size_of_val(&values[..]),
+        Part::Rows(rows) => size_of_val(rows.indices()) + size_of_val(rows.values()),
+    };
+    gradient.parts().iter().map(bytes).sum::<usize>() as u64
+}
+
+impl Parts<'_> {
+    /// The next part, which may take its time while bytes of it come. Each second they are a sign of life: on a
+    /// slow way the pulses may wait behind them.
+    async fn next(&mut self) -> Result<Option<push_part::Part>, Status> {
+        let mut seen = self.traffic.read();
+        let arrived = || {
+            let arrived = self.traffic.read();
+            if arrived != seen {
+                seen = arrived;
+                self.service.hears(self.session);
+            }
+            arrived
+        };
+        let part = while_moving(arrived, self.messages.next()).await;
+        match part.ok_or_else(nothing_came)?? {
+            None => Ok(None),
+            Some(PushPart { part: Some(part) }) => Ok(Some(part)),
+            Some(PushPart { part: None }) => Err(Status::invalid_argument("an empty part")),
+        }
+    }
+}
+
+fn invalid(error: &WireError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn nothing_came() -> Status {
+    let secs = STALL.as_secs();
+    Status::deadline_exceeded(format!("nothing came for {secs} s"))
+}

@@ -1,0 +1,106 @@
+//! What the schema calls things, and what the house calls them.
+//!
+//! What comes from outside is checked here, as far as a single word can be wrong.
+
+use super::proto;
+use super::proto::assignment::Work;
+use crate::worker::Job;
+use dsgd_core::core::LeaseId;
+use dsgd_core::params::{Kind, Layout, Tensor};
+use dsgd_core::task::{Batch, Stats};
+use dsgd_core::text;
+
+/// A count above this is no count: sums of them must fit.
+const MOST_COUNT: u64 = 1 << 40;
+
+/// A layout.
+pub(super) fn tensors(layout: &Layout) -> Vec<proto::Tensor> {
+    let tensor = |tensor: &Tensor| proto::Tensor {
+        name: tensor.name.clone(),
+        shape: tensor.shape.iter().map(|&d| d as u64).collect(),
+        rows: tensor.kind == Kind::Rows,
+    };
+    layout.tensors().iter().map(tensor).collect()
+}
+
+/// Something to do.
+pub(super) fn assignment(lease: LeaseId, job: Job) -> proto::Assignment {
+    let work = match job {
+        Job::Train(batch) => Work::Train(proto::Train {
+            epoch: batch.epoch,
+            batch: batch.index as u64,
+            seed: batch.seed,
+        }),
+        Job::Validate(batch) => Work::Validate(proto::Validate {
+            batch: batch as u64,
+        }),
+    };
+    proto::Assignment {
+        lease,
+        work: Some(work),
+    }
+}
+
+/// What an assignment says that there is to do.
+pub(super) fn job(work: Option<Work>) -> Result<Job, &'static str> {
+    match work {
+        Some(Work::Train(train)) => Ok(Job::Train(Batch {
+            index: train.batch as usize,
+            epoch: train.epoch,
+            seed: train.seed,
+        })),
+        Some(Work::Validate(validate)) => Ok(Job::Validate(validate.batch as usize)),
+        None => Err("an assignment without work"),
+    }
+}
+
+/// Sums over a batch.
+pub(super) fn stats(stats: Stats) -> proto::Stats {
+    proto::Stats {
+        loss: stats.loss,
+        count: stats.count,
+        examples: stats.examples,
+        source_tokens: stats.source_tokens,
+        target_tokens: stats.target_tokens,
+    }
+}
+
+/// Sums over a batch that a worker tells.
+pub(super) fn told_stats(stats: Option<proto::Stats>) -> Result<Stats, &'static str> {
+    let Some(stats) = stats else {
+        return Err("no stats");
+    };
+    let counts = [
+        stats.count,
+        stats.examples,
+        stats.source_tokens,
+        stats.target_tokens,
+    ];
+    if counts.iter().any(|&count| count > MOST_COUNT) {
+        return Err("a count above 2^40");
+    }
+    Ok(Stats {
+        loss: stats.loss,
+        count: stats.count,
+        examples: stats.examples,
+        source_tokens: stats.source_tokens,
+        target_tokens: stats.target_tokens,
+    })
+}
+
+/// Seconds that make sense; others are none.
+pub(super) fn secs(secs: f64) -> f64 {
+    if secs.is_finite() {
+        secs.clamp(0.0, 1e9)
+    } else {
+        0.0
+    }
+}
+
+/// A line that a peer says: the first `most` bytes of its text, whole characters, fit to be shown.
+pub(super) fn cut(mut text: String, most: usize) -> String {
+    text = text::line(&text);
+    let end = (0..=most.min(text.len())).rfind(|&at| text.is_char_boundary(at));
+    text.truncate(end.unwrap_or(0));
+    text
+}

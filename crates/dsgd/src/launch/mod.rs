@@ -1,8 +1,0 @@
-//! How workers come to be.
-
-pub mod fleet;
-pub mod local;
-mod membership;
-pub mod process;
-mod supervisor;
-pub mod trouble;
