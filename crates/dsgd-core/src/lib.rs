@@ -7,6 +7,7 @@
 pub mod core;
 pub mod event;
 pub mod mode;
+pub mod model;
 pub mod optim;
 pub mod params;
 pub mod task;

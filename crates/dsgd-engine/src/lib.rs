@@ -14,7 +14,6 @@ pub mod run;
 pub mod server;
 pub mod ssh;
 pub mod store;
-pub mod task;
 pub mod wire;
 pub mod worker;
 

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use crate::mutex::lock;
-use crate::task::Task;
 use dsgd_core::core::{LeaseId, Report};
 use dsgd_core::event::Cost;
+use dsgd_core::model::{Compute, Model, Seat};
 use dsgd_core::params::{Gradient, Layout, Params};
 use dsgd_core::task::{Batch, Stats, TaskResult};
 use dsgd_core::text::causes;
@@ -143,34 +143,38 @@ pub enum Broken<E> {
 }
 
 /// Where batches are computed, one at a time: what the task keeps for a worker between them.
-pub struct ComputeSlot<T: Task> {
-    scratch: Mutex<T::Scratch>,
+pub struct ComputeSlot<'a> {
+    model: &'a dyn Model,
+    seat: Seat,
+    compute: Mutex<Box<dyn Compute + 'a>>,
 }
 
-impl<T: Task> ComputeSlot<T> {
-    /// One whose worker may use that many kernel threads.
+impl<'a> ComputeSlot<'a> {
+    /// One for a worker of that seat.
     ///
     /// # Errors
-    /// The message of a panic in the task's code.
-    pub fn new(task: &T, threads: usize) -> Result<Self, String> {
-        match caught(|| Ok(task.scratch(threads))) {
-            Ok(scratch) => Ok(Self {
-                scratch: Mutex::new(scratch),
+    /// What the model's own code said, or the message of its panic.
+    pub fn new(model: &'a dyn Model, seat: Seat) -> Result<Self, String> {
+        match caught(|| model.compute(seat)) {
+            Ok(compute) => Ok(Self {
+                model,
+                seat,
+                compute: Mutex::new(compute),
             }),
             Err(Failure { reason, .. }) => Err(format!("could not set itself up: {reason}")),
         }
     }
 
     /// Clears up after a panic.
-    pub fn renew(&self, task: &T, threads: usize) {
-        if let Ok(scratch) = caught(|| Ok(task.scratch(threads))) {
-            *self.occupy() = scratch;
+    pub fn renew(&self) {
+        if let Ok(compute) = caught(|| self.model.compute(self.seat)) {
+            *self.occupy() = compute;
         }
     }
 
     /// Panics are caught where the compute slot is in use, so nobody leaves it locked.
-    fn occupy(&self) -> MutexGuard<'_, T::Scratch> {
-        lock(&self.scratch)
+    fn occupy(&self) -> MutexGuard<'_, Box<dyn Compute + 'a>> {
+        lock(&self.compute)
     }
 }
 
@@ -178,17 +182,13 @@ impl<T: Task> ComputeSlot<T> {
 ///
 /// Two workers may share a compute slot (`--prefetch`): one moves parameters and gradients while the
 /// other computes.
-pub fn work<T: Task, L: Link>(
-    task: &T,
-    compute: &ComputeSlot<T>,
-    link: &mut L,
-) -> Result<(), Broken<L::Error>> {
+pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<L::Error>> {
     let mut outcome = None;
     let mut spare = None;
     let mut waiting_since = Instant::now();
     while let Some(assignment) = link.exchange(outcome.take()).map_err(Broken::Link)? {
         let lease = assignment.lease;
-        let mut scratch = compute.occupy();
+        let mut compute = slot.occupy();
         let transfer = assignment.transfer;
         let away = waiting_since.elapsed().as_secs_f64();
         let cost = Cost {
@@ -202,7 +202,7 @@ pub fn work<T: Task, L: Link>(
             Job::Train(batch) => {
                 let mut gradient = spare.take().unwrap_or_else(|| link.buffer());
                 let params = assignment.params;
-                match gradient_of(task, batch, params, cost, &mut scratch, &mut gradient) {
+                match gradient_of(&mut **compute, batch, params, cost, &mut gradient) {
                     Ok(report) => Ok(Outcome::Gradient {
                         lease,
                         report,
@@ -215,11 +215,11 @@ pub fn work<T: Task, L: Link>(
                 }
             }
             Job::Validate(batch) => {
-                let stats = caught(|| task.evaluate(batch, &assignment.params, &mut scratch));
+                let stats = caught(|| compute.evaluate(batch, &assignment.params));
                 stats.map(|stats| Outcome::Evaluated { lease, stats })
             }
         };
-        drop(scratch);
+        drop(compute);
         waiting_since = Instant::now();
         match result {
             Ok(done) => outcome = Some(done),
@@ -236,17 +236,16 @@ pub fn work<T: Task, L: Link>(
     Ok(())
 }
 
-fn gradient_of<T: Task>(
-    task: &T,
+fn gradient_of(
+    compute: &mut dyn Compute,
     batch: Batch,
     params: Arc<Params>,
     cost: Cost,
-    scratch: &mut T::Scratch,
     gradient: &mut Gradient,
 ) -> Result<Report, Failure> {
     let started = Instant::now();
     gradient.clear();
-    let stats = caught(|| task.gradient(batch, &params, scratch, gradient))?;
+    let stats = caught(|| compute.gradient(batch, &params, gradient))?;
     // Given back before the push, so that the server may write where this worker has read.
     drop(params);
     Ok(Report {

@@ -6,14 +6,15 @@
 //! For those who know candle: the model is built by `VarBuilder` from a `VarMap` and its loss is
 //! differentiated by `backward`, as always. What is not here is the optimizer: `candle_nn::optim`
 //! steps on the variables of one process, dsgd on the parameters of all workers. So for each batch
-//! a worker copies the parameters that it is given into its own variables ([`Model::set`]) and
-//! adds what `backward` found to dsgd's gradient ([`Model::add_gradients`]). A worker's variables
-//! live in its [`Task::Scratch`], made once.
+//! a worker copies the parameters that it is given into its own variables ([`Network::set`]) and
+//! adds what `backward` found to dsgd's gradient ([`Network::add_gradients`]). A worker's variables
+//! live in its [`Worker`], made once.
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{Linear, Module, VarBuilder, VarMap, linear, loss};
-use dsgd::{Batch, Gradient, Layout, Params, Stats, Task, TaskResult, TensorId};
+use dsgd::{Batch, Compute, Gradient, Layout, Manifest, Model, Params, Seat, Stats, Task};
+use dsgd::{TaskResult, TensorId};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -25,6 +26,7 @@ struct Spirals {
     training: Points,
     validation: Points,
     options: Options,
+    manifest: Manifest,
 }
 
 /// Points in the plane, in rows of two, and the spiral of each.
@@ -71,12 +73,12 @@ impl Points {
 }
 
 /// The model as a candle user writes it, with its variables in the order of dsgd's layout.
-struct Model {
+struct Network {
     layers: [Linear; 3],
     variables: Vec<(String, Var)>,
 }
 
-impl Model {
+impl Network {
     fn new(hidden: usize) -> candle_core::Result<Self> {
         let map = VarMap::new();
         let builder = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
@@ -136,32 +138,37 @@ fn stats(mean_loss: f32, points: usize) -> Stats {
     Stats::of_examples(f64::from(mean_loss) * points as f64, points as u64)
 }
 
-impl Task for Spirals {
-    const ABOUT: &'static str = "two spirals told apart by a small network of candle's";
-    type Options = Options;
-    type Scratch = Model;
+/// What a worker computes with: the data, and a model of its own.
+struct Worker<'a> {
+    task: &'a Spirals,
+    network: Network,
+}
 
-    fn load(options: &Options, seed: u64) -> TaskResult<Self> {
-        if options.batch_size == 0 || options.hidden == 0 {
-            return Err("--batch-size and --hidden must be 1 or above".into());
-        }
-        Ok(Self {
-            training: Points::random(options.points, seed),
-            validation: Points::random(1000, seed.wrapping_add(1)),
-            options: options.clone(),
-        })
+impl Compute for Worker<'_> {
+    fn gradient(
+        &mut self,
+        batch: Batch,
+        params: &Params,
+        into: &mut Gradient,
+    ) -> TaskResult<Stats> {
+        self.network.set(params)?;
+        let size = self.task.options.batch_size;
+        let (inputs, targets) = self.task.training.tensors(batch.index * size, size)?;
+        let mean_loss = loss::cross_entropy(&self.network.forward(&inputs)?, &targets)?;
+        self.network.add_gradients(&mean_loss.backward()?, into)?;
+        Ok(stats(mean_loss.to_scalar()?, targets.elem_count()))
     }
 
-    fn defaults(_: &Options) -> Vec<String> {
-        let better = "--optimizer adam --learning-rate 0.01 --lr-schedule cosine --epochs 60";
-        better.split(' ').map(str::to_owned).collect()
+    fn evaluate(&mut self, _: usize, params: &Params) -> TaskResult<Stats> {
+        self.network.set(params)?;
+        let (inputs, targets) = self.task.validation.tensors(0, usize::MAX)?;
+        Ok(self.network.judge(&inputs, &targets)?.0)
     }
+}
 
-    /// Asked of candle: whatever the model declares is what dsgd trains.
-    fn layout(&self) -> Layout {
-        let model = self.scratch(1);
-        let tensors = model.variables.iter();
-        tensors.map(|(name, v)| (name, v.dims())).collect()
+impl Model for Spirals {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
     }
 
     /// Uniform in ±1/√inputs, as candle does it, but from the run's seed: candle cannot seed
@@ -178,43 +185,48 @@ impl Task for Spirals {
         Ok(())
     }
 
-    fn batches(&self) -> usize {
-        self.options.points.div_ceil(self.options.batch_size)
+    fn compute(&self, _seat: Seat) -> TaskResult<Box<dyn Compute + '_>> {
+        let network = Network::new(self.options.hidden)?;
+        Ok(Box::new(Worker {
+            task: self,
+            network,
+        }))
+    }
+}
+
+impl Task for Spirals {
+    const ABOUT: &'static str = "two spirals told apart by a small network of candle's";
+    type Options = Options;
+
+    fn load(options: &Options, seed: u64) -> TaskResult<Self> {
+        if options.batch_size == 0 || options.hidden == 0 {
+            return Err("--batch-size and --hidden must be 1 or above".into());
+        }
+        // Asked of candle: whatever the network declares is what dsgd trains.
+        let network = Network::new(options.hidden)?;
+        let tensors = network.variables.iter();
+        let layout: Layout = tensors.map(|(name, v)| (name, v.dims())).collect();
+        Ok(Self {
+            training: Points::random(options.points, seed),
+            validation: Points::random(1000, seed.wrapping_add(1)),
+            manifest: Manifest {
+                validation_batches: 1,
+                ..Manifest::new(layout, options.points.div_ceil(options.batch_size))
+            },
+            options: options.clone(),
+        })
     }
 
-    fn validation_batches(&self) -> usize {
-        1
+    fn defaults(_: &Options) -> Vec<String> {
+        let better = "--optimizer adam --learning-rate 0.01 --lr-schedule cosine --epochs 60";
+        better.split(' ').map(str::to_owned).collect()
     }
 
-    fn scratch(&self, _threads: usize) -> Model {
-        Model::new(self.options.hidden).expect("layers of these sizes can be made")
-    }
-
-    fn gradient(
-        &self,
-        batch: Batch,
-        params: &Params,
-        model: &mut Model,
-        gradient: &mut Gradient,
-    ) -> TaskResult<Stats> {
-        model.set(params)?;
-        let size = self.options.batch_size;
-        let (inputs, targets) = self.training.tensors(batch.index * size, size)?;
-        let mean_loss = loss::cross_entropy(&model.forward(&inputs)?, &targets)?;
-        model.add_gradients(&mean_loss.backward()?, gradient)?;
-        Ok(stats(mean_loss.to_scalar()?, targets.elem_count()))
-    }
-
-    fn evaluate(&self, _: usize, params: &Params, model: &mut Model) -> TaskResult<Stats> {
-        model.set(params)?;
+    fn report(&self, params: &Params, _threads: usize) -> TaskResult<Vec<(String, String)>> {
+        let network = Network::new(self.options.hidden)?;
+        network.set(params)?;
         let (inputs, targets) = self.validation.tensors(0, usize::MAX)?;
-        Ok(model.judge(&inputs, &targets)?.0)
-    }
-
-    fn report(&self, params: &Params, model: &mut Model) -> TaskResult<Vec<(String, String)>> {
-        model.set(params)?;
-        let (inputs, targets) = self.validation.tensors(0, usize::MAX)?;
-        let (stats, right) = model.judge(&inputs, &targets)?;
+        let (stats, right) = network.judge(&inputs, &targets)?;
         let percent = 100.0 * f64::from(right) / stats.count as f64;
         Ok(vec![("accuracy".to_owned(), format!("{percent:.1} %"))])
     }

@@ -1,5 +1,6 @@
 //! Your own data in a program of its own: a straight line through the points of a CSV file.
-use dsgd::{Batch, DataFile, Gradient, Layout, Params, Stats, Task, TaskResult, TensorId};
+use dsgd::{Batch, Compute, DataFile, Gradient, Layout, Manifest, Model, Params, Seat, Stats};
+use dsgd::{Task, TaskResult, TensorId};
 
 /// The task's options, which `--help` shows.
 #[derive(Clone, clap::Args, serde::Serialize, serde::Deserialize)]
@@ -9,37 +10,16 @@ struct Options {
     csv: DataFile,
 }
 
-struct Table(Vec<[f32; 2]>);
+struct Table {
+    points: Vec<[f32; 2]>,
+    manifest: Manifest,
+}
 
-impl Task for Table {
-    type Options = Options;
-    type Scratch = ();
-    fn load(options: &Options, _seed: u64) -> TaskResult<Self> {
-        let text = std::fs::read_to_string(&options.csv)
-            .map_err(|error| format!("{}: {error}", options.csv.display()))?;
-        let point = |(line, text): (usize, &str)| -> TaskResult<[f32; 2]> {
-            let wrong = || format!("{}, line {}: no x,y", options.csv.display(), line + 1);
-            let (x, y) = text.split_once(',').ok_or_else(wrong)?;
-            Ok([x.trim().parse()?, y.trim().parse()?])
-        };
-        let points = text.lines().enumerate().map(point);
-        Ok(Table(points.collect::<TaskResult<_>>()?))
-    }
-    fn layout(&self) -> Layout {
-        [("line", [2])].into_iter().collect() // slope and intercept
-    }
-    fn init(&self, _seed: u64, params: &mut Params) -> TaskResult<()> {
-        params.flat_mut().fill(0.0);
-        Ok(())
-    }
-    fn batches(&self) -> usize {
-        self.0.len() / 10
-    }
-    fn validation_batches(&self) -> usize {
-        1
-    }
-    fn scratch(&self, _threads: usize) {}
-    fn gradient(&self, at: Batch, p: &Params, (): &mut (), g: &mut Gradient) -> TaskResult<Stats> {
+/// What a worker computes with: the points alone.
+struct Line<'a>(&'a [[f32; 2]]);
+
+impl Compute for Line<'_> {
+    fn gradient(&mut self, at: Batch, p: &Params, g: &mut Gradient) -> TaskResult<Stats> {
         let (line, slopes, mut loss) = (p.get(TensorId(0)), g.dense(TensorId(0)), 0.0);
         for [x, y] in &self.0[at.index * 10..][..10] {
             let error = line[0] * x + line[1] - y;
@@ -49,11 +29,47 @@ impl Task for Table {
         }
         Ok(Stats::of_examples(loss, 10))
     }
-    fn evaluate(&self, _batch: usize, p: &Params, (): &mut ()) -> TaskResult<Stats> {
+
+    fn evaluate(&mut self, _batch: usize, p: &Params) -> TaskResult<Stats> {
         let line = p.get(TensorId(0));
         let errors = self.0.iter().map(|[x, y]| line[0] * x + line[1] - y);
         let loss = errors.map(|error| f64::from(error * error)).sum();
         Ok(Stats::of_examples(loss, self.0.len() as u64))
+    }
+}
+
+impl Model for Table {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn compute(&self, _seat: Seat) -> TaskResult<Box<dyn Compute + '_>> {
+        Ok(Box::new(Line(&self.points)))
+    }
+}
+
+impl Task for Table {
+    type Options = Options;
+
+    fn load(options: &Options, _seed: u64) -> TaskResult<Self> {
+        let text = std::fs::read_to_string(&options.csv)
+            .map_err(|error| format!("{}: {error}", options.csv.display()))?;
+        let point = |(line, text): (usize, &str)| -> TaskResult<[f32; 2]> {
+            let wrong = || format!("{}, line {}: no x,y", options.csv.display(), line + 1);
+            let (x, y) = text.split_once(',').ok_or_else(wrong)?;
+            Ok([x.trim().parse()?, y.trim().parse()?])
+        };
+        let points = text
+            .lines()
+            .enumerate()
+            .map(point)
+            .collect::<TaskResult<Vec<_>>>()?;
+        let layout: Layout = [("line", [2])].into_iter().collect(); // slope and intercept
+        let manifest = Manifest {
+            validation_batches: 1,
+            ..Manifest::new(layout, points.len() / 10)
+        };
+        Ok(Table { points, manifest })
     }
 }
 

@@ -1,18 +1,18 @@
 //! Distributed stochastic gradient descent for the machines people already have.
 //!
-//! A model and its data stand behind one trait, [`Task`]; a program is a list of tasks:
+//! A model and its data are a [`Model`]; with options and a way to load it, it is a [`Task`]; a program is a
+//! list of tasks:
 //!
 //! ```no_run
 //! # use dsgd::*;
-//! # struct Mine;
+//! # struct Mine(Manifest);
+//! # impl Model for Mine {
+//! #     fn manifest(&self) -> &Manifest { &self.0 }
+//! #     fn compute(&self, _: Seat) -> TaskResult<Box<dyn Compute + '_>> { todo!() }
+//! # }
 //! # impl Task for Mine {
-//! #     type Options = NoOptions; type Scratch = ();
-//! #     fn load(_: &NoOptions, _: u64) -> TaskResult<Self> { Ok(Mine) }
-//! #     fn layout(&self) -> Layout { Layout::new() }
-//! #     fn init(&self, _: u64, _: &mut Params) -> TaskResult<()> { Ok(()) }
-//! #     fn batches(&self) -> usize { 1 }
-//! #     fn scratch(&self, _: usize) {}
-//! #     fn gradient(&self, _: Batch, _: &Params, _: &mut (), _: &mut Gradient) -> TaskResult<Stats> { Ok(Stats::default()) }
+//! #     type Options = NoOptions;
+//! #     fn load(_: &NoOptions, _: u64) -> TaskResult<Self> { Ok(Mine(Manifest::new(Layout::new(), 1))) }
 //! # }
 //! fn main() {
 //!     dsgd::Tasks::new().with::<Mine>("mine").main()
@@ -24,11 +24,13 @@
 
 mod cli;
 mod data;
+mod task;
 
 pub use cli::Tasks;
 pub use data::{Alone, Beside, DataFile};
+pub use dsgd_core::model::{Compute, Manifest, Model, Seat};
 pub use dsgd_core::params::{Gradient, Kind, Layout, Params, Part, Rows, Tensor, TensorId};
 pub use dsgd_core::task::{Batch, BatchSize, Stats, TaskResult, WordRows};
 pub use dsgd_core::{event, mode, optim};
-pub use dsgd_engine::task::{NoOptions, Task, TaskCommand};
 pub use dsgd_engine::{Error, checkpoint, config, run, store};
+pub use task::{NoOptions, Task, TaskCommand};

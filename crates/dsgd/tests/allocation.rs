@@ -6,7 +6,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 
-use dsgd::{Batch, Gradient, NoOptions, Params, Stats, Task, TaskResult, TensorId};
+use dsgd::{Batch, Compute, Gradient, Manifest, Model, NoOptions, Params, Seat, Stats, Task};
+use dsgd::{TaskResult, TensorId};
 
 const PARAMETERS: usize = 1_000_000;
 const WORKERS: usize = 3;
@@ -59,18 +60,11 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Parameters that are pulled towards 1, with much memory and little work.
-struct Heavy;
+struct Heavy(Manifest);
 
-impl Task for Heavy {
-    type Options = NoOptions;
-    type Scratch = ();
-
-    fn load(_: &NoOptions, _seed: u64) -> TaskResult<Self> {
-        Ok(Self)
-    }
-
-    fn layout(&self) -> dsgd::Layout {
-        [("weight", [PARAMETERS])].into_iter().collect()
+impl Model for Heavy {
+    fn manifest(&self) -> &Manifest {
+        &self.0
     }
 
     fn init(&self, _seed: u64, params: &mut Params) -> TaskResult<()> {
@@ -78,21 +72,16 @@ impl Task for Heavy {
         Ok(())
     }
 
-    fn batches(&self) -> usize {
-        BATCHES
+    fn compute(&self, _seat: Seat) -> TaskResult<Box<dyn Compute + '_>> {
+        Ok(Box::new(self))
     }
+}
 
-    fn validation_batches(&self) -> usize {
-        2 * WORKERS
-    }
-
-    fn scratch(&self, _threads: usize) {}
-
+impl Compute for &Heavy {
     fn gradient(
-        &self,
+        &mut self,
         batch: Batch,
         params: &Params,
-        (): &mut (),
         gradient: &mut Gradient,
     ) -> TaskResult<Stats> {
         // By now every worker has had its first batch, or is about to: the server is set up.
@@ -110,7 +99,7 @@ impl Task for Heavy {
         Ok(Stats::of_examples(1.0, 1))
     }
 
-    fn evaluate(&self, _: usize, params: &Params, (): &mut ()) -> TaskResult<Stats> {
+    fn evaluate(&mut self, _: usize, params: &Params) -> TaskResult<Stats> {
         let distance: f32 = params
             .get(TensorId(0))
             .iter()
@@ -120,6 +109,18 @@ impl Task for Heavy {
             f64::from(distance) / PARAMETERS as f64,
             1,
         ))
+    }
+}
+
+impl Task for Heavy {
+    type Options = NoOptions;
+
+    fn load(_: &NoOptions, _seed: u64) -> TaskResult<Self> {
+        let layout: dsgd::Layout = [("weight", [PARAMETERS])].into_iter().collect();
+        Ok(Self(Manifest {
+            validation_batches: 2 * WORKERS,
+            ..Manifest::new(layout, BATCHES)
+        }))
     }
 }
 

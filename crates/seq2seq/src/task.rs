@@ -1,18 +1,17 @@
 //! The encoder–decoder as a task of dsgd.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dsgd::{
-    Batch, BatchSize, Gradient, Layout, Params, Stats, Task, TaskCommand, TaskResult, WordRows,
-    checkpoint,
+    Batch, BatchSize, Compute, Gradient, Manifest, Params, Seat, Stats, Task, TaskCommand,
+    TaskResult, WordRows, checkpoint,
 };
 
 use crate::batch::SentenceBatch;
 use crate::commands;
 use crate::data::utterances::Utterances;
 use crate::data::{Corpus, Cut, Dataset, Vocabulary, vectors};
-use crate::kernels::{Compute, Simd};
+use crate::kernels::{self, Simd};
 use crate::model::{Frozen, Loss, Model, ModelSpec, ModelType, Workspace};
 use crate::options::Options;
 use crate::score::score_validation;
@@ -23,18 +22,77 @@ pub struct Seq2Seq {
     options: Options,
     corpus: Corpus,
     model: Model,
+    manifest: Manifest,
 }
 
-/// What one worker needs for itself.
-pub struct Scratch {
+/// What one worker computes with.
+struct Worker<'a> {
+    task: &'a Seq2Seq,
     workspace: Workspace,
     batch: SentenceBatch,
+}
+
+impl Compute for Worker<'_> {
+    fn gradient(
+        &mut self,
+        batch: Batch,
+        params: &Params,
+        into: &mut Gradient,
+    ) -> TaskResult<Stats> {
+        let Seq2Seq { corpus, model, .. } = self.task;
+        corpus.train.fill(batch.index, &mut self.batch)?;
+        let (sentences, workspace) = (&self.batch, &mut self.workspace);
+        let loss = model.gradient(params, sentences, batch.seed, workspace, into)?;
+        Ok(stats(loss, sentences))
+    }
+
+    fn evaluate(&mut self, batch: usize, params: &Params) -> TaskResult<Stats> {
+        let Seq2Seq { corpus, model, .. } = self.task;
+        let valid = corpus.valid.as_ref();
+        let valid = valid.ok_or("there are no validation data")?;
+        valid.fill(batch, &mut self.batch)?;
+        let loss = model.loss(params, &self.batch, &mut self.workspace)?;
+        Ok(stats(loss, &self.batch))
+    }
+}
+
+impl dsgd::Model for Seq2Seq {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn init(&self, seed: u64, params: &mut Params) -> TaskResult<()> {
+        self.model.init(seed, self.options.param_init(), params);
+        if let Some(file) = &self.options.load_red {
+            self.load_red(file, params)?;
+        }
+        if let Some(file) = &self.options.pre_word_vecs {
+            vectors::load(file, params)?;
+        }
+        Ok(())
+    }
+
+    fn compute(&self, seat: Seat) -> TaskResult<Box<dyn Compute + '_>> {
+        Ok(Box::new(Worker {
+            task: self,
+            workspace: Workspace::new(kernels(&self.options, seat.threads))?,
+            batch: SentenceBatch::default(),
+        }))
+    }
+
+    fn compute_bytes(&self, _threads: usize) -> u64 {
+        let bytes = |cut: &Cut| {
+            let lengths = [cut.source_len, cut.target_len];
+            self.model.workspace_bytes(cut.rows.len(), lengths)
+        };
+        let cuts = self.corpus.train.cuts().iter();
+        cuts.map(bytes).max().unwrap_or(0)
+    }
 }
 
 impl Task for Seq2Seq {
     const ABOUT: &'static str = "encoder–decoder for translation and dialogue";
     type Options = Options;
-    type Scratch = Scratch;
 
     fn defaults(options: &Options) -> Vec<String> {
         if options.is_built_in() {
@@ -72,109 +130,25 @@ impl Task for Seq2Seq {
             target_embedding: fixed,
         });
         // Found out now, not by a worker.
-        Workspace::new(compute(options, 1))?;
+        Workspace::new(kernels(options, 1))?;
+        let manifest = manifest(options, &corpus, &model);
         Ok(Self {
             options: options.clone(),
             corpus,
             model,
+            manifest,
         })
-    }
-
-    fn layout(&self) -> Layout {
-        self.model.layout()
-    }
-
-    fn init(&self, seed: u64, params: &mut Params) -> TaskResult<()> {
-        self.model.init(seed, self.options.param_init(), params);
-        if let Some(file) = &self.options.load_red {
-            self.load_red(file, params)?;
-        }
-        if let Some(file) = &self.options.pre_word_vecs {
-            vectors::load(file, params)?;
-        }
-        Ok(())
-    }
-
-    fn batches(&self) -> usize {
-        self.corpus.train.len()
-    }
-
-    fn validation_batches(&self) -> usize {
-        self.corpus.valid.as_ref().map_or(0, Dataset::len)
-    }
-
-    fn batch_size(&self, batch: usize) -> Option<BatchSize> {
-        self.corpus.train.cuts().get(batch).map(size)
-    }
-
-    fn validation_batch_size(&self, batch: usize) -> Option<BatchSize> {
-        self.corpus.valid.as_ref()?.cuts().get(batch).map(size)
-    }
-
-    fn scratch(&self, threads: usize) -> Scratch {
-        Scratch {
-            workspace: Workspace::new(compute(&self.options, threads))
-                .expect("tried when the task was loaded"),
-            batch: SentenceBatch::default(),
-        }
-    }
-
-    fn scratch_bytes(&self, _threads: usize) -> u64 {
-        let bytes = |cut: &Cut| {
-            let lengths = [cut.source_len, cut.target_len];
-            self.model.workspace_bytes(cut.rows.len(), lengths)
-        };
-        self.corpus
-            .train
-            .cuts()
-            .iter()
-            .map(bytes)
-            .max()
-            .unwrap_or(0)
-    }
-
-    fn gradient(
-        &self,
-        batch: Batch,
-        params: &Params,
-        scratch: &mut Scratch,
-        gradient: &mut Gradient,
-    ) -> TaskResult<Stats> {
-        let Scratch {
-            workspace,
-            batch: sentences,
-        } = scratch;
-        self.corpus.train.fill(batch.index, sentences)?;
-        let loss = self
-            .model
-            .gradient(params, sentences, batch.seed, workspace, gradient)?;
-        Ok(stats(loss, sentences))
-    }
-
-    fn evaluate(&self, batch: usize, params: &Params, scratch: &mut Scratch) -> TaskResult<Stats> {
-        let Scratch {
-            workspace,
-            batch: sentences,
-        } = scratch;
-        let valid = self
-            .corpus
-            .valid
-            .as_ref()
-            .ok_or("there are no validation data")?;
-        valid.fill(batch, sentences)?;
-        let loss = self.model.loss(params, sentences, workspace)?;
-        Ok(stats(loss, sentences))
     }
 
     fn commands() -> Vec<TaskCommand> {
         commands::commands()
     }
 
-    fn report(&self, params: &Params, scratch: &mut Scratch) -> TaskResult<Vec<(String, String)>> {
+    fn report(&self, params: &Params, threads: usize) -> TaskResult<Vec<(String, String)>> {
         let Options {
             beam_k, max_bleu, ..
         } = self.options;
-        let workspace = &mut scratch.workspace;
+        let workspace = &mut Workspace::new(kernels(&self.options, threads))?;
         let scored = score_validation(
             &self.model,
             params,
@@ -212,65 +186,6 @@ impl Task for Seq2Seq {
             format!("Evaluate it: {program} eval {checkpoint}"),
         ]
     }
-
-    fn describe(&self) -> Vec<String> {
-        let (spec, train) = (self.model.spec(), self.corpus.train.counts());
-        let layer_type = format!("{:?}", spec.layer_type).to_lowercase();
-        let model_type = format!("{:?}", spec.model_type).to_lowercase();
-        let layers = if spec.layers == 1 { "layer" } else { "layers" };
-        let mut lines = vec![
-            format!(
-                "{model_type} of {} {layer_type} {layers} of {} units, word vectors of {}, dropout {}",
-                spec.layers, spec.hidden_size, spec.word_vec_size, spec.dropout
-            ),
-            format!("vocabularies of {}", self.corpus.sizes),
-            format!(
-                "training data: {} sentence pairs in {} batches",
-                train.sentences, train.batches
-            ),
-        ];
-        if let Some(valid) = &self.corpus.valid {
-            let valid = valid.counts();
-            lines.push(format!(
-                "validation data: {} sentence pairs in {} batches",
-                valid.sentences, valid.batches
-            ));
-        }
-        lines.extend(self.corpus.left_out.iter().cloned());
-        lines
-    }
-
-    fn metadata(&self) -> BTreeMap<String, String> {
-        let corpus = if self.options.is_built_in() {
-            metadata::NUMBERS
-        } else {
-            metadata::TEXT
-        };
-        metadata::metadata(
-            self.model.spec(),
-            self.corpus.source_vocab.as_ref(),
-            self.corpus.target_vocab.as_ref(),
-            corpus,
-            &self.options.end_utterance,
-        )
-    }
-
-    fn word_rows(&self) -> Vec<WordRows> {
-        let rows = |name, key, tensors: &[&str]| WordRows {
-            name,
-            key,
-            tensors: tensors.iter().map(|&tensor| tensor.to_owned()).collect(),
-        };
-        let target = ["decoder.embedding.weight", "output.weight", "output.bias"];
-        vec![
-            rows(
-                "source vocabulary",
-                metadata::SOURCE_WORDS,
-                &["encoder.embedding.weight"],
-            ),
-            rows("target vocabulary", metadata::TARGET_WORDS, &target),
-        ]
-    }
 }
 
 /// How `dsgd train` without data options trains.
@@ -290,7 +205,8 @@ impl Seq2Seq {
         if spec.model_type != ModelType::Hred {
             return Err("--load-red is for --model-type hred; use --train-from here".into());
         }
-        let words = checkpoint::compare_words(file, &self.metadata(), &self.word_rows())?;
+        let words =
+            checkpoint::compare_words(file, &self.manifest.metadata, &self.manifest.word_rows)?;
         if let Some(other) = words.other.first() {
             return Err(format!(
                 "--load-red {}: {other}; prepare the data with that model's vocabularies",
@@ -324,8 +240,80 @@ impl Seq2Seq {
     }
 }
 
-fn compute(options: &Options, threads: usize) -> Compute {
-    Compute {
+/// What is known of the model without computing.
+fn manifest(options: &Options, corpus: &Corpus, model: &Model) -> Manifest {
+    let valid = corpus.valid.as_ref();
+    let sizes = |data: &Dataset| data.cuts().iter().map(size).collect();
+    let kind = if options.is_built_in() {
+        metadata::NUMBERS
+    } else {
+        metadata::TEXT
+    };
+    Manifest {
+        validation_batches: valid.map_or(0, Dataset::len),
+        batch_sizes: sizes(&corpus.train),
+        validation_sizes: valid.map(sizes).unwrap_or_default(),
+        metadata: metadata::metadata(
+            model.spec(),
+            corpus.source_vocab.as_ref(),
+            corpus.target_vocab.as_ref(),
+            kind,
+            &options.end_utterance,
+        ),
+        word_rows: word_rows(),
+        about: about(corpus, model),
+        ..Manifest::new(model.layout(), corpus.train.len())
+    }
+}
+
+/// Lines about model and data.
+fn about(corpus: &Corpus, model: &Model) -> Vec<String> {
+    let (spec, train) = (model.spec(), corpus.train.counts());
+    let layer_type = format!("{:?}", spec.layer_type).to_lowercase();
+    let model_type = format!("{:?}", spec.model_type).to_lowercase();
+    let layers = if spec.layers == 1 { "layer" } else { "layers" };
+    let mut lines = vec![
+        format!(
+            "{model_type} of {} {layer_type} {layers} of {} units, word vectors of {}, dropout {}",
+            spec.layers, spec.hidden_size, spec.word_vec_size, spec.dropout
+        ),
+        format!("vocabularies of {}", corpus.sizes),
+        format!(
+            "training data: {} sentence pairs in {} batches",
+            train.sentences, train.batches
+        ),
+    ];
+    if let Some(valid) = &corpus.valid {
+        let valid = valid.counts();
+        lines.push(format!(
+            "validation data: {} sentence pairs in {} batches",
+            valid.sentences, valid.batches
+        ));
+    }
+    lines.extend(corpus.left_out.iter().cloned());
+    lines
+}
+
+/// Rows of the model that belong to words.
+fn word_rows() -> Vec<WordRows> {
+    let rows = |name, key, tensors: &[&str]| WordRows {
+        name,
+        key,
+        tensors: tensors.iter().map(|&tensor| tensor.to_owned()).collect(),
+    };
+    let target = ["decoder.embedding.weight", "output.weight", "output.bias"];
+    vec![
+        rows(
+            "source vocabulary",
+            metadata::SOURCE_WORDS,
+            &["encoder.embedding.weight"],
+        ),
+        rows("target vocabulary", metadata::TARGET_WORDS, &target),
+    ]
+}
+
+fn kernels(options: &Options, threads: usize) -> kernels::Compute {
+    kernels::Compute {
         threads,
         simd: Simd::Auto,
         precision: options.precision,

@@ -1,4 +1,4 @@
-//! What is moved when speed is measured: a model of one tensor, and a task that sleeps over it.
+//! What is moved when speed is measured: a model of one tensor, and one that sleeps over it.
 
 use std::sync::Arc;
 use std::thread;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use dsgd_core::model::{Compute, Manifest, Model, Seat};
 use dsgd_core::params::{Gradient, Layout, Params, TensorId};
 use dsgd_core::task::{Batch, Stats, TaskResult};
-use dsgd_engine::task::Task;
 
 /// One tensor of that many elements.
 pub(crate) fn layout(parameters: usize) -> Layout {
@@ -32,9 +32,10 @@ pub(crate) fn stats() -> Stats {
     Stats::of_examples(1.0, 1)
 }
 
-/// A task whose batches take a given time and no work.
+/// A model whose batches take a given time and no work.
 pub(crate) struct Sleeper {
     options: SleeperOptions,
+    manifest: Manifest,
 }
 
 /// How large its model is, and how long it sleeps.
@@ -48,17 +49,18 @@ pub(crate) struct SleeperOptions {
     pub(crate) compute_ms: u64,
 }
 
-impl Task for Sleeper {
-    type Options = SleeperOptions;
-    type Scratch = ();
-
-    fn load(options: &SleeperOptions, _seed: u64) -> TaskResult<Self> {
-        let options = options.clone();
-        Ok(Self { options })
+impl Sleeper {
+    pub(crate) fn new(options: &SleeperOptions) -> Self {
+        Self {
+            manifest: Manifest::new(layout(options.parameters), 1_000_000),
+            options: options.clone(),
+        }
     }
+}
 
-    fn layout(&self) -> Layout {
-        layout(self.options.parameters)
+impl Model for Sleeper {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
     }
 
     fn init(&self, _seed: u64, params: &mut Params) -> TaskResult<()> {
@@ -66,21 +68,14 @@ impl Task for Sleeper {
         Ok(())
     }
 
-    fn batches(&self) -> usize {
-        1_000_000
-    }
-
-    fn scratch(&self, _threads: usize) {}
-
-    fn gradient(
-        &self,
-        _batch: Batch,
-        _params: &Params,
-        (): &mut (),
-        gradient: &mut Gradient,
-    ) -> TaskResult<Stats> {
-        thread::sleep(Duration::from_millis(self.options.compute_ms));
-        gradient.dense(TensorId(0))[0] = 1e-3;
-        Ok(stats())
+    fn compute(&self, _seat: Seat) -> TaskResult<Box<dyn Compute + '_>> {
+        let time = Duration::from_millis(self.options.compute_ms);
+        Ok(Box::new(
+            move |_: Batch, _: &Params, gradient: &mut Gradient| {
+                thread::sleep(time);
+                gradient.dense(TensorId(0))[0] = 1e-3;
+                Ok(stats())
+            },
+        ))
     }
 }

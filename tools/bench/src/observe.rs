@@ -16,6 +16,7 @@ use clap::Args;
 use crate::median;
 use dsgd_core::core::{Core, Progress};
 use dsgd_core::event::Observer;
+use dsgd_core::model::{Compute, Manifest, Model, Seat};
 use dsgd_core::optim::{Schedule, ScheduleOptions};
 use dsgd_core::params::{Gradient, Layout, Params};
 use dsgd_core::task::{Batch, Stats, TaskResult};
@@ -24,7 +25,6 @@ use dsgd_engine::launch::local;
 use dsgd_engine::run::{EVENTS, LOG, TENSORBOARD};
 use dsgd_engine::server::Server;
 use dsgd_engine::store::{Updater, Versions};
-use dsgd_engine::task::{NoOptions, Task};
 use dsgd_observe::output::say;
 use dsgd_observe::{detached, json_lines, tensorboard, text_log};
 
@@ -133,10 +133,9 @@ fn measure(steps: u32, folder: &Path, lookers: &[Looker]) -> anyhow::Result<Spen
         epochs: 1,
         ..RunConfig::default()
     };
-    let task = Arc::new(Nothing {
-        batches: steps as usize,
-    });
-    let layout = Arc::new(task.layout());
+    let layout: Layout = [("weights", [8])].into_iter().collect();
+    let model = Nothing(Manifest::new(layout, steps as usize));
+    let layout = Arc::clone(&model.0.layout);
     let updater = Updater::new(config.optimizer, config.hyper, Arc::clone(&layout));
     let versions = Versions::new(updater, Params::zeros(layout));
     let schedule = ScheduleOptions {
@@ -149,7 +148,7 @@ fn measure(steps: u32, folder: &Path, lookers: &[Looker]) -> anyhow::Result<Spen
     };
     let progress = Progress::start(1);
     let schedule = Schedule::new(schedule, progress.schedule);
-    let core = Core::new(config.rules(1, task.batches(), 0), schedule, progress);
+    let core = Core::new(config.rules(1, steps as usize, 0), schedule, progress);
     let saver = Box::new(|_: &dsgd_engine::run::SaveRequest<'_>| Ok(String::new()));
     let mut server = Server::new(
         core,
@@ -164,8 +163,9 @@ fn measure(steps: u32, folder: &Path, lookers: &[Looker]) -> anyhow::Result<Spen
         server.observe(looker.observer(folder, &config)?);
     }
     let (messages, inbox) = channel();
+    let model: Arc<dyn Model> = Arc::new(model);
     local::start(
-        &task,
+        &model,
         1,
         1,
         &server.numbers(),
@@ -195,39 +195,20 @@ fn cpu_secs() -> anyhow::Result<f64> {
 }
 
 /// A model that costs nothing.
-struct Nothing {
-    batches: usize,
-}
+struct Nothing(Manifest);
 
-impl Task for Nothing {
-    type Options = NoOptions;
-    type Scratch = ();
-
-    fn load(_: &NoOptions, _: u64) -> TaskResult<Self> {
-        Ok(Self { batches: 1 })
+impl Model for Nothing {
+    fn manifest(&self) -> &Manifest {
+        &self.0
     }
 
-    fn layout(&self) -> Layout {
-        let mut layout = Layout::new();
-        layout.dense("weights", &[8]);
-        layout
-    }
-
-    fn init(&self, _: u64, _: &mut Params) -> TaskResult<()> {
-        Ok(())
-    }
-
-    fn batches(&self) -> usize {
-        self.batches
-    }
-
-    fn scratch(&self, _: usize) {}
-
-    fn gradient(&self, _: Batch, _: &Params, (): &mut (), _: &mut Gradient) -> TaskResult<Stats> {
-        Ok(Stats {
-            source_tokens: 1600,
-            target_tokens: 1600,
-            ..Stats::of_examples(100.0, 64)
-        })
+    fn compute(&self, _seat: Seat) -> TaskResult<Box<dyn Compute + '_>> {
+        Ok(Box::new(|_: Batch, _: &Params, _: &mut Gradient| {
+            Ok(Stats {
+                source_tokens: 1600,
+                target_tokens: 1600,
+                ..Stats::of_examples(100.0, 64)
+            })
+        }))
     }
 }

@@ -22,13 +22,13 @@ use crate::load::{Sleeper, SleeperOptions};
 use dsgd_core::core::{Core, Progress};
 use dsgd_core::event::{Event, Record};
 use dsgd_core::mode::Mode;
+use dsgd_core::model::Model;
 use dsgd_core::optim::Schedule;
 use dsgd_core::params::Params;
 use dsgd_engine::config::{RunConfig, cores};
 use dsgd_engine::launch::process::{self, WorkerProcess};
 use dsgd_engine::server::{Message, Server};
 use dsgd_engine::store::{Updater, Versions};
-use dsgd_engine::task::Task;
 use dsgd_engine::wire::credentials::Token;
 use dsgd_engine::wire::link::Endpoint;
 use dsgd_engine::wire::listen::{Listener, serve};
@@ -189,14 +189,14 @@ fn server(workers: usize, sleeper: &SleeperOptions) -> anyhow::Result<Server<'st
         mode: Mode::Async,
         ..RunConfig::default()
     };
-    let task = Sleeper::load(sleeper, 0).map_err(|error| anyhow!(error))?;
-    let layout = Arc::new(task.layout());
+    let model = Sleeper::new(sleeper);
+    let layout = Arc::clone(&model.manifest().layout);
     let mut params = Params::zeros(Arc::clone(&layout));
-    let init = task.init(0, &mut params);
+    let init = model.init(0, &mut params);
     init.map_err(|error| anyhow!(error))?;
     let updater = Updater::new(config.optimizer, config.hyper, layout);
     let updater = updater.with_threads(cores());
-    let mut rules = config.rules(workers, task.batches(), 0);
+    let mut rules = config.rules(workers, model.manifest().batches, 0);
     rules.dead_after = Some(Duration::from_secs(60));
     let progress = Progress::start(1);
     let schedule = Schedule::new(config.schedule(&rules), progress.schedule);
@@ -225,7 +225,7 @@ fn work() -> anyhow::Result<()> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     let orders: Orders = serde_json::from_str(&line)?;
-    let task = Sleeper::load(&orders.sleeper, 0).map_err(|error| anyhow!(error))?;
+    let model = Sleeper::new(&orders.sleeper);
     let process = WorkerProcess {
         endpoint: orders.endpoint,
         slots: orders.slots,
@@ -235,7 +235,7 @@ fn work() -> anyhow::Result<()> {
         leaving: Arc::default(),
         reached: Arc::default(),
     };
-    Ok(process::run(&task, &process)?)
+    Ok(process::run(&model, &process)?)
 }
 
 fn stop(messages: &Sender<Message>) {

@@ -18,27 +18,12 @@ const TOO_LARGE: u64 = 100;
 /// What is usual is known after so many reports.
 const USUAL: u64 = 10;
 
-/// What a task knows of its batches beforehand.
-#[derive(Clone, Debug, Default)]
-pub struct Sizes {
-    training: Vec<Option<BatchSize>>,
-    validation: Vec<Option<BatchSize>>,
-}
-
-impl Sizes {
-    /// By number of the training batch, and of the validation batch.
-    pub fn new(training: Vec<Option<BatchSize>>, validation: Vec<Option<BatchSize>>) -> Self {
-        Self {
-            training,
-            validation,
-        }
-    }
-}
-
 /// What is known of batches, from the task or from reports.
 #[derive(Debug, Default)]
 pub(super) struct Belief {
-    sizes: Sizes,
+    /// What the task says beforehand of training and of validation batches, by number; empty where it does not.
+    training: Vec<BatchSize>,
+    validation: Vec<BatchSize>,
     /// What was reported of a training batch, or of a validation batch.
     told: BTreeMap<(bool, usize), BatchSize>,
     /// Sums over the reports that were believed, and their number.
@@ -47,9 +32,10 @@ pub(super) struct Belief {
 }
 
 impl Belief {
-    pub(super) fn of(sizes: Sizes) -> Self {
+    pub(super) fn of(training: Vec<BatchSize>, validation: Vec<BatchSize>) -> Self {
         Self {
-            sizes,
+            training,
+            validation,
             ..Self::default()
         }
     }
@@ -62,11 +48,11 @@ impl Belief {
             count: stats.count,
         };
         let sizes = if train {
-            &self.sizes.training
+            &self.training
         } else {
-            &self.sizes.validation
+            &self.validation
         };
-        if let Some(known) = sizes.get(batch).copied().flatten() {
+        if let Some(known) = sizes.get(batch).copied() {
             return same(size, known, "where the batch has");
         }
         let usual = |sum: u64| sum / self.reports.max(1);

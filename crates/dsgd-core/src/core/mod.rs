@@ -31,10 +31,9 @@ use std::time::Duration;
 use crate::event::Event;
 use crate::mode::Mode;
 use crate::optim::Schedule;
-use crate::task::Stats;
+use crate::task::{BatchSize, Stats};
 
 use belief::Belief;
-pub use belief::Sizes;
 use divergence::Divergence;
 use ledger::Ledger;
 pub use message::{Action, End, LeaseId, Message, Report, Work, WorkerId};
@@ -103,10 +102,11 @@ impl Core {
         }
     }
 
-    /// What the task knows of its batches: reports that say otherwise are refused.
+    /// What the task knows of its training and validation batches, by number: reports that say otherwise are
+    /// refused. Empty where it knows nothing.
     #[must_use]
-    pub fn with_sizes(mut self, sizes: Sizes) -> Self {
-        self.belief = Belief::of(sizes);
+    pub fn with_sizes(mut self, training: Vec<BatchSize>, validation: Vec<BatchSize>) -> Self {
+        self.belief = Belief::of(training, validation);
         self
     }
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dsgd_core::core::{
-    Action, Core, End, LeaseId, Message, Progress, Report, Rules, Sizes, Work, WorkerId,
+    Action, Core, End, LeaseId, Message, Progress, Report, Rules, Work, WorkerId,
 };
 use dsgd_core::event::{Cost, Event};
 use dsgd_core::mode::Mode;
@@ -101,15 +101,12 @@ fn schedule(state: ScheduleState) -> Schedule {
 
 fn core(rules: &Rules, sized: bool, progress: Progress) -> Core {
     let core = Core::new(rules.clone(), schedule(progress.schedule), progress);
-    let size = sized.then_some(BatchSize {
+    let size = BatchSize {
         examples: 1,
         count: 1,
-    });
-    let sizes = |batches| vec![size; batches];
-    core.with_sizes(Sizes::new(
-        sizes(rules.batches),
-        sizes(rules.validation_batches),
-    ))
+    };
+    let sizes = |batches| vec![size; if sized { batches } else { 0 }];
+    core.with_sizes(sizes(rules.batches), sizes(rules.validation_batches))
 }
 
 /// Figures that no batch has.

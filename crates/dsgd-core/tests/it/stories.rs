@@ -12,9 +12,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use dsgd_core::core::{
-    Action, Core, LeaseId, Message, Progress, Report, Rules, Sizes, Work, WorkerId,
-};
+use dsgd_core::core::{Action, Core, LeaseId, Message, Progress, Report, Rules, Work, WorkerId};
 use dsgd_core::event::Cost;
 use dsgd_core::mode::Mode;
 use dsgd_core::optim::{LrSchedule, Schedule, ScheduleOptions, ScheduleState};
@@ -99,11 +97,10 @@ impl Story {
 
     fn resume(&mut self, progress: Progress) -> Result<Vec<Action>, Box<dyn Error>> {
         let rules = self.rules.clone().ok_or("start first")?;
-        let sizes = Sizes::new(
-            vec![self.size; rules.batches],
-            vec![self.size; rules.validation_batches],
-        );
-        let mut core = Core::new(rules, schedule(progress.schedule), progress).with_sizes(sizes);
+        let sizes = |batches| self.size.map_or(Vec::new(), |size| vec![size; batches]);
+        let sizes = (sizes(rules.batches), sizes(rules.validation_batches));
+        let mut core =
+            Core::new(rules, schedule(progress.schedule), progress).with_sizes(sizes.0, sizes.1);
         let actions = core.start(self.now);
         self.core = Some(core);
         Ok(actions)

@@ -12,9 +12,9 @@ use std::thread;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::server::Message;
-use crate::task::Task;
 use crate::worker::{Assignment, Broken, Buffers, ComputeSlot, Link, Outcome, work};
 use dsgd_core::core::WorkerId;
+use dsgd_core::model::{Model, Seat};
 use dsgd_core::params::Gradient;
 
 /// How often one slot's worker is born again after a panic.
@@ -25,8 +25,8 @@ const REBIRTHS: u32 = 3;
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start<T: Task>(
-    task: &Arc<T>,
+pub fn start(
+    model: &Arc<dyn Model>,
     count: usize,
     threads: usize,
     numbers: &Arc<AtomicU32>,
@@ -35,23 +35,28 @@ pub fn start<T: Task>(
 ) -> std::io::Result<()> {
     let first = numbers.fetch_add(count as u32, Ordering::Relaxed);
     for slot in 0..count {
-        let (task, server, buffers) = (Arc::clone(task), server.clone(), buffers.clone());
+        let (model, server, buffers) = (Arc::clone(model), server.clone(), buffers.clone());
         let (worker, numbers) = (first + slot as u32, Arc::clone(numbers));
         let name = format!("local/{slot}");
+        let seat = Seat {
+            slot,
+            slots: count,
+            threads,
+        };
         thread::Builder::new()
             .name(name.clone())
-            .spawn(move || live(&*task, worker, &numbers, &name, threads, &buffers, &server))?;
+            .spawn(move || live(&*model, seat, worker, &numbers, &name, &buffers, &server))?;
     }
     Ok(())
 }
 
 /// The lives of one slot's worker. Errors of sending mean that the run is over.
-fn live<T: Task>(
-    task: &T,
+fn live(
+    model: &dyn Model,
+    seat: Seat,
     mut worker: WorkerId,
     numbers: &AtomicU32,
     name: &str,
-    threads: usize,
     buffers: &Buffers,
     server: &Sender<Message>,
 ) {
@@ -70,9 +75,9 @@ fn live<T: Task>(
             pulses: false,
             inbox,
         });
-        let ended = ComputeSlot::new(task, threads)
+        let ended = ComputeSlot::new(model, seat)
             .map_err(Broken::Panicked)
-            .and_then(|compute| work(task, &compute, &mut link));
+            .and_then(|compute| work(&compute, &mut link));
         match ended {
             Ok(()) => return,
             Err(Broken::Link(never)) => match never {},

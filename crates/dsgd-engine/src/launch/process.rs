@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use crate::task::Task;
 use crate::wire::link::{Client, Endpoint, LinkError};
 use crate::worker::{Broken, ComputeSlot, work};
+use dsgd_core::model::{Model, Seat};
 use dsgd_core::params::Layout;
 
 /// How often one slot's worker is born again after a panic.
@@ -78,12 +78,12 @@ pub enum ProcessError {
 }
 
 /// Works until the run is over.
-pub fn run<T: Task>(task: &T, process: &WorkerProcess) -> Result<(), ProcessError> {
+pub fn run(model: &dyn Model, process: &WorkerProcess) -> Result<(), ProcessError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let layout = Arc::new(task.layout());
+    let layout = Arc::clone(&model.manifest().layout);
     let client = runtime.block_on(open(process))?;
     process.reached.store(true, Ordering::Relaxed);
     let watched = Arc::clone(&process.leaving);
@@ -101,7 +101,7 @@ pub fn run<T: Task>(task: &T, process: &WorkerProcess) -> Result<(), ProcessErro
         let slots: Vec<_> = (0..process.slots)
             .map(|slot| {
                 let (client, layout) = (&client, &layout);
-                scope.spawn(move || run_slot(task, process, client, layout, slot))
+                scope.spawn(move || run_slot(model, process, client, layout, slot))
             })
             .collect();
         let ends = slots.into_iter().map(|slot| match slot.join() {
@@ -136,27 +136,32 @@ async fn open(process: &WorkerProcess) -> Result<Client, ProcessError> {
 }
 
 /// A slot: one worker, or two that take turns computing.
-fn run_slot<T: Task>(
-    task: &T,
+fn run_slot(
+    model: &dyn Model,
     process: &WorkerProcess,
     client: &Client,
     layout: &Arc<Layout>,
     slot: usize,
 ) -> Result<(), ProcessError> {
     let name = format!("{}/{slot}", process.endpoint.host);
+    let seat = Seat {
+        slot,
+        slots: process.slots,
+        threads: process.threads,
+    };
     let panicked = |reason| ProcessError::Panics {
         worker: name.clone(),
         times: 1,
         reason,
     };
-    let compute = ComputeSlot::new(task, process.threads).map_err(panicked)?;
+    let compute = ComputeSlot::new(model, seat).map_err(panicked)?;
     thread::scope(|scope| {
         let twin = process.prefetch.then(|| {
             let name = format!("{name}+");
             let compute = &compute;
-            scope.spawn(move || work_until_over(task, process, client, layout, compute, &name))
+            scope.spawn(move || work_until_over(process, client, layout, compute, &name))
         });
-        let end = work_until_over(task, process, client, layout, &compute, &name);
+        let end = work_until_over(process, client, layout, &compute, &name);
         let twin = twin.map_or(Ok(()), |twin| match twin.join() {
             Ok(end) => end,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -166,12 +171,11 @@ fn run_slot<T: Task>(
 }
 
 /// The lives of a worker.
-fn work_until_over<T: Task>(
-    task: &T,
+fn work_until_over(
     process: &WorkerProcess,
     client: &Client,
     layout: &Arc<Layout>,
-    compute: &ComputeSlot<T>,
+    compute: &ComputeSlot<'_>,
     name: &str,
 ) -> Result<(), ProcessError> {
     let (mut panics, mut pause) = (0, PAUSES.0);
@@ -180,7 +184,7 @@ fn work_until_over<T: Task>(
         let ended = joined.map_err(Broken::Link).and_then(|mut link| {
             pause = PAUSES.0;
             link.leave_when(Arc::clone(&process.leaving));
-            work(task, compute, &mut link)
+            work(compute, &mut link)
         });
         match ended {
             Ok(()) => return Ok(()),
@@ -194,7 +198,7 @@ fn work_until_over<T: Task>(
                         reason,
                     });
                 }
-                compute.renew(task, process.threads);
+                compute.renew();
             }
             Err(Broken::Link(error)) if !error.is_retryable() => return Err(error.into()),
             Err(Broken::Link(error)) if client.silence() > process.orphan_after => {

@@ -17,13 +17,13 @@ use tokio::runtime::Runtime;
 
 use super::files;
 use super::serve::Job;
+use crate::task::Task;
 use by_hand::{called, join_line, login, outward};
 use dsgd_core::event::Event;
 use dsgd_engine::launch::fleet::{Fleet, FleetHandle, LaunchSpec, ListedHosts};
 use dsgd_engine::run::{INVITATION, RunFolder, SECRETS, SOCKET};
 use dsgd_engine::server::{Message, Server};
 use dsgd_engine::ssh::{Object, Telling};
-use dsgd_engine::task::Task;
 use dsgd_engine::wire::credentials::{Identity, Token};
 use dsgd_engine::wire::invitation::{Invitation, LocalSocket};
 use dsgd_engine::wire::link::Endpoint;

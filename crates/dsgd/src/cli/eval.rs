@@ -1,19 +1,19 @@
 //! `dsgd eval`: loss and the task's own figures of a checkpoint.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::bail;
 use clap::{Args, Command, FromArgMatches};
 
 use super::fingerprint::fingerprint;
 use super::{Call, complain, layers, say};
+use crate::task::Task;
+use dsgd_core::model::Seat;
 use dsgd_core::task::Stats;
 use dsgd_engine::Error;
 use dsgd_engine::checkpoint;
 use dsgd_engine::config::RunConfig;
 use dsgd_engine::run::{self, CONFIG, differences};
-use dsgd_engine::task::Task;
 
 #[derive(Debug, Args)]
 struct EvalArgs {
@@ -47,7 +47,11 @@ pub(super) fn eval<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
     };
     let seed = seed.unwrap_or(3435) as u64;
     let model = T::load(&options, seed).map_err(task)?;
-    let words = checkpoint::compare_words(&file, &model.metadata(), &model.word_rows())?;
+    let words = checkpoint::compare_words(
+        &file,
+        &model.manifest().metadata,
+        &model.manifest().word_rows,
+    )?;
     if let Some(other) = words.other.first() {
         bail!(
             "{} was trained on other words than these data have: {other}; evaluate it on data that were prepared \
@@ -66,16 +70,22 @@ pub(super) fn eval<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
     for difference in differences(&then, &now) {
         complain(format_args!("Note: not as it was trained: {difference}"));
     }
-    let params = checkpoint::load_weights(&file, &Arc::new(model.layout()))?.params;
-    let mut scratch = model.scratch(args.threads);
+    let params = checkpoint::load_weights(&file, &model.manifest().layout)?.params;
+    let seat = Seat {
+        slot: 0,
+        slots: 1,
+        threads: args.threads,
+    };
+    let mut compute = model.compute(seat).map_err(task)?;
     let mut sum = Stats::default();
-    for batch in 0..model.validation_batches() {
-        sum.add(&model.evaluate(batch, &params, &mut scratch).map_err(task)?);
+    for batch in 0..model.manifest().validation_batches {
+        sum.add(&compute.evaluate(batch, &params).map_err(task)?);
     }
+    drop(compute);
     say(file.display());
     say(format_args!("loss        {:.4}", sum.mean_loss()));
     say(format_args!("perplexity  {:.4}", sum.perplexity()));
-    for (name, value) in model.report(&params, &mut scratch).map_err(task)? {
+    for (name, value) in model.report(&params, args.threads).map_err(task)? {
         say(format_args!("{name:<11} {value}"));
     }
     Ok(())

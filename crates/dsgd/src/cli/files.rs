@@ -12,8 +12,8 @@ use clap::{Arg, Args, Command};
 use serde_json::Value;
 
 use crate::data;
+use crate::task::Task;
 use dsgd_engine::ssh::Object;
-use dsgd_engine::task::Task;
 use dsgd_engine::wire::credentials::Token;
 use dsgd_engine::wire::invitation::{Content, FileRef, Invitation};
 use dsgd_engine::wire::link::Endpoint;

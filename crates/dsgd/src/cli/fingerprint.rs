@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::data;
+use crate::task::Task;
 use dsgd_engine::config::RunConfig;
 use dsgd_engine::run::{DIGEST, Fingerprint};
 use dsgd_engine::ssh::Object;
-use dsgd_engine::task::Task;
 
 /// Reads each file of data once more: what its contents are decides, not what it is called.
 pub(super) fn fingerprint<T: Task>(
@@ -16,10 +16,13 @@ pub(super) fn fingerprint<T: Task>(
 ) -> anyhow::Result<Fingerprint> {
     let mut fingerprint = Fingerprint::from([
         ("seed".to_owned(), config.seed.to_string()),
-        ("training batches".to_owned(), task.batches().to_string()),
+        (
+            "training batches".to_owned(),
+            task.manifest().batches.to_string(),
+        ),
         (
             "validation batches".to_owned(),
-            task.validation_batches().to_string(),
+            task.manifest().validation_batches.to_string(),
         ),
     ]);
     let mut digests = BTreeMap::new();

@@ -34,9 +34,9 @@ use clap::{Arg, ArgMatches, Command};
 use clap_complete::Shell;
 
 use self::files::Payload;
+use crate::task::{Task, TaskCommand};
 use dsgd_core::text::{causes, shell_word};
 use dsgd_engine::Error;
-use dsgd_engine::task::{Task, TaskCommand};
 use dsgd_engine::wire::invitation::Invitation;
 use dsgd_observe::output::{self, Output, Unwritten, say};
 

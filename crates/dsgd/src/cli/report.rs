@@ -8,10 +8,10 @@ use serde_json::Value;
 use toml::Table;
 
 use super::{Call, complain, layers, program, say, shell_word};
+use crate::task::Task;
 use dsgd_engine::Error;
 use dsgd_engine::config::RunConfig;
 use dsgd_engine::run::{self, CONFIG, RunFolder};
-use dsgd_engine::task::Task;
 use dsgd_observe::past::Past;
 use dsgd_observe::report::Facts;
 

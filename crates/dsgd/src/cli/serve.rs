@@ -12,8 +12,10 @@ use super::check::check_workers;
 use super::supervise::{GONE, Supervisor};
 use super::{complain, program, say, shell_word};
 use super::{dashboard, elsewhere, signals};
+use crate::task::Task;
 use dsgd_core::core::{Core, End, Progress, Rules};
 use dsgd_core::event::{Event, Observer};
+use dsgd_core::model::{Manifest, Model};
 use dsgd_core::optim::Schedule;
 use dsgd_engine::Error;
 use dsgd_engine::config::{LOCAL_WORKERS, RunConfig};
@@ -23,7 +25,6 @@ use dsgd_engine::run::{
 };
 use dsgd_engine::server::{Message, Server};
 use dsgd_engine::store::Versions;
-use dsgd_engine::task::{Task, sizes};
 use dsgd_observe::{self, Verbosity};
 
 /// A run that is ready to start.
@@ -109,19 +110,23 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
         supervisor,
         ..
     } = job;
-    let rules = rules(&config, workers, &*task, elsewhere.is_some());
-    let mut about = [task.describe(), notes].concat();
+    let manifest = task.manifest();
+    let rules = rules(&config, workers, manifest, elsewhere.is_some());
+    let mut about = [manifest.about.clone(), notes].concat();
     about.extend(elsewhere.iter().flat_map(elsewhere::Elsewhere::describe));
     let parameters = versions.current().layout().len();
     let resumed_at = resumed.then_some(progress.version);
     let started = started(name, &config, workers, parameters, about, resumed_at);
     let schedule = Schedule::new(config.schedule(&rules), progress.schedule);
-    let core = Core::new(rules, schedule, progress).with_sizes(sizes(&*task));
+    let core = Core::new(rules, schedule, progress).with_sizes(
+        manifest.batch_sizes.clone(),
+        manifest.validation_sizes.clone(),
+    );
     let retention = Retention {
         folder: folder.path(),
         prefix: config.save_file.as_deref().unwrap_or(name),
         keep: config.keep,
-        metadata: task.metadata(),
+        metadata: manifest.metadata.clone(),
         fingerprint,
         best,
     };
@@ -154,8 +159,16 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     if local_workers > 0 {
         let threads = config.threads_of_a_worker();
         let (numbers, buffers) = (server.numbers(), server.buffers().clone());
-        local::start(&task, local_workers, threads, &numbers, &buffers, &messages)
-            .context("no thread to be had")?;
+        let model: Arc<dyn Model> = task.clone();
+        local::start(
+            &model,
+            local_workers,
+            threads,
+            &numbers,
+            &buffers,
+            &messages,
+        )
+        .context("no thread to be had")?;
     }
     drop(messages);
     let finished = server.run(&inbox);
@@ -226,8 +239,8 @@ fn on_interrupt<T: Task>(
 }
 
 /// What the core is to go by. Only workers elsewhere can be silent, or come later.
-fn rules<T: Task>(config: &RunConfig, workers: usize, task: &T, elsewhere: bool) -> Rules {
-    let mut rules = config.rules(workers, task.batches(), task.validation_batches());
+fn rules(config: &RunConfig, workers: usize, manifest: &Manifest, elsewhere: bool) -> Rules {
+    let mut rules = config.rules(workers, manifest.batches, manifest.validation_batches);
     if elsewhere {
         let secs = Duration::from_secs_f64;
         rules.dead_after = Some(secs(config.elsewhere.dead_after));

@@ -12,6 +12,7 @@ use super::fingerprint::fingerprint;
 use super::layers::{self, ConfigFile};
 use super::serve::{Form, Job, serve};
 use super::{Call, complain, memory, supervise};
+use crate::task::Task;
 use dsgd_core::core::Progress;
 use dsgd_core::params::{Layout, Params};
 use dsgd_engine::Error;
@@ -19,7 +20,6 @@ use dsgd_engine::checkpoint;
 use dsgd_engine::config::{LOCAL_WORKERS, RunConfig, WHERE};
 use dsgd_engine::run::{self, CONFIG, RunFolder};
 use dsgd_engine::store::{Updater, Versions};
-use dsgd_engine::task::Task;
 use dsgd_observe::Verbosity;
 
 /// What concerns this call alone and is not kept in the run.
@@ -122,7 +122,7 @@ pub(super) fn train<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
         task: call.task.to_owned(),
         cause,
     })?;
-    if task.batches() == 0 {
+    if task.manifest().batches == 0 {
         bail!("task {}: there is no training batch in the data", call.task);
     }
     let job = prepare(call.task, config, options, Arc::new(task), &args)?;
@@ -213,7 +213,7 @@ fn prepare<T: Task>(
     task: Arc<T>,
     args: &CallArgs,
 ) -> anyhow::Result<Job<T>> {
-    let layout = Arc::new(task.layout());
+    let layout = Arc::clone(&task.manifest().layout);
     check_memory(&config, &*task, &layout)?;
     let updater = Updater::new(config.optimizer, config.hyper, Arc::clone(&layout));
     let updater = updater.with_threads(config.threads_of_the_server());
@@ -277,7 +277,9 @@ fn weights<T: Task>(
     layout: &Arc<Layout>,
 ) -> anyhow::Result<(Params, Vec<String>)> {
     let words = match &config.train_from {
-        Some(file) => checkpoint::compare_words(file, &task.metadata(), &task.word_rows())?,
+        Some(file) => {
+            checkpoint::compare_words(file, &task.manifest().metadata, &task.manifest().word_rows)?
+        }
         None => checkpoint::Compared::default(),
     };
     let unsaid = words.unsaid.iter().map(|name| {
@@ -309,7 +311,7 @@ fn check_memory<T: Task>(config: &RunConfig, task: &T, layout: &Layout) -> anyho
     let scratch = if elsewhere {
         0
     } else {
-        task.scratch_bytes(config.threads_of_a_worker())
+        task.compute_bytes(config.threads_of_a_worker())
     };
     let sizes = memory::Sizes::of_server(config, layout, scratch);
     if let Some(warning) = sizes.check(config.workers.unwrap_or(usual))? {

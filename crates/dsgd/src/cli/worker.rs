@@ -13,12 +13,12 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::{Call, complain, files, layers, memory, say, signals};
 use crate::data;
+use crate::task::Task;
 use dsgd_core::text::causes;
 use dsgd_engine::Error;
 use dsgd_engine::config::{RunConfig, cores};
 use dsgd_engine::launch::process::{self, ProcessError, WorkerProcess};
 use dsgd_engine::launch::trouble::CANNOT_WORK;
-use dsgd_engine::task::Task;
 use dsgd_engine::wire::invitation::{Invitation, LocalSocket};
 use dsgd_engine::wire::link::Endpoint;
 
@@ -139,7 +139,7 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
     let slots = args.workers.or(invitation.slots).unwrap_or_else(cores);
     let threads = args.threads.or(config.threads);
     let threads = threads.unwrap_or_else(|| (cores() / slots).max(1));
-    let sizes = memory::Sizes::of_workers(&task.layout(), task.scratch_bytes(threads));
+    let sizes = memory::Sizes::of_workers(&task.manifest().layout, task.compute_bytes(threads));
     if let Some(warning) = sizes.check(slots)? {
         complain(format_args!("Warning: {warning}"));
     }

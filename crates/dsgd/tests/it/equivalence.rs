@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use dsgd::{Batch, Gradient, Layout, Params, Part, Task};
+use dsgd::{Batch, Compute, Gradient, Layout, Model, Params, Part};
 use dsgd_core::event::Event;
 use dsgd_engine::checkpoint::{load_state, load_weights};
 use dsgd_engine::worker::batch_seed;
@@ -48,7 +48,7 @@ fn one_worker_is_a_plain_loop(optimizer: &str, rule: impl Fn(&mut f32, &mut f32,
     train(folder.path(), &args).unwrap();
 
     let task = Words::new(options());
-    let layout = Arc::new(task.layout());
+    let layout = Arc::clone(&task.manifest().layout);
     let mut params = Params::zeros(layout.clone());
     task.init(SEED, &mut params).unwrap();
     let start = bits(&params);
@@ -64,8 +64,7 @@ fn one_worker_is_a_plain_loop(optimizer: &str, rule: impl Fn(&mut f32, &mut f32,
         let seed = batch_seed(SEED, epoch, index);
         gradient.clear();
         let batch = Batch { index, epoch, seed };
-        task.gradient(batch, &params, &mut (), &mut gradient)
-            .unwrap();
+        (&task).gradient(batch, &params, &mut gradient).unwrap();
         let slopes = flat(&gradient);
         let values = params.flat_mut().iter_mut().zip(&mut history);
         for ((p, h), g) in values.zip(slopes) {
@@ -112,7 +111,7 @@ fn one_worker_with_adagrad_is_a_plain_loop() {
 /// of the four batches is smaller: 35 examples are 10, 10, 10 and 5.
 #[test]
 fn many_workers_are_one_with_a_larger_batch() {
-    let layout = Arc::new(Words::new(options()).layout());
+    let layout = Arc::clone(&Words::new(options()).manifest().layout);
     let trained = |workers: usize, batch_size: usize| {
         let folder = tempfile::tempdir().unwrap();
         let args = format!(

@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use dsgd::{Batch, DataFile, Gradient, Layout, Params, Stats, Task, TaskResult, TensorId};
+use dsgd::{
+    Batch, Compute, DataFile, Gradient, Layout, Manifest, Model, Params, Seat, Stats, Task,
+    TaskResult, TensorId,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -25,6 +28,7 @@ const VALIDATION_BATCHES: usize = 3;
 /// Pairs of words and a number for each pair, to be learned by a linear layer over embeddings.
 pub(crate) struct Words {
     options: Options,
+    manifest: Manifest,
     trouble: Trouble,
     /// Gradients that this process has begun to compute.
     begun: AtomicU64,
@@ -106,6 +110,7 @@ impl Words {
     /// The model without the trouble, for loops of a test's own.
     pub(crate) fn new(options: Options) -> Self {
         Self {
+            manifest: manifest(&options),
             options,
             trouble: Trouble::None,
             begun: AtomicU64::new(0),
@@ -172,38 +177,9 @@ impl Words {
     }
 }
 
-impl Task for Words {
-    const ABOUT: &'static str = "pairs of words";
-    type Options = Options;
-    type Scratch = ();
-
-    fn load(options: &Options, _seed: u64) -> TaskResult<Self> {
-        if let Some(file) = &options.data {
-            let path = file.display();
-            let text = read_to_string(file).map_err(|e| format!("{path}: {e}"))?;
-            for (number, line) in text.lines().enumerate() {
-                let value: f32 = line.trim().parse().unwrap_or(f32::NAN);
-                if value.is_nan() {
-                    let number = number + 1;
-                    return Err(format!("{path}, line {number}: {line:?} is no number").into());
-                }
-            }
-        }
-        let trouble = std::env::var("TROUBLE").unwrap_or_else(|_| options.trouble.clone());
-        let trouble = Trouble::parse(&trouble)?;
-        let words = Self::new(options.clone());
-        Ok(Self { trouble, ..words })
-    }
-
-    fn layout(&self) -> Layout {
-        let mut layout = Layout::new();
-        layout.rows("table", WORDS, WIDTH);
-        layout.dense("mix", &[2 * WIDTH]);
-        layout.dense("bias", &[1]);
-        if self.options.ballast > 0 {
-            layout.dense("ballast", &[self.options.ballast]);
-        }
-        layout
+impl Model for Words {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
     }
 
     fn init(&self, seed: u64, params: &mut Params) -> TaskResult<()> {
@@ -214,21 +190,17 @@ impl Task for Words {
         Ok(())
     }
 
-    fn batches(&self) -> usize {
-        self.options.examples.div_ceil(self.options.batch_size)
+    fn compute(&self, _seat: Seat) -> TaskResult<Box<dyn Compute + '_>> {
+        Ok(Box::new(self))
     }
+}
 
-    fn validation_batches(&self) -> usize {
-        VALIDATION_BATCHES
-    }
-
-    fn scratch(&self, _threads: usize) {}
-
+/// It needs nothing of its own.
+impl Compute for &Words {
     fn gradient(
-        &self,
+        &mut self,
         batch: Batch,
         params: &Params,
-        (): &mut (),
         gradient: &mut Gradient,
     ) -> TaskResult<Stats> {
         self.make_trouble()?;
@@ -266,13 +238,36 @@ impl Task for Words {
         })
     }
 
-    fn evaluate(&self, batch: usize, params: &Params, (): &mut ()) -> TaskResult<Stats> {
+    fn evaluate(&mut self, batch: usize, params: &Params) -> TaskResult<Stats> {
         let losses = (0..10).map(|example| {
             let example = self.options.examples + batch * 10 + example;
             let (error, _) = self.error(params, example, &[1.0; 2 * WIDTH]);
             f64::from(error * error)
         });
         Ok(Stats::of_examples(losses.sum(), 10))
+    }
+}
+
+impl Task for Words {
+    const ABOUT: &'static str = "pairs of words";
+    type Options = Options;
+
+    fn load(options: &Options, _seed: u64) -> TaskResult<Self> {
+        if let Some(file) = &options.data {
+            let path = file.display();
+            let text = read_to_string(file).map_err(|e| format!("{path}: {e}"))?;
+            for (number, line) in text.lines().enumerate() {
+                let value: f32 = line.trim().parse().unwrap_or(f32::NAN);
+                if value.is_nan() {
+                    let number = number + 1;
+                    return Err(format!("{path}, line {number}: {line:?} is no number").into());
+                }
+            }
+        }
+        let trouble = std::env::var("TROUBLE").unwrap_or_else(|_| options.trouble.clone());
+        let trouble = Trouble::parse(&trouble)?;
+        let words = Self::new(options.clone());
+        Ok(Self { trouble, ..words })
     }
 
     fn next_steps(&self, _program: &str, _checkpoint: &str) -> Vec<String> {
@@ -282,5 +277,21 @@ impl Task for Words {
         loop {
             thread::park();
         }
+    }
+}
+
+fn manifest(options: &Options) -> Manifest {
+    let mut layout = Layout::new();
+    layout.rows("table", WORDS, WIDTH);
+    layout.dense("mix", &[2 * WIDTH]);
+    layout.dense("bias", &[1]);
+    if options.ballast > 0 {
+        layout.dense("ballast", &[options.ballast]);
+    }
+
+    let batches = options.examples.div_ceil(options.batch_size);
+    Manifest {
+        validation_batches: VALIDATION_BATCHES,
+        ..Manifest::new(layout, batches)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clap::{Args, Command, FromArgMatches};
-use dsgd::{Params, Task, TensorId};
+use dsgd::{Model as _, Params, Task, TensorId};
 use seq2seq::Seq2Seq;
 use seq2seq::batch::{PAD, SentenceBatch};
 use seq2seq::kernels::{Compute, Simd};
@@ -18,7 +18,7 @@ fn largest(options: &[&str]) -> f32 {
     let matches = command.try_get_matches_from(options).unwrap();
     let options = Options::from_arg_matches(&matches).unwrap();
     let task = Seq2Seq::load(&options, 1).unwrap();
-    let mut params = Params::zeros(Arc::new(task.layout()));
+    let mut params = Params::zeros(Arc::clone(&task.manifest().layout));
     task.init(1, &mut params).unwrap();
     params.flat().iter().fold(0.0, |most, x| most.max(x.abs()))
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dsgd::{Layout, Task};
+use dsgd::{Layout, Model};
 use dsgd_core::event::Event;
 use dsgd_engine::wire::credentials::{Identity, Token};
 use dsgd_engine::wire::link::{Client, Endpoint, LinkError};
@@ -171,7 +171,7 @@ fn refusals(run: &Listening) -> Vec<String> {
 }
 
 fn layout() -> Arc<Layout> {
-    Arc::new(Words::new(crate::equivalence::options()).layout())
+    Arc::clone(&Words::new(crate::equivalence::options()).manifest().layout)
 }
 
 #[test]
