@@ -4,6 +4,7 @@
 //! `config.toml`, what workers are told and what a checkpoint records. There is one
 //! default and one help text for each, here.
 
+mod check;
 mod elsewhere;
 
 use std::num::NonZero;

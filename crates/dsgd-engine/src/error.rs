@@ -51,6 +51,9 @@ pub enum Error {
     /// A host cannot be used, or what logs into it.
     #[error(transparent)]
     Ssh(#[from] SshError),
+    /// Workers cannot be had.
+    #[error("{}", causes(&**_0))]
+    Launch(Box<dyn std::error::Error + Send + Sync>),
     /// The optimizer cannot work with its numbers.
     #[error(transparent)]
     Optimizer(#[from] OptimError),
@@ -83,6 +86,7 @@ impl Error {
             | Self::Config { .. }
             | Self::Checkpoint(_)
             | Self::Hosts(_)
+            | Self::Launch(_)
             | Self::Optimizer(_) => false,
         }
     }

@@ -1,8 +1,8 @@
-//! The server: owns the parameters and the core, and carries the core's actions out.
+//! The server: owns the core and the store of the parameters, and carries the core's actions out.
 //!
 //! One thread, one inbox. It waits for a message or for the core's next deadline, tells the
 //! core, and does what the core says, in that order; whoever listens is told last, when
-//! the workers have their work. Gradients lie here under their lease from push to step.
+//! the workers have their work. Gradients lie in the store under their lease from push to step.
 
 mod message;
 mod slots;
@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::run::{SaveRequest, Saver};
-use crate::store::Versions;
+use crate::store::Store;
 use crate::worker::{self, Buffers, Job};
 use dsgd_core::core::{self, Action, Core, End, LeaseId, Work, WorkerId};
 use dsgd_core::event::{Event, Observer, Record, Step};
-use dsgd_core::optim::{StepSize, batch_share, clip_scale};
-use dsgd_core::params::{Gradient, Layout};
+use dsgd_core::optim::{StepSize, clip_scale};
+use dsgd_core::params::{Layout, Params};
 use dsgd_core::task::Batch;
 
 /// The longest wait for a message before the core is asked again.
@@ -37,9 +37,9 @@ const MESSAGES_BEFORE_TICK: u32 = 1000;
 const SLEPT: Duration = Duration::from_secs(2);
 
 /// Everything that a server needs.
-pub struct Server<'a> {
+pub struct Server {
     core: Core,
-    versions: Versions,
+    store: Box<dyn Store>,
     max_grad_norm: f32,
     print_every: u64,
     /// Room for workers that may come back.
@@ -48,10 +48,9 @@ pub struct Server<'a> {
     joinable: bool,
     /// Where the work of each worker goes, and its name.
     inboxes: BTreeMap<WorkerId, (String, UnboundedSender<worker::Assignment>)>,
-    held: BTreeMap<LeaseId, (Box<Gradient>, u64)>,
     buffers: Buffers,
     observers: Vec<Observer>,
-    saver: Saver<'a>,
+    saver: Option<Saver>,
     started: Instant,
     numbers: Arc<AtomicU32>,
     over: Arc<AtomicBool>,
@@ -67,32 +66,31 @@ pub struct Finished {
     pub steps: u64,
     /// Why its last checkpoint could not be written, if so.
     pub unsaved: Option<String>,
-    /// The parameters and the optimizer as they are now.
-    pub versions: Versions,
+    /// The parameters as they are now.
+    pub params: Arc<Params>,
 }
 
-impl<'a> Server<'a> {
-    /// A server for `slots` workers; all buffers of the parameters' size are made here.
+impl Server {
+    /// A server for `slots` workers, whose gradients are received in `buffers`; without a saver nothing is saved.
     pub fn new(
         core: Core,
-        mut versions: Versions,
+        mut store: Box<dyn Store>,
+        buffers: Buffers,
         slots: usize,
         max_grad_norm: f32,
         print_every: usize,
-        saver: Saver<'a>,
+        saver: Option<Saver>,
     ) -> Self {
-        versions.prepare(slots);
-        let buffers = Buffers::new(versions.current().layout(), slots);
+        store.prepare(slots);
         Self {
             buffers,
             core,
-            versions,
+            store,
             max_grad_norm,
             print_every: print_every as u64,
             slots,
             joinable: false,
             inboxes: BTreeMap::new(),
-            held: BTreeMap::new(),
             observers: Vec::new(),
             saver,
             started: Instant::now(),
@@ -119,13 +117,7 @@ impl<'a> Server<'a> {
 
     /// The model's tensors.
     pub fn layout(&self) -> &Arc<Layout> {
-        self.versions.current().layout()
-    }
-
-    /// Others may join at any time, beside those that there are slots for.
-    pub fn open_to_others(&mut self) {
-        self.joinable = true;
-        self.core.make_room(usize::MAX);
+        self.store.current().layout()
     }
 
     /// Adds someone who listens.
@@ -160,7 +152,7 @@ impl<'a> Server<'a> {
                     end,
                     steps,
                     unsaved: self.unsaved,
-                    versions: self.versions,
+                    params: Arc::clone(self.store.current()),
                 };
             }
             let now = self.started.elapsed();
@@ -217,6 +209,11 @@ impl<'a> Server<'a> {
                 self.core
                     .handle(now, worker, core::Message::Lost { reason })
             }
+            Message::OthersMayJoin => {
+                self.joinable = true;
+                self.core.make_room(usize::MAX);
+                Vec::new()
+            }
             Message::SlotsOpened { slots } => self.open_slots(slots),
             Message::HostDropped { host, slots } => self.drop_host(now, host, slots),
             Message::SlotsClosed { slots, reason } => {
@@ -239,9 +236,7 @@ impl<'a> Server<'a> {
                 report,
                 gradient,
             } => {
-                let held = (gradient, report.stats.examples);
-                let twice = self.held.insert(lease, held);
-                assert!(twice.is_none(), "lease {lease} was pushed twice");
+                self.store.hold(lease, gradient, report.stats.examples);
                 core::Message::Push { lease, report }
             }
             worker::Outcome::Evaluated { lease, stats } => {
@@ -268,11 +263,7 @@ impl<'a> Server<'a> {
                 Action::Apply { leases, step } => {
                     events.push_back(Event::Step(self.apply(&leases, step)));
                 }
-                Action::Discard { lease } => {
-                    if let Some((gradient, _)) = self.held.remove(&lease) {
-                        self.buffers.give(gradient);
-                    }
-                }
+                Action::Discard { lease } => self.store.discard(lease),
                 Action::Save {
                     epoch,
                     perplexity,
@@ -281,20 +272,19 @@ impl<'a> Server<'a> {
                 } => {
                     // What was seen before comes before the checkpoint, also in the log.
                     events.drain(..).for_each(|event| self.tell(event));
-                    let event = self.save(epoch, perplexity, best, reason);
-                    events.push_back(event);
+                    events.extend(self.save(epoch, perplexity, best, reason));
                 }
                 Action::Dismiss { worker } => drop(self.inboxes.remove(&worker)),
                 Action::Observe(event) => events.push_back(event),
                 Action::Finish(how) => end = Some(how),
             }
         }
-        assert_eq!(self.versions.version(), self.core.version());
+        assert_eq!(self.store.version(), self.core.version());
         for mut event in events {
             if let Event::Step(step) = &mut event
                 && step.version.is_multiple_of(self.print_every)
             {
-                let params = self.versions.current().flat();
+                let params = self.store.current().flat();
                 step.param_norm = Some(dsgd_core::params::sum_of_squares(params).sqrt());
             }
             self.tell(event);
@@ -314,7 +304,7 @@ impl<'a> Server<'a> {
         let assignment = worker::Assignment {
             lease,
             job,
-            params: Arc::clone(self.versions.current()),
+            params: Arc::clone(self.store.current()),
             transfer: worker::TransferTimes::default(),
         };
         // A worker whose inbox is closed is about to be reported lost; its lease goes then.
@@ -325,54 +315,29 @@ impl<'a> Server<'a> {
 
     /// One step from these gradients: their mean by examples, clipped.
     fn apply(&mut self, leases: &[LeaseId], mut step: Step) -> Step {
-        let held = |lease| self.held.remove(lease).expect("a pushed gradient is here");
-        let mut gradients: Vec<_> = leases.iter().map(held).collect();
-        let (mean, others) = gradients.split_first_mut().expect("a step has a gradient");
-        let (mean, examples) = mean;
-        if !others.is_empty() {
-            let all = *examples + others.iter().map(|(_, examples)| examples).sum::<u64>();
-            // A task that does not count its examples has batches of one size.
-            let share = match all {
-                0 => |_, batches: u64| batch_share(1, batches),
-                _ => batch_share,
-            };
-            let of = if all == 0 {
-                1 + others.len() as u64
-            } else {
-                all
-            };
-            mean.scale(share(*examples, of));
-            for (gradient, examples) in others.iter() {
-                mean.add(gradient, share(*examples, of));
-            }
-            step.grad_norm = mean.sum_of_squares().sqrt();
+        if leases.len() > 1 {
+            step.grad_norm = self.store.average(leases);
         }
-        let scale = clip_scale(step.grad_norm, self.max_grad_norm);
-        let learning_rate = step.learning_rate;
-        self.versions.step(
-            mean,
-            StepSize {
-                learning_rate,
-                scale,
-            },
-        );
-        for (gradient, _) in gradients {
-            self.buffers.give(gradient);
-        }
+        let size = StepSize {
+            learning_rate: step.learning_rate,
+            scale: clip_scale(step.grad_norm, self.max_grad_norm),
+        };
+        self.store.apply(leases[0], size);
         step
     }
 
-    fn save(&mut self, epoch: u32, perplexity: f64, best: bool, reason: String) -> Event {
+    fn save(&mut self, epoch: u32, perplexity: f64, best: bool, reason: String) -> Option<Event> {
+        let saver = self.saver.as_mut()?;
         let started = Instant::now();
         let progress = self.core.progress();
         let request = SaveRequest {
             epoch,
             perplexity,
             best,
-            versions: &self.versions,
+            contents: self.store.contents(),
             progress: &progress,
         };
-        match (self.saver)(&request) {
+        Some(match saver(&request) {
             Ok(file) => {
                 self.unsaved = None;
                 let secs = started.elapsed().as_secs_f64();
@@ -382,6 +347,6 @@ impl<'a> Server<'a> {
                 self.unsaved = Some(message.clone());
                 Event::Warning { message }
             }
-        }
+        })
     }
 }

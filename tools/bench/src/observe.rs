@@ -7,24 +7,19 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
 
 use crate::median;
-use dsgd_core::core::{Core, Progress};
 use dsgd_core::event::Observer;
 use dsgd_core::model::{Compute, Manifest, Model, Seat};
-use dsgd_core::optim::{Schedule, ScheduleOptions};
 use dsgd_core::params::{Gradient, Layout, Params};
 use dsgd_core::task::{Batch, Stats, TaskResult};
 use dsgd_engine::config::RunConfig;
-use dsgd_engine::launch::local;
 use dsgd_engine::run::{EVENTS, LOG, TENSORBOARD};
-use dsgd_engine::server::Server;
-use dsgd_engine::store::{Updater, Versions};
+use dsgd_engine::training::Training;
 use dsgd_observe::output::say;
 use dsgd_observe::{detached, json_lines, tensorboard, text_log};
 
@@ -130,50 +125,19 @@ struct Spent {
 /// A run of that many steps, looked on by these, who write into that folder.
 fn measure(steps: u32, folder: &Path, lookers: &[Looker]) -> anyhow::Result<Spent> {
     let config = RunConfig {
+        workers: Some(1),
+        threads: Some(1),
         epochs: 1,
         ..RunConfig::default()
     };
     let layout: Layout = [("weights", [8])].into_iter().collect();
-    let model = Nothing(Manifest::new(layout, steps as usize));
-    let layout = Arc::clone(&model.0.layout);
-    let updater = Updater::new(config.optimizer, config.hyper, Arc::clone(&layout));
-    let versions = Versions::new(updater, Params::zeros(layout));
-    let schedule = ScheduleOptions {
-        kind: config.lr_schedule,
-        learning_rate: config.learning_rate,
-        warmup_steps: 0,
-        lr_decay: config.lr_decay,
-        start_decay_at: config.start_decay_at,
-        total_steps: u64::from(steps),
-    };
-    let progress = Progress::start(1);
-    let schedule = Schedule::new(schedule, progress.schedule);
-    let core = Core::new(config.rules(1, steps as usize, 0), schedule, progress);
-    let saver = Box::new(|_: &dsgd_engine::run::SaveRequest<'_>| Ok(String::new()));
-    let mut server = Server::new(
-        core,
-        versions,
-        1,
-        config.max_grad_norm,
-        config.print_every,
-        saver,
-    );
+    let model = Arc::new(Nothing(Manifest::new(layout, steps as usize)));
+    let mut run = Training::new(model, config.clone()).begin()?;
     let (started, cpu) = (Instant::now(), cpu_secs()?);
     for looker in lookers {
-        server.observe(looker.observer(folder, &config)?);
+        run.observe(looker.observer(folder, &config)?);
     }
-    let (messages, inbox) = channel();
-    let model: Arc<dyn Model> = Arc::new(model);
-    local::start(
-        &model,
-        1,
-        1,
-        &server.numbers(),
-        &server.buffers().clone(),
-        &messages,
-    )?;
-    drop(messages);
-    server.run(&inbox);
+    run.run()?;
     Ok(Spent {
         secs: started.elapsed().as_secs_f64(),
         cpu_secs: cpu_secs()? - cpu,

@@ -28,7 +28,8 @@ use dsgd_core::params::Params;
 use dsgd_engine::config::{RunConfig, cores};
 use dsgd_engine::launch::process::{self, WorkerProcess};
 use dsgd_engine::server::{Message, Server};
-use dsgd_engine::store::{Updater, Versions};
+use dsgd_engine::store::{InMemory, Updater, Versions};
+use dsgd_engine::worker::Buffers;
 use dsgd_engine::wire::credentials::Token;
 use dsgd_engine::wire::link::Endpoint;
 use dsgd_engine::wire::listen::{Listener, serve};
@@ -184,7 +185,7 @@ fn tell(workers: usize, args: &ServerArgs, before: &Sight, after: &Sight) {
 }
 
 /// A server as a run has it, without a folder.
-fn server(workers: usize, sleeper: &SleeperOptions) -> anyhow::Result<Server<'static>> {
+fn server(workers: usize, sleeper: &SleeperOptions) -> anyhow::Result<Server> {
     let config = RunConfig {
         mode: Mode::Async,
         ..RunConfig::default()
@@ -200,13 +201,16 @@ fn server(workers: usize, sleeper: &SleeperOptions) -> anyhow::Result<Server<'st
     rules.dead_after = Some(Duration::from_secs(60));
     let progress = Progress::start(1);
     let schedule = Schedule::new(config.schedule(&rules), progress.schedule);
+    let buffers = Buffers::new(&model.manifest().layout, workers);
+    let store = InMemory::new(Versions::new(updater, params), buffers.clone(), cores());
     Ok(Server::new(
         Core::new(rules, schedule, progress),
-        Versions::new(updater, params),
+        Box::new(store),
+        buffers,
         workers,
         config.max_grad_norm,
         config.print_every,
-        Box::new(|_| Ok(String::new())),
+        None,
     ))
 }
 

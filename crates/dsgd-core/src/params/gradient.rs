@@ -90,12 +90,9 @@ impl Gradient {
     /// Multiplies all of it by `factor`.
     pub fn scale(&mut self, factor: f32) {
         for part in &mut self.parts {
-            let values = match part {
-                Part::Dense(values) => values,
-                Part::Rows(rows) => &mut rows.values,
-            };
-            for g in values {
-                *g *= factor;
+            match part {
+                Part::Dense(values) => values.iter_mut().for_each(|g| *g *= factor),
+                Part::Rows(rows) => rows.scale(factor),
             }
         }
     }
@@ -109,11 +106,7 @@ impl Gradient {
         for (mine, theirs) in self.parts.iter_mut().zip(&other.parts) {
             match (mine, theirs) {
                 (Part::Dense(a), Part::Dense(b)) => add_scaled(a, b, factor),
-                (Part::Rows(a), Part::Rows(b)) => {
-                    for (row, values) in b.iter() {
-                        add_scaled(a.row(row), values, factor);
-                    }
-                }
+                (Part::Rows(a), Part::Rows(b)) => a.add(b, factor),
                 _ => unreachable!("equal layouts have equal kinds"),
             }
         }
@@ -187,6 +180,22 @@ impl Rows {
         }
         let at = self.slot[row] as usize * self.width;
         &mut self.values[at..at + self.width]
+    }
+
+    /// Multiplies all of it by `factor`.
+    pub fn scale(&mut self, factor: f32) {
+        self.values.iter_mut().for_each(|g| *g *= factor);
+    }
+
+    /// Adds `factor · other`, row by row, in the order in which `other` has them.
+    ///
+    /// # Panics
+    /// When the table has no such row, or rows of another width.
+    pub fn add(&mut self, other: &Rows, factor: f32) {
+        assert_eq!(self.width, other.width, "rows of two different tables");
+        for (row, values) in other.iter() {
+            add_scaled(self.row(row), values, factor);
+        }
     }
 
     /// The touched rows' numbers and gradients.

@@ -25,9 +25,6 @@ use crate::wire::invitation::Invitation;
 /// The time for a login and a look around.
 const REACH: Duration = Duration::from_secs(20);
 
-/// Programs on hosts have so long to end by themselves when the run is over.
-const FAREWELL: Duration = Duration::from_secs(5);
-
 /// Why no worker can be started on any host.
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
@@ -78,7 +75,7 @@ pub struct Fleet {
 }
 
 /// What the programs on the hosts are for.
-pub struct LaunchSpec {
+pub struct ProgramSpec {
     /// For all hosts; name, address and slots are filled in for each.
     pub invitation: Invitation,
     /// The files of the task.
@@ -211,7 +208,7 @@ impl Fleet {
 
     /// Starts the programs; they are supervised until the run is over. Hosts join and leave it as `listed`
     /// says.
-    pub fn start(self, runtime: &Runtime, spec: LaunchSpec, listed: ListedHosts) -> FleetHandle {
+    pub fn start(self, runtime: &Runtime, spec: ProgramSpec, listed: ListedHosts) -> FleetHandle {
         let access = (Arc::clone(&self.control), self.options, self.binaries);
         let membership = Membership::new(access, spec, listed);
         let entries = self.entries.into_iter();
@@ -270,8 +267,8 @@ pub struct FleetHandle {
 impl FleetHandle {
     /// Waits a little for the programs to end by themselves; then their connections are cut, and
     /// with them their lives.
-    pub fn dismiss(mut self, runtime: &Runtime) {
-        let _ = runtime.block_on(async { timeout(FAREWELL, &mut self.task).await });
+    pub fn dismiss(mut self, runtime: &Runtime, within: Duration) {
+        let _ = runtime.block_on(async { timeout(within, &mut self.task).await });
         self.task.abort();
     }
 }

@@ -4,62 +4,66 @@
 //! nothing is copied or encoded. A worker that panics is born again, a few times.
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use super::launcher::{Handle, LaunchError, LaunchSpec, Launcher};
 use crate::server::Message;
 use crate::worker::{Assignment, Broken, Buffers, ComputeSlot, Link, Outcome, work};
 use dsgd_core::core::WorkerId;
-use dsgd_core::model::{Model, Seat};
+use dsgd_core::model::Seat;
 use dsgd_core::params::Gradient;
 
 /// How often one slot's worker is born again after a panic.
 const REBIRTHS: u32 = 3;
 
-/// Starts `count` workers with `threads` kernel threads each; they speak to `server` until it
-/// lets them go.
-///
-/// # Errors
-/// When the system gives no thread.
-pub fn start(
-    model: &Arc<dyn Model>,
-    count: usize,
-    threads: usize,
-    numbers: &Arc<AtomicU32>,
-    buffers: &Buffers,
-    server: &Sender<Message>,
-) -> std::io::Result<()> {
-    let first = numbers.fetch_add(count as u32, Ordering::Relaxed);
-    for slot in 0..count {
-        let (model, server, buffers) = (Arc::clone(model), server.clone(), buffers.clone());
-        let (worker, numbers) = (first + slot as u32, Arc::clone(numbers));
-        let name = format!("local/{slot}");
-        let seat = Seat {
-            slot,
-            slots: count,
-            threads,
-        };
-        thread::Builder::new()
-            .name(name.clone())
-            .spawn(move || live(&*model, seat, worker, &numbers, &name, &buffers, &server))?;
+/// Workers that are threads of this process.
+pub struct Local {
+    /// How many.
+    pub workers: usize,
+    /// Kernel threads of each.
+    pub threads: usize,
+}
+
+impl Launcher for Local {
+    fn workers(&self) -> Option<usize> {
+        Some(self.workers)
     }
-    Ok(())
+
+    fn launch(self: Box<Self>, spec: LaunchSpec) -> Result<Box<dyn Handle>, LaunchError> {
+        let first = spec
+            .numbers
+            .fetch_add(self.workers as u32, Ordering::Relaxed);
+        for slot in 0..self.workers {
+            let (spec, worker) = (spec.clone(), first + slot as u32);
+            let name = format!("local/{slot}");
+            let seat = Seat {
+                slot,
+                slots: self.workers,
+                threads: self.threads,
+            };
+            let thread = thread::Builder::new().name(name.clone());
+            let started = thread.spawn(move || live(&spec, seat, worker, &name));
+            started.map_err(|error| format!("no thread to be had: {error}"))?;
+        }
+        Ok(Box::new(Threads))
+    }
+}
+
+/// They end by themselves, as soon as their inboxes are closed.
+struct Threads;
+
+impl Handle for Threads {
+    fn dismiss(self: Box<Self>, _within: Duration) {}
 }
 
 /// The lives of one slot's worker. Errors of sending mean that the run is over.
-fn live(
-    model: &dyn Model,
-    seat: Seat,
-    mut worker: WorkerId,
-    numbers: &AtomicU32,
-    name: &str,
-    buffers: &Buffers,
-    server: &Sender<Message>,
-) {
+fn live(spec: &LaunchSpec, seat: Seat, mut worker: WorkerId, name: &str) {
+    let (server, buffers) = (&spec.messages, &spec.buffers);
     for _ in 0..=REBIRTHS {
         let (inbox, assignments) = unbounded_channel();
         let mut link = Memory {
@@ -75,7 +79,7 @@ fn live(
             pulses: false,
             inbox,
         });
-        let ended = ComputeSlot::new(model, seat)
+        let ended = ComputeSlot::new(&*spec.model, seat)
             .map_err(Broken::Panicked)
             .and_then(|compute| work(&compute, &mut link));
         match ended {
@@ -83,7 +87,7 @@ fn live(
             Err(Broken::Link(never)) => match never {},
             Err(Broken::Panicked(reason)) => {
                 let _ = server.send(Message::Lost { worker, reason });
-                worker = numbers.fetch_add(1, Ordering::Relaxed);
+                worker = spec.numbers.fetch_add(1, Ordering::Relaxed);
             }
         }
     }

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::fleet::{LaunchSpec, ListedHosts};
+use super::fleet::{ListedHosts, ProgramSpec};
 use super::supervisor::{HostSupervisor, Part, Prepared};
 use crate::hosts::Host;
 use crate::server::Message;
@@ -30,7 +30,7 @@ pub(super) struct Membership {
     pub(super) control: Arc<Control>,
     pub(super) options: ssh::Options,
     pub(super) binaries: Binaries,
-    pub(super) spec: Arc<LaunchSpec>,
+    pub(super) spec: Arc<ProgramSpec>,
     pub(super) listed: ListedHosts,
     members: HashMap<String, Member>,
     supervisors: JoinSet<()>,
@@ -51,7 +51,7 @@ impl Membership {
     /// One without hosts.
     pub(super) fn new(
         (control, options, binaries): (Arc<Control>, ssh::Options, Binaries),
-        spec: LaunchSpec,
+        spec: ProgramSpec,
         listed: ListedHosts,
     ) -> Self {
         Self {

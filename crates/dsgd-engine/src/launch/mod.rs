@@ -1,9 +1,20 @@
-//! How workers come to be.
+//! How workers come to be: a [`Launcher`] for each way.
 
+mod by_hand;
+mod entrance;
 pub mod fleet;
+mod joined;
+mod launcher;
 pub mod local;
 mod membership;
 mod places;
 pub mod process;
+mod remote;
 mod supervisor;
 pub mod trouble;
+
+pub use entrance::{Entrance, EntranceOptions};
+pub use joined::Joined;
+pub use launcher::{Handle, LaunchError, LaunchSpec, Launcher};
+pub use local::Local;
+pub use remote::{Remote, RemoteOptions};

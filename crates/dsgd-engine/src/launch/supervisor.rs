@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
-use super::fleet::{LaunchSpec, reach};
+use super::fleet::{ProgramSpec, reach};
 use super::trouble::Trouble;
 use crate::hosts::Host;
 use crate::server::Message;
@@ -44,7 +44,7 @@ const TELL_AGAIN: Duration = Duration::from_secs(600);
 
 /// One host's supervisor.
 pub(super) struct HostSupervisor {
-    pub(super) spec: Arc<LaunchSpec>,
+    pub(super) spec: Arc<ProgramSpec>,
     pub(super) control: Arc<Control>,
     pub(super) options: ssh::Options,
     pub(super) binaries: Binaries,

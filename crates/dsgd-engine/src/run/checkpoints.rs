@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use super::fingerprint::{Fingerprint, differences};
 use crate::checkpoint::{self, CheckpointError, Snapshot};
 use crate::error::Error;
-use crate::store::{Updater, Versions};
+use crate::store::{Contents, Updater, Versions};
 use dsgd_core::core::Progress;
 use dsgd_core::params::Layout;
 
 /// Writes a checkpoint: the names it is to have, what it holds, where the run stands.
 /// Returns the file's name, or in words why there is none.
-pub type Saver<'a> = Box<dyn FnMut(&SaveRequest<'_>) -> Result<String, String> + 'a>;
+pub type Saver = Box<dyn FnMut(&SaveRequest<'_>) -> Result<String, String>>;
 
 /// What a [`Saver`] is to save.
 pub struct SaveRequest<'a> {
@@ -26,7 +26,7 @@ pub struct SaveRequest<'a> {
     /// Whether it is the best so far.
     pub best: bool,
     /// Parameters and optimizer.
-    pub versions: &'a Versions,
+    pub contents: Contents<'a>,
     /// Where the core stands.
     pub progress: &'a Progress,
 }
@@ -44,11 +44,11 @@ struct State {
 }
 
 /// Writes a run's checkpoints and removes those that are not to be kept.
-pub struct Retention<'a> {
+pub struct Retention {
     /// The run's folder.
-    pub folder: &'a Path,
+    pub folder: PathBuf,
     /// Start of the files' names.
-    pub prefix: &'a str,
+    pub prefix: String,
     /// How many to keep, besides the best.
     pub keep: usize,
     /// What the weights carry.
@@ -59,14 +59,12 @@ pub struct Retention<'a> {
     pub best: Option<String>,
 }
 
-impl<'a> Retention<'a> {
+impl Retention {
     /// Itself, as whoever decides on saving calls it.
-    pub fn into_saver(mut self) -> Saver<'a> {
+    pub fn into_saver(mut self) -> Saver {
         Box::new(move |request| self.save(request).map_err(|error| error.to_string()))
     }
-}
 
-impl Retention<'_> {
     /// Writes `PREFIX_epochE_PPL.safetensors`, without a perplexity that is not finite, and its state, and
     /// returns the path.
     ///
@@ -85,26 +83,26 @@ impl Retention<'_> {
             fingerprint: self.fingerprint.clone(),
         };
         let snapshot = Snapshot {
-            version: request.versions.version(),
-            params: request.versions.current(),
-            slots: &request.versions.slots(),
+            version: request.contents.version,
+            params: request.contents.params,
+            slots: &request.contents.slots,
             metadata: &self.metadata,
             state: &state,
         };
-        let path = checkpoint::save(self.folder, &stem, &snapshot)?;
-        checkpoint::remove_twins(self.folder, &path)?;
+        let path = checkpoint::save(&self.folder, &stem, &snapshot)?;
+        checkpoint::remove_twins(&self.folder, &path)?;
         self.best = best;
         let best = self.best.as_ref().map(|name| self.folder.join(name));
-        checkpoint::prune(self.folder, self.prefix, self.keep, best.as_deref())?;
+        checkpoint::prune(&self.folder, &self.prefix, self.keep, best.as_deref())?;
         Ok(path.display().to_string())
     }
 
     /// The name says how good it is. A checkpoint never takes the name of an earlier one, which
     /// a crash would then leave neither of.
     fn stem(&self, request: &SaveRequest<'_>) -> String {
-        let (prefix, epoch) = (self.prefix, request.epoch);
+        let (prefix, epoch) = (&self.prefix, request.epoch);
         if !request.perplexity.is_finite() {
-            return format!("{prefix}_epoch{epoch}_step{}", request.versions.version());
+            return format!("{prefix}_epoch{epoch}_step{}", request.contents.version);
         }
         let perplexity = match request.perplexity {
             // As long as the number has no more digits than anybody reads.
@@ -113,7 +111,7 @@ impl Retention<'_> {
         };
         let stem = format!("{prefix}_epoch{epoch}_{perplexity}");
         if self.folder.join(format!("{stem}.safetensors")).exists() {
-            return format!("{stem}_step{}", request.versions.version());
+            return format!("{stem}_step{}", request.contents.version);
         }
         stem
     }

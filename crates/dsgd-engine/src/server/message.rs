@@ -40,6 +40,8 @@ pub enum Message {
         /// Why, in words.
         reason: String,
     },
+    /// Others may join at any time, beside those that there are slots for.
+    OthersMayJoin,
     /// There is room for more workers, which will come.
     SlotsOpened {
         /// How many.

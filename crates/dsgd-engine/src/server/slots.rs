@@ -6,12 +6,12 @@ use super::Server;
 use dsgd_core::core::{self, Action};
 use dsgd_core::event::Event;
 
-impl Server<'_> {
+impl Server {
     /// More workers will come. What they read and write is made room for now, not in the middle of a step.
     pub(super) fn open_slots(&mut self, slots: usize) -> Vec<Action> {
         self.slots += slots;
         self.make_room();
-        self.versions.prepare(self.slots);
+        self.store.prepare(self.slots);
         Vec::new()
     }
 

@@ -202,7 +202,7 @@ fn goes_on_after_a_restore(kind: OptimizerKind, hyper: Hyper) {
     }
     assert_eq!(resumed.version(), 4);
     assert_eq!(
-        all_bits(resumed.current(), &resumed.slots()),
+        all_bits(resumed.current(), &resumed.contents().slots),
         all_bits(&params, &updater.slots()),
         "{kind:?}"
     );
@@ -236,7 +236,7 @@ fn buffers_equal_in_place(kind: OptimizerKind, hyper: Hyper, seed: u64) {
     }
     assert_eq!(
         all_bits(&params, &plain.slots()),
-        all_bits(versions.current(), &versions.slots())
+        all_bits(versions.current(), &versions.contents().slots)
     );
 }
 

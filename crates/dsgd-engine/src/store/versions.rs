@@ -17,6 +17,16 @@ use dsgd_core::params::{Gradient, Params};
 /// one to write while it is read, and one for a reader that is late.
 const FEW_BUFFERS: usize = 3;
 
+/// All that a run needs to go on, of parameters and optimizer.
+pub struct Contents<'a> {
+    /// Steps so far.
+    pub version: u64,
+    /// The parameters.
+    pub params: &'a Params,
+    /// The optimizer's vectors with their names, each as long as the parameters.
+    pub slots: Vec<(&'static str, &'a [f32])>,
+}
+
 /// The published parameters and the updater that makes the next ones.
 ///
 /// ```
@@ -82,9 +92,13 @@ impl Versions {
         self.updater.version()
     }
 
-    /// The optimizer's state vectors with their names, as of the newest version.
-    pub fn slots(&self) -> Vec<(&'static str, &[f32])> {
-        self.updater.slots()
+    /// The newest version, with the optimizer's state.
+    pub fn contents(&self) -> Contents<'_> {
+        Contents {
+            version: self.version(),
+            params: &self.current,
+            slots: self.updater.slots(),
+        }
     }
 
     /// Makes and publishes the next version.

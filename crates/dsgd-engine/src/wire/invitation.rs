@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::link::Endpoint;
+use crate::host_name::host_name;
 
 /// An invitation to a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -94,6 +95,19 @@ impl Invitation {
     /// When it is no invitation.
     pub fn from_line(line: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(line)
+    }
+
+    /// The way to the server from this machine: a shorter one where it is the server's own.
+    pub fn endpoint_here(&self) -> Endpoint {
+        let mut endpoint = self.endpoint.clone();
+        if let Some(address) = self.local.as_ref().and_then(LocalSocket::address) {
+            endpoint.address = address;
+            endpoint.identity = None;
+        }
+        if endpoint.host.is_empty() {
+            endpoint.host = host_name();
+        }
+        endpoint
     }
 
     /// Writes it into a file that only its owner can read.

@@ -8,7 +8,7 @@ use std::future::{Future, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -53,7 +53,7 @@ pub enum Listener {
 
 impl Listener {
     /// A socket in the file system; whoever may enter its folder may knock.
-    pub fn unix(path: &PathBuf) -> io::Result<Self> {
+    pub fn unix(path: &Path) -> io::Result<Self> {
         UnixListener::bind(path).map(Self::Unix)
     }
 

@@ -18,8 +18,8 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::say;
 use dsgd_engine::config::positive;
+use dsgd_observe::output::say;
 use fault::{Fault, Kind, Target};
 use watch::Watch;
 

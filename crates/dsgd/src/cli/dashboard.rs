@@ -1,6 +1,5 @@
 //! The web page: `--dashboard` of a run, and `dsgd dashboard` for runs of any process.
 
-use std::ffi::OsString;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -10,11 +9,10 @@ use anyhow::{Context, anyhow, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use serde::{Deserialize, Serialize};
 
-use super::say;
-use super::worker::host_name;
+use dsgd_engine::host_name;
 use dsgd_engine::run::{CONFIG, DASHBOARD, EVENTS, RunFolder};
 use dsgd_engine::wire::credentials::Token;
-use dsgd_observe::output;
+use dsgd_observe::output::{self, say};
 use dsgd_observe::page::{self, PORT, Page, Stand};
 
 /// Options of `dsgd dashboard`.
@@ -140,22 +138,6 @@ fn url(stand: &Stand, token: Option<&Token>) -> String {
     format!("http://{at}/{}", token.unwrap_or_default())
 }
 
-/// The words of a command line that ask for a page, for the next life of a run.
-pub(super) fn words(all: &[OsString]) -> &[OsString] {
-    let is_option = |word: &OsString| {
-        let word = word.to_string_lossy();
-        word == "--dashboard" || word.starts_with("--dashboard=")
-    };
-    let Some(at) = all.iter().position(is_option) else {
-        return &[];
-    };
-    let has_value = all[at] == "--dashboard"
-        && all
-            .get(at + 1)
-            .is_some_and(|next| !next.to_string_lossy().starts_with('-'));
-    &all[at..=at + usize::from(has_value)]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,24 +151,5 @@ mod tests {
         assert_eq!(known("10.0.0.1"), "10.0.0.1:3743");
         assert_eq!(known("[::1]:80"), "[::1]:80");
         assert!(address("no such thing").is_err());
-    }
-
-    #[test]
-    fn the_next_life_is_asked_for_the_same_page() {
-        let words = |line: &str| -> Vec<String> {
-            let all: Vec<_> = line.split(' ').map(Into::into).collect();
-            let words = words(&all).iter();
-            words
-                .map(|word| word.to_string_lossy().into_owned())
-                .collect()
-        };
-        assert_eq!(words("dsgd train -n 4"), [""; 0]);
-        assert_eq!(words("dsgd train --dashboard -n 4"), ["--dashboard"]);
-        assert_eq!(words("dsgd train --dashboard"), ["--dashboard"]);
-        assert_eq!(
-            words("d --dashboard 0.0.0.0:1 -q"),
-            ["--dashboard", "0.0.0.0:1"]
-        );
-        assert_eq!(words("d --dashboard=:1 x"), ["--dashboard=:1"]);
     }
 }

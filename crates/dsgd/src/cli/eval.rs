@@ -6,7 +6,8 @@ use anyhow::bail;
 use clap::{Args, Command, FromArgMatches};
 
 use super::fingerprint::fingerprint;
-use super::{Call, complain, layers, say};
+use super::layers;
+use crate::cli::call::{Call, complain};
 use crate::task::Task;
 use dsgd_core::model::Seat;
 use dsgd_core::task::Stats;
@@ -14,6 +15,7 @@ use dsgd_engine::Error;
 use dsgd_engine::checkpoint;
 use dsgd_engine::config::RunConfig;
 use dsgd_engine::run::{self, CONFIG, differences};
+use dsgd_observe::output::say;
 
 #[derive(Debug, Args)]
 struct EvalArgs {

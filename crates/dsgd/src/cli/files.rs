@@ -18,6 +18,10 @@ use dsgd_engine::wire::credentials::Token;
 use dsgd_engine::wire::invitation::{Content, FileRef, Invitation};
 use dsgd_engine::wire::link::Endpoint;
 
+/// What is there when sending to hosts was stopped.
+pub(super) const LEFT_ON_HOSTS: &str = "What has arrived on hosts stays in their cache (~/.cache/dsgd), and is \
+     not sent again; hosts clean removes it";
+
 /// What hosts need for a run that has not begun.
 pub(super) struct Payload {
     pub(super) task: &'static str,

@@ -12,9 +12,9 @@ mod call;
 mod lines;
 mod list;
 mod machines;
+mod options;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
@@ -23,116 +23,11 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use self::call::{GcloudError, gcloud};
 use self::lines::Line;
 use self::machines::Machine;
-use super::{complain, keygen, say, signals};
+use self::options::{CreateArgs, DeleteArgs, Group, ListArgs};
+use super::{keygen, signals};
+use crate::cli::call::complain;
 use dsgd_core::text::causes;
-
-/// Which group, and where.
-#[derive(Clone, Debug, Args)]
-struct Group {
-    /// Name of the group, its template and its network tag; the firewall rule is NAME-ssh
-    #[arg(long, default_value = "dsgd", value_parser = lines::resource_name)]
-    name: String,
-    /// Zone, as `gcloud compute zones list` has it
-    #[arg(long, value_parser = lines::resource_name)]
-    zone: String,
-    /// Project [default: the one that gcloud is configured for]
-    #[arg(long)]
-    project: Option<String>,
-    /// The host list
-    #[arg(long, value_name = "FILE", default_value = "client_list.txt")]
-    hosts: PathBuf,
-    /// Print every command as it would be run, and run none
-    #[arg(long)]
-    dry_run: bool,
-}
-
-/// How its machines are logged into.
-#[derive(Clone, Debug, Args)]
-struct Login {
-    /// User on the machines; gets the key of `dsgd keygen`, and sudo
-    #[arg(long, default_value = "dsgd", value_parser = lines::user_name)]
-    username: String,
-    /// Port of the image's sshd
-    #[arg(long, value_name = "PORT", default_value_t = 22,
-          value_parser = clap::value_parser!(u16).range(1..))]
-    ssh_port: u16,
-    /// Use internal addresses, from a machine in the same network; `create` makes no others
-    #[arg(long)]
-    internal_ip: bool,
-}
-
-#[derive(Clone, Debug, Args)]
-struct CreateArgs {
-    #[command(flatten)]
-    group: Group,
-    #[command(flatten)]
-    login: Login,
-    #[command(flatten)]
-    template: Template,
-    /// Number of machines
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 4,
-          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
-    size: usize,
-    /// Seconds to wait until all machines run and ssh answers
-    #[arg(long, value_name = "SECS", default_value_t = 600,
-          value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    wait: u32,
-    /// Write over a host list that another wrote
-    #[arg(long)]
-    force: bool,
-}
-
-/// What a machine is.
-#[derive(Clone, Debug, Args)]
-struct Template {
-    /// Machine type, as `gcloud compute machine-types list` has it
-    #[arg(long, value_name = "TYPE", default_value = "n2-standard-4")]
-    machine_type: String,
-    /// Image family: Linux on x86-64 or aarch64, with an sshd
-    #[arg(long, value_name = "FAMILY", default_value = "debian-12")]
-    image_family: String,
-    /// Project of the image
-    #[arg(long, value_name = "PROJECT", default_value = "debian-cloud")]
-    image_project: String,
-    /// Gigabytes of the disk
-    #[arg(long, value_name = "GB", default_value_t = 20, value_parser = clap::value_parser!(u32).range(10..=65_536))]
-    disk_size: u32,
-    /// Machines that cost less and may be taken away at any time
-    #[arg(long, alias = "preemptible")]
-    spot: bool,
-    /// Network
-    #[arg(long, default_value = "default")]
-    network: String,
-    /// Addresses that may reach ssh, as 198.51.100.7/32,…; everybody may try, the key decides
-    #[arg(long, value_name = "CIDR", default_value = "0.0.0.0/0")]
-    source_ranges: String,
-    /// Further options of `gcloud compute instance-templates create`
-    #[arg(last = true, value_name = "OPTION")]
-    more: Vec<String>,
-}
-
-#[derive(Clone, Debug, Args)]
-struct ListArgs {
-    #[command(flatten)]
-    group: Group,
-    #[command(flatten)]
-    login: Login,
-    /// Write the addresses to the host list anew, as after spot machines have come back
-    #[arg(long)]
-    write: bool,
-    /// Write over a host list that another wrote
-    #[arg(long, requires = "write")]
-    force: bool,
-}
-
-#[derive(Clone, Debug, Args)]
-struct DeleteArgs {
-    #[command(flatten)]
-    group: Group,
-    /// Do not ask
-    #[arg(long, short)]
-    yes: bool,
-}
+use dsgd_observe::output::say;
 
 pub(super) fn command() -> Command {
     let create = CreateArgs::augment_args(Command::new("create"));
@@ -224,7 +119,10 @@ fn bring_up(
         hosts.len(),
         group.hosts.display()
     ));
-    say(format_args!("Next: {} hosts check", super::program()));
+    say(format_args!(
+        "Next: {} hosts check",
+        crate::cli::call::program()
+    ));
     Ok(())
 }
 
@@ -318,7 +216,7 @@ fn agreed(question: &str) -> io::Result<bool> {
 
 /// Our own command on this group, to copy.
 fn own_line(group: &Group, command: &str) -> Line {
-    let mut line = Line::new(super::program(), &["hosts", "gcloud", command]);
+    let mut line = Line::new(crate::cli::call::program(), &["hosts", "gcloud", command]);
     line.push(format!("--name={}", group.name));
     line.push(format!("--zone={}", group.zone));
     if let Some(project) = &group.project {

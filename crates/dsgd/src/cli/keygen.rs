@@ -14,9 +14,9 @@ use std::process::{Command as Process, Stdio};
 use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::say;
 use dsgd_core::text::causes;
 use dsgd_engine::hosts::{self, Host};
+use dsgd_observe::output::say;
 
 /// File name of the key, below `~/.ssh`.
 const KEY: &str = "dist-sgd-sshkey";
@@ -74,7 +74,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let key = key_file()?;
     make(&key, args.passphrase)?;
     let public = public_key(&key)?;
-    let program = super::program();
+    let program = crate::cli::call::program();
     match (&args.authorize, hosts.is_empty()) {
         (None, _) => {
             say(format_args!(
@@ -100,7 +100,7 @@ pub(super) fn key_file() -> anyhow::Result<PathBuf> {
 pub(super) fn public_key(key: &Path) -> anyhow::Result<String> {
     let path = key.with_extension("pub");
     let text = fs::read_to_string(&path).with_context(|| {
-        let program = super::program();
+        let program = crate::cli::call::program();
         format!(
             "cannot read {}; make it by {program} keygen",
             path.display()

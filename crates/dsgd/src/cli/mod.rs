@@ -1,10 +1,9 @@
 //! The front door: a program from a list of tasks.
 
 mod ancestor;
+mod call;
 mod chaos;
-mod check;
 mod dashboard;
-mod elsewhere;
 mod eval;
 mod files;
 mod fingerprint;
@@ -17,6 +16,7 @@ mod plot;
 mod report;
 mod runs;
 mod serve;
+mod shown;
 mod signals;
 mod supervise;
 mod train;
@@ -24,8 +24,7 @@ mod watch;
 mod worker;
 
 use std::ffi::OsString;
-use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::process::exit;
 
@@ -33,9 +32,10 @@ use anyhow::Context;
 use clap::{Arg, ArgMatches, Command};
 use clap_complete::Shell;
 
+use self::call::{Call, complain};
 use self::files::Payload;
 use crate::task::{Task, TaskCommand};
-use dsgd_core::text::{causes, shell_word};
+use dsgd_core::text::causes;
 use dsgd_engine::Error;
 use dsgd_engine::wire::invitation::Invitation;
 use dsgd_observe::output::{self, Output, Unwritten, say};
@@ -65,16 +65,6 @@ pub(crate) struct Entry {
     work: fn(&Call<'_>, &Invitation) -> anyhow::Result<()>,
     payload: fn(&Call<'_>) -> anyhow::Result<Payload>,
     commands: Vec<TaskCommand>,
-}
-
-/// A subcommand that was called.
-pub(crate) struct Call<'a> {
-    /// The task's registered name.
-    task: &'static str,
-    /// The subcommand with the task's options, to parse further words with.
-    command: Command,
-    /// What the user typed.
-    matches: &'a ArgMatches,
 }
 
 impl Tasks {
@@ -366,17 +356,6 @@ fn value_of(args: &[OsString], names: &[&str]) -> Option<String> {
         };
         names.contains(&name).then_some(value).flatten()
     })
-}
-
-/// How this program was called, for commands to copy.
-fn program() -> String {
-    let name = std::env::args_os().next().unwrap_or_default();
-    shell_word(Path::new(&name))
-}
-
-/// A line for standard error, whether or not anybody reads it.
-fn complain(text: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn subcommand(command: &Command, name: &str) -> Command {

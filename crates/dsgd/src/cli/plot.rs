@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::{complain, say};
+use crate::cli::call::complain;
+use dsgd_observe::output::say;
 use dsgd_observe::plot::{Format, Source, What, draw};
 
 /// Folder for pictures, where nothing else is said.

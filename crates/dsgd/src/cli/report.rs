@@ -7,11 +7,14 @@ use clap::{Args, Command, FromArgMatches};
 use serde_json::Value;
 use toml::Table;
 
-use super::{Call, complain, layers, program, say, shell_word};
+use super::layers;
+use crate::cli::call::{Call, complain, program};
 use crate::task::Task;
+use dsgd_core::text::shell_word;
 use dsgd_engine::Error;
 use dsgd_engine::config::RunConfig;
 use dsgd_engine::run::{self, CONFIG, RunFolder};
+use dsgd_observe::output::say;
 use dsgd_observe::past::Past;
 use dsgd_observe::report::Facts;
 

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use super::layers;
 use super::report::plain;
-use super::{complain, layers, say};
+use crate::cli::call::complain;
 use dsgd_engine::run::CONFIG;
 use dsgd_observe::board::EpochRow;
 use dsgd_observe::duration;
 use dsgd_observe::figures::{perplexity, whole};
+use dsgd_observe::output::say;
 use dsgd_observe::past::{Past, is_run};
 use dsgd_observe::plot::shortened;
 use dsgd_observe::report::{Table, faults, last_epoch, speed};

@@ -2,30 +2,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::check::check_workers;
+use super::call::{complain, program, program_from_anywhere};
+use super::shown::{Form, Shown};
 use super::supervise::{GONE, Supervisor};
-use super::{complain, program, say, shell_word};
-use super::{dashboard, elsewhere, signals};
+use super::{dashboard, files, signals};
 use crate::task::Task;
-use dsgd_core::core::{Core, End, Progress, Rules};
-use dsgd_core::event::{Event, Observer};
-use dsgd_core::model::{Manifest, Model};
-use dsgd_core::optim::Schedule;
+use dsgd_core::core::End;
+use dsgd_core::event::Observer;
+use dsgd_core::text::shell_word;
 use dsgd_engine::Error;
 use dsgd_engine::config::{LOCAL_WORKERS, RunConfig};
-use dsgd_engine::launch::local;
-use dsgd_engine::run::{
-    self, CONFIG, EVENTS, Fingerprint, HOST_LOGS, LOG, Retention, RunFolder, TENSORBOARD,
-};
-use dsgd_engine::server::{Message, Server};
-use dsgd_engine::store::Versions;
-use dsgd_observe::{self, Verbosity};
+use dsgd_engine::launch::{Entrance, EntranceOptions, Joined, Local, Remote, RemoteOptions};
+use dsgd_engine::run::{self, CONFIG, EVENTS, Fingerprint, HOST_LOGS, LOG, RunFolder, TENSORBOARD};
+use dsgd_engine::ssh::Telling;
+use dsgd_engine::training::{Finished, Start, Stopper, Training};
+use dsgd_observe::Verbosity;
+use dsgd_observe::output::say;
 
 /// A run that is ready to start.
 pub(super) struct Job<T: Task> {
@@ -36,151 +32,57 @@ pub(super) struct Job<T: Task> {
     pub(super) text: String,
     pub(super) task: Arc<T>,
     pub(super) folder: RunFolder,
-    pub(super) versions: Versions,
-    pub(super) progress: Progress,
-    /// What is to be said of the weights that it begins with.
-    pub(super) notes: Vec<String>,
+    pub(super) start: Start,
     /// What its steps are made from.
     pub(super) fingerprint: Fingerprint,
-    /// File name of the best checkpoint so far.
-    pub(super) best: Option<String>,
-    pub(super) resumed: bool,
     /// The server was killed and this is its next life.
     pub(super) restarted: bool,
-    /// What the terminal shows.
-    pub(super) form: Form,
-    /// Where to serve a page about it; empty for the usual place.
-    pub(super) dashboard: Option<String>,
+    /// How it is shown.
+    pub(super) shown: Shown,
     /// Who starts this server again.
     pub(super) supervisor: Option<Supervisor>,
 }
 
-/// What the terminal shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// Lines, and a picture below them where there is a terminal.
-    Live,
-    /// Lines.
-    Plain,
-    /// Lines of JSON.
-    Json,
-}
-
-impl Form {
-    /// How much is said when the run is over: programs read lines of JSON, and nothing else.
-    fn last_words(self, verbosity: Verbosity) -> Verbosity {
-        match self {
-            Self::Json => Verbosity::Quiet,
-            Self::Live | Self::Plain => verbosity,
-        }
-    }
-}
-
-pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Result<()> {
-    if job.progress.epoch > job.config.epochs {
-        bail!(
-            "{} is finished: all {} epochs are done; pass --epochs with more of them to go on",
-            job.folder.path().display(),
-            job.config.epochs
-        );
-    }
-    let page = job.dashboard.as_deref();
-    let page = page.map(|wanted| dashboard::prepare(wanted, &job.folder));
+pub(super) fn serve<T: Task>(job: Job<T>) -> anyhow::Result<()> {
+    let (task, folder, config) = (
+        Arc::clone(&job.task),
+        job.folder.clone(),
+        job.config.clone(),
+    );
+    let verbosity = job.shown.form().last_words(job.shown.verbosity());
+    let page = job.shown.dashboard.as_deref();
+    let page = page.map(|wanted| dashboard::prepare(wanted, &folder));
     let page = page.transpose()?;
-    let (messages, inbox) = channel();
+    let training = Training::new(task.clone(), config.clone()).named(job.name);
+    let stopper = training.stopper();
     let begun = Arc::<AtomicBool>::default();
-    let signalled = on_interrupt(&job, &messages, &begun)?;
-    let elsewhere = elsewhere::prepare(&job, verbosity)?;
-    let expected = elsewhere.as_ref().and_then(elsewhere::Elsewhere::workers);
-    let workers = expected.or(job.config.workers).unwrap_or(LOCAL_WORKERS);
-    check_workers(&job.config, workers)?;
-    let Job {
-        name,
-        config,
-        text,
-        task,
-        notes,
-        fingerprint,
-        folder,
-        versions,
-        progress,
-        best,
-        resumed,
-        form,
-        supervisor,
-        ..
-    } = job;
-    let manifest = task.manifest();
-    let rules = rules(&config, workers, manifest, elsewhere.is_some());
-    let mut about = [manifest.about.clone(), notes].concat();
-    about.extend(elsewhere.iter().flat_map(elsewhere::Elsewhere::describe));
-    let parameters = versions.current().layout().len();
-    let resumed_at = resumed.then_some(progress.version);
-    let started = started(name, &config, workers, parameters, about, resumed_at);
-    let schedule = Schedule::new(config.schedule(&rules), progress.schedule);
-    let core = Core::new(rules, schedule, progress).with_sizes(
-        manifest.batch_sizes.clone(),
-        manifest.validation_sizes.clone(),
-    );
-    let retention = Retention {
-        folder: folder.path(),
-        prefix: config.save_file.as_deref().unwrap_or(name),
-        keep: config.keep,
-        metadata: manifest.metadata.clone(),
-        fingerprint,
-        best,
+    let signalled = on_interrupt(&job, &stopper, &begun)?;
+    let training = with_workers(training, &job)?;
+    let onlookers = Onlookers {
+        config: &config,
+        folder: &folder,
+        text: &job.text,
+        form: job.shown.form(),
+        verbosity: job.shown.verbosity(),
     };
-    let mut server = Server::new(
-        core,
-        versions,
-        workers,
-        config.max_grad_norm,
-        config.print_every,
-        retention.into_saver(),
-    );
-    // Nothing is refused any more.
-    folder.begin(&text)?;
-    let told = supervisor.map(|supervisor| supervisor.tell(folder.path(), &messages));
+    let mut run = training
+        .start(job.start)
+        .made_from(job.fingerprint)
+        .folder(folder.clone(), &job.text)
+        .begin()?;
+    let told = job
+        .supervisor
+        .map(|supervisor| supervisor.tell(folder.path(), stopper, &job.shown));
     told.transpose()?;
-    for observer in onlookers(&config, &folder, &text, form, verbosity)? {
-        server.observe(observer);
+    for observer in onlookers.all()? {
+        run.observe(observer);
     }
     let page = page.map(|page| page.serve(&folder)).transpose()?;
-    server.tell(started);
     begun.store(true, Ordering::Relaxed);
-    let mut watch = None;
-    let local_workers = match &elsewhere {
-        Some(elsewhere) if elsewhere.workers().is_some() => 0,
-        _ => workers,
-    };
-    if let Some(elsewhere) = elsewhere {
-        watch = Some(elsewhere.start(&mut server, &messages)?);
-    }
-    if local_workers > 0 {
-        let threads = config.threads_of_a_worker();
-        let (numbers, buffers) = (server.numbers(), server.buffers().clone());
-        let model: Arc<dyn Model> = task.clone();
-        local::start(
-            &model,
-            local_workers,
-            threads,
-            &numbers,
-            &buffers,
-            &messages,
-        )
-        .context("no thread to be had")?;
-    }
-    drop(messages);
-    let finished = server.run(&inbox);
-    // Whoever joins now finds that the run is over: what goes with its message is dropped.
-    thread::Builder::new().spawn(move || inbox.iter().for_each(drop))?;
-    if let Some(watch) = watch {
-        watch.dismiss();
-    }
+    let finished = run.run()?;
     if let Some(page) = page {
         page.close();
     }
-    let verbosity = form.last_words(verbosity);
     super::report::at_the_end(&*task, &folder, verbosity == Verbosity::Quiet);
     close(
         &*task,
@@ -191,36 +93,55 @@ pub(super) fn serve<T: Task>(job: Job<T>, verbosity: Verbosity) -> anyhow::Resul
     )
 }
 
-/// The first event of a run, or of its next life.
-fn started(
-    task: &str,
-    config: &RunConfig,
-    workers: usize,
-    parameters: usize,
-    about: Vec<String>,
-    resumed_at: Option<u64>,
-) -> Event {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    Event::RunStarted {
-        unix_secs: now.map_or(0.0, |since| since.as_secs_f64()),
-        task: task.to_owned(),
-        parameters,
-        workers,
-        mode: config.mode,
-        epochs: config.epochs,
-        about,
-        resumed_at,
+/// Says who works: threads of this process, hosts by ssh, and whoever comes through a port.
+fn with_workers<T: Task>(training: Training, job: &Job<T>) -> anyhow::Result<Training> {
+    let (config, wishes) = (&job.config, &job.config.elsewhere);
+    let local = Local {
+        workers: config.workers.unwrap_or(LOCAL_WORKERS),
+        threads: config.threads_of_a_worker(),
+    };
+    if !wishes.uses_ssh() && wishes.listen.is_none() {
+        return Ok(training.launch(local));
     }
+    let (files, objects) = files::pack::<T>(&job.options)?;
+    let entrance = Entrance::prepare(EntranceOptions {
+        folder: &job.folder,
+        listen: wishes.listen.as_deref(),
+        task: job.name,
+        config: &job.text,
+        files,
+        dead_after: Duration::from_secs_f64(wishes.dead_after),
+        program: program_from_anywhere(),
+    })?;
+    if !wishes.uses_ssh() {
+        return Ok(training.launch(Joined::through(entrance)).launch(local));
+    }
+    let places = &wishes.places;
+    let remote = RemoteOptions {
+        hosts: places.hosts_of_run(job.folder.path(), config.workers)?,
+        listed: places.listed(job.folder.path(), config.workers),
+        login: places.options(),
+        binaries: places.binaries()?,
+        objects,
+        workers: config.workers,
+        again: job.start.is_resumed() || job.restarted,
+        patient: job.restarted,
+        telling: match job.shown.verbosity() {
+            Verbosity::Quiet => Telling::Nobody,
+            Verbosity::Normal | Verbosity::Verbose => Telling::Stderr,
+        },
+    };
+    Ok(training.launch(Remote::reach(entrance, remote)?))
 }
 
 /// Lets a run that has begun be stopped and saved. One that has not, since hosts are reached and sent what they
 /// lack, leaves what was before.
 fn on_interrupt<T: Task>(
     job: &Job<T>,
-    messages: &Sender<Message>,
+    stopper: &Stopper,
     begun: &Arc<AtomicBool>,
 ) -> std::io::Result<Arc<AtomicI32>> {
-    let (folder, resumed) = (job.folder.clone(), job.resumed);
+    let (folder, resumed) = (job.folder.clone(), job.start.is_resumed());
     let hosts = job.config.elsewhere.uses_ssh();
     let early = move || {
         complain(if resumed {
@@ -229,59 +150,52 @@ fn on_interrupt<T: Task>(
             "Stopped before the run had begun: it leaves no folder"
         });
         if hosts {
-            complain(elsewhere::LEFT_ON_HOSTS);
+            complain(files::LEFT_ON_HOSTS);
         }
         folder.clone().abandon();
     };
-    signals::on_interrupt(messages.clone(), Arc::clone(begun), early, || {
+    signals::on_interrupt(stopper.clone(), Arc::clone(begun), early, || {
         complain("Saving a checkpoint; once more to stop at once");
     })
 }
 
-/// What the core is to go by. Only workers elsewhere can be silent, or come later.
-fn rules(config: &RunConfig, workers: usize, manifest: &Manifest, elsewhere: bool) -> Rules {
-    let mut rules = config.rules(workers, manifest.batches, manifest.validation_batches);
-    if elsewhere {
-        let secs = Duration::from_secs_f64;
-        rules.dead_after = Some(secs(config.elsewhere.dead_after));
-        rules.give_up_after = Some(secs(config.elsewhere.give_up_after));
-    }
-    rules
-}
-
 /// Whoever looks on. What is not the run's own record has a thread of its own.
-fn onlookers(
-    config: &RunConfig,
-    folder: &RunFolder,
-    text: &str,
+struct Onlookers<'a> {
+    config: &'a RunConfig,
+    folder: &'a RunFolder,
+    text: &'a str,
     form: Form,
     verbosity: Verbosity,
-) -> anyhow::Result<Vec<Observer>> {
-    const NO_THREAD: &str = "no thread to be had";
-    let every = config.print_every;
-    let terminal = match form {
-        Form::Json => dsgd_observe::json_terminal(verbosity, every),
-        _ => dsgd_observe::terminal(verbosity, form == Form::Plain, every),
-    };
-    let mut all = vec![
-        dsgd_observe::detached("terminal", terminal).context(NO_THREAD)?,
-        dsgd_observe::json_lines(&folder.file(EVENTS)).context(EVENTS)?,
-        dsgd_observe::text_log(&folder.file(LOG), every).context(LOG)?,
-        dsgd_observe::host_logs(&folder.file(HOST_LOGS)),
-    ];
-    if config.tensorboard {
-        let files =
-            dsgd_observe::tensorboard(&folder.file(TENSORBOARD), text).context(TENSORBOARD)?;
-        all.push(dsgd_observe::detached(TENSORBOARD, files).context(NO_THREAD)?);
+}
+
+impl Onlookers<'_> {
+    fn all(&self) -> anyhow::Result<Vec<Observer>> {
+        const NO_THREAD: &str = "no thread to be had";
+        let (folder, every) = (self.folder, self.config.print_every);
+        let terminal = match self.form {
+            Form::Json => dsgd_observe::json_terminal(self.verbosity, every),
+            form => dsgd_observe::terminal(self.verbosity, form == Form::Plain, every),
+        };
+        let mut all = vec![
+            dsgd_observe::detached("terminal", terminal).context(NO_THREAD)?,
+            dsgd_observe::json_lines(&folder.file(EVENTS)).context(EVENTS)?,
+            dsgd_observe::text_log(&folder.file(LOG), every).context(LOG)?,
+            dsgd_observe::host_logs(&folder.file(HOST_LOGS)),
+        ];
+        if self.config.tensorboard {
+            let files = dsgd_observe::tensorboard(&folder.file(TENSORBOARD), self.text);
+            let files = files.context(TENSORBOARD)?;
+            all.push(dsgd_observe::detached(TENSORBOARD, files).context(NO_THREAD)?);
+        }
+        Ok(all)
     }
-    Ok(all)
 }
 
 /// What is said and returned at the end.
 fn close<T: Task>(
     task: &T,
     folder: &RunFolder,
-    finished: dsgd_engine::server::Finished,
+    finished: Finished,
     verbosity: Verbosity,
     signalled: i32,
 ) -> anyhow::Result<()> {

@@ -5,13 +5,12 @@ use std::io;
 use std::process::exit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use dsgd_engine::server::Message;
+use dsgd_engine::training::Stopper;
 
 /// Signals within it are one wish: a service manager, or `pkill`, sends to the supervisor and to the server,
 /// and the supervisor passes its own on.
@@ -21,7 +20,7 @@ const ONE_WISH: Duration = Duration::from_millis(250);
 /// and stop, the second one ends the process at once. What is returned holds the exit status that the first
 /// one asks for, and 0 before there is one.
 pub(super) fn on_interrupt(
-    messages: Sender<Message>,
+    stopper: Stopper,
     begun: Arc<AtomicBool>,
     mut last_act: impl FnMut() + Send + 'static,
     say: impl Fn() + Send + 'static,
@@ -33,8 +32,7 @@ pub(super) fn on_interrupt(
             last_act();
             exit(status);
         }
-        if asked.swap(status, Ordering::Relaxed) != 0 || messages.send(Message::Interrupt).is_err()
-        {
+        if asked.swap(status, Ordering::Relaxed) != 0 || !stopper.stop() {
             exit(status);
         }
         say();

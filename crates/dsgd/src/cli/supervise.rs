@@ -12,16 +12,20 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio, exit};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{complain, dashboard, layers, shell_word, signals};
+use serde::{Deserialize, Serialize};
+
+use super::call::{complain, program};
+use super::shown::Shown;
+use super::{layers, signals};
+use dsgd_core::text::shell_word;
 use dsgd_engine::run::{self, CONFIG};
-use dsgd_engine::server::Message;
+use dsgd_engine::training::Stopper;
 
 /// Where a server writes its run's folder for this process.
 const FOLDER: &str = "folder";
@@ -48,7 +52,7 @@ pub(super) fn train(words: &[OsString], restarts: u32) -> anyhow::Result<()> {
         let status = child.wait().context("cannot wait for the server")?;
         server.store(0, Ordering::Relaxed);
         let wished = stopped.load(Ordering::Relaxed);
-        let folder = fs::read_to_string(&note).map(PathBuf::from);
+        let folder = Note::read(&note).map(|note| note.folder);
         let Some(signal) = status.signal().filter(|_| !wished) else {
             // exit() runs no destructors.
             drop(notes);
@@ -76,7 +80,7 @@ pub(super) fn train(words: &[OsString], restarts: u32) -> anyhow::Result<()> {
             } else {
                 format!("and {most} restarts are allowed (--max-restarts)")
             };
-            let (program, run) = (super::program(), shell_word(&folder));
+            let (program, run) = (program(), shell_word(&folder));
             let next = if saved {
                 format!("Go on with: {program} train --resume {run}")
             } else {
@@ -101,9 +105,24 @@ pub(super) fn train(words: &[OsString], restarts: u32) -> anyhow::Result<()> {
             "The server was killed (signal {signal}{cause}): restarting it from {from} ({} of {most})",
             restart + 1
         ));
-        words = next_life(&words, &folder);
+        words = next_life(&words[0], &folder);
     }
     Ok(())
+}
+
+/// What a server tells whoever starts it again.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    /// The run's folder.
+    folder: PathBuf,
+    /// How the run is shown.
+    shown: Shown,
+}
+
+impl Note {
+    fn read(file: &Path) -> anyhow::Result<Self> {
+        Ok(serde_json::from_str(&fs::read_to_string(file)?)?)
+    }
 }
 
 /// The supervisor as its server sees it.
@@ -111,36 +130,52 @@ pub(super) fn train(words: &[OsString], restarts: u32) -> anyhow::Result<()> {
 pub(super) struct Supervisor {
     /// File in which it reads which run it is.
     note: PathBuf,
-    /// Where the run is asked to save and end, once there is one.
-    messages: Arc<OnceLock<Sender<Message>>>,
-}
-
-/// Watches over the supervisor, which holds the other end of standard input as long as it lives: without
-/// it nobody takes this process's signals or its last words, so the run is saved and ends.
-pub(super) fn watch(note: &Path) -> io::Result<Supervisor> {
-    let messages = Arc::<OnceLock<Sender<Message>>>::default();
-    let run = Arc::clone(&messages);
-    thread::Builder::new().spawn(move || {
-        let mut rest = [0; 64];
-        while io::stdin().read(&mut rest).is_ok_and(|read| read > 0) {}
-        complain(GONE);
-        let asked = |messages: &Sender<Message>| messages.send(Message::Interrupt).is_ok();
-        if !run.get().is_some_and(asked) {
-            exit(1);
-        }
-        complain("Saving a checkpoint");
-    })?;
-    let note = note.to_owned();
-    Ok(Supervisor { note, messages })
+    /// How the run is asked to save and end, once there is one.
+    stopper: Arc<OnceLock<Stopper>>,
 }
 
 impl Supervisor {
-    /// The run has begun in that folder, and ends by a message.
-    pub(super) fn tell(&self, folder: &Path, messages: &Sender<Message>) -> anyhow::Result<()> {
+    /// Watches over the supervisor, which holds the other end of standard input as long as it lives: without
+    /// it nobody takes this process's signals or its last words, so the run is saved and ends.
+    pub(super) fn watch(note: &Path) -> io::Result<Self> {
+        let stopper = Arc::<OnceLock<Stopper>>::default();
+        let run = Arc::clone(&stopper);
+        thread::Builder::new().spawn(move || {
+            let mut rest = [0; 64];
+            while io::stdin().read(&mut rest).is_ok_and(|read| read > 0) {}
+            complain(GONE);
+            if !run.get().is_some_and(Stopper::stop) {
+                exit(1);
+            }
+            complain("Saving a checkpoint");
+        })?;
+        let note = note.to_owned();
+        Ok(Self { note, stopper })
+    }
+
+    /// How the run was shown that this server goes on with.
+    pub(super) fn shown_before(&self) -> anyhow::Result<Shown> {
+        let note = Note::read(&self.note).context("the note of the server before")?;
+        Ok(note.shown)
+    }
+
+    /// The run has begun in that folder, and can be stopped.
+    pub(super) fn tell(
+        &self,
+        folder: &Path,
+        stopper: Stopper,
+        shown: &Shown,
+    ) -> anyhow::Result<()> {
         // There is one run in a server's life.
-        let _ = self.messages.set(messages.clone());
-        let folder = fs::canonicalize(folder)?;
-        let written = fs::write(&self.note, folder.as_os_str().as_encoded_bytes());
+        let _ = self.stopper.set(stopper);
+        let note = Note {
+            folder: fs::canonicalize(folder)?,
+            shown: shown.clone(),
+        };
+        // The next life reads it while this one may be killed: the old note, or the new one.
+        let new = self.note.with_extension("new");
+        let written = fs::write(&new, serde_json::to_string(&note)?);
+        let written = written.and_then(|()| fs::rename(&new, &self.note));
         written.context("cannot tell the supervisor")
     }
 }
@@ -164,10 +199,9 @@ fn start(words: &[OsString], note: &Path, restarted: bool) -> anyhow::Result<Chi
     command.spawn().context("cannot start the server")
 }
 
-/// The words that go on with the run: all else is in its folder.
-fn next_life(words: &[OsString], folder: &Path) -> Vec<OsString> {
-    let mut next: Vec<OsString> = words.iter().take(1).cloned().collect();
-    next.push("train".into());
+/// The words that go on with the run: all else is in its folder, and in the note.
+fn next_life(program: &OsString, folder: &Path) -> Vec<OsString> {
+    let mut next = vec![program.clone(), "train".into()];
     match run::best(folder) {
         Some(_) => next.extend(["--resume".into(), folder.into()]),
         None => next.extend([
@@ -177,20 +211,6 @@ fn next_life(words: &[OsString], folder: &Path) -> Vec<OsString> {
             folder.into(),
         ]),
     }
-    let log_format = words.iter().position(|word| word == "--log-format");
-    next.extend(
-        log_format
-            .iter()
-            .flat_map(|&at| words[at..].iter().take(2).cloned()),
-    );
-    let kept = |word: &&OsString| {
-        matches!(
-            word.to_str(),
-            Some("-q" | "--quiet" | "-v" | "--verbose" | "-vv" | "--plain" | "--log-format=json")
-        )
-    };
-    next.extend(words.iter().filter(kept).cloned());
-    next.extend(dashboard::words(words).iter().cloned());
     next
 }
 

@@ -4,23 +4,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::check::check;
+use super::call::{Call, complain};
 use super::files::{self, Payload};
 use super::fingerprint::fingerprint;
 use super::layers::{self, ConfigFile};
-use super::serve::{Form, Job, serve};
-use super::{Call, complain, memory, supervise};
+use super::memory;
+use super::serve::{Job, serve};
+use super::shown::Shown;
+use super::supervise::Supervisor;
 use crate::task::Task;
-use dsgd_core::core::Progress;
-use dsgd_core::params::{Layout, Params};
 use dsgd_engine::Error;
-use dsgd_engine::checkpoint;
 use dsgd_engine::config::{LOCAL_WORKERS, RunConfig, WHERE};
-use dsgd_engine::run::{self, CONFIG, RunFolder};
-use dsgd_engine::store::{Updater, Versions};
-use dsgd_observe::Verbosity;
+use dsgd_engine::run::{CONFIG, RunFolder};
+use dsgd_engine::training::Start;
 
 /// What concerns this call alone and is not kept in the run.
 #[derive(Debug, Args)]
@@ -43,55 +41,14 @@ struct CallArgs {
     /// Folder of this run [default: runs/TASK-1, runs/TASK-2, …]
     #[arg(long, value_name = "DIR", help_heading = "Run and checkpoints")]
     run_dir: Option<PathBuf>,
-    /// Lines only, also where a terminal could show more
-    #[arg(long, help_heading = "Output")]
-    plain: bool,
-    /// Form of what is said on standard output: text, or json for whoever collects logs
-    #[arg(
-        long,
-        value_name = "FORM",
-        value_enum,
-        default_value_t,
-        hide_possible_values = true,
-        help_heading = "Output"
-    )]
-    log_format: LogFormat,
-    /// Serve a page about the run [default address: 127.0.0.1:3743, or another port when that is taken]
-    #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "",
-          help_heading = "Output")]
-    dashboard: Option<String>,
-    /// Say only what went wrong, and the end
-    #[arg(long, short, help_heading = "Output")]
-    quiet: bool,
+    #[command(flatten)]
+    shown: Shown,
     /// Go on where a killed server of this run was
     #[arg(long, hide = true)]
     restarted: bool,
     /// This is the server of a supervisor, which wants the run's folder in this file
     #[arg(long, hide = true)]
     supervised: Option<PathBuf>,
-    /// Say more
-    #[arg(long, short, action = ArgAction::Count, conflicts_with = "quiet", help_heading = "Output")]
-    verbose: u8,
-}
-
-/// How a line looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    /// For people
-    #[default]
-    Text,
-    /// For programs
-    Json,
-}
-
-impl CallArgs {
-    fn form(&self) -> Form {
-        match (self.log_format, self.plain) {
-            (LogFormat::Json, _) => Form::Json,
-            (LogFormat::Text, true) => Form::Plain,
-            (LogFormat::Text, false) => Form::Live,
-        }
-    }
 }
 
 pub(super) fn command() -> Command {
@@ -107,28 +64,24 @@ pub(super) fn restarts(matches: &ArgMatches) -> Option<u32> {
 }
 
 pub(super) fn train<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
-    let args = CallArgs::from_arg_matches(call.matches)?;
-    let supervisor = args.supervised.as_deref().map(supervise::watch);
+    let mut args = CallArgs::from_arg_matches(call.matches)?;
+    let supervisor = args.supervised.as_deref().map(Supervisor::watch);
     let supervisor = supervisor.transpose()?;
-    let verbosity = match (args.quiet, args.verbose) {
-        (true, _) => Verbosity::Quiet,
-        (false, 0) => Verbosity::Normal,
-        (false, _) => Verbosity::Verbose,
-    };
+    if let Some(supervisor) = supervisor.as_ref().filter(|_| args.restarted) {
+        args.shown = supervisor.shown_before()?;
+    }
     let (config, options) = options::<T>(call, &args)?;
-    check(&config)?;
-    let seed = config.seed;
-    let task = T::load(&options, seed).map_err(|cause| Error::Task {
+    config.check()?;
+    let task = T::load(&options, config.seed).map_err(|cause| Error::Task {
         task: call.task.to_owned(),
         cause,
     })?;
     if task.manifest().batches == 0 {
         bail!("task {}: there is no training batch in the data", call.task);
     }
-    let job = prepare(call.task, config, options, Arc::new(task), &args)?;
+    let job = prepare(call.task, config, options, Arc::new(task), args, supervisor)?;
     let folder = job.folder.clone();
-    let job = Job { supervisor, ..job };
-    serve(job, verbosity).inspect_err(|_| folder.abandon())
+    serve(job).inspect_err(|_| folder.abandon())
 }
 
 /// What hosts need for such a run.
@@ -211,101 +164,44 @@ fn prepare<T: Task>(
     config: RunConfig,
     options: T::Options,
     task: Arc<T>,
-    args: &CallArgs,
+    args: CallArgs,
+    supervisor: Option<Supervisor>,
 ) -> anyhow::Result<Job<T>> {
-    let layout = Arc::clone(&task.manifest().layout);
-    check_memory(&config, &*task, &layout)?;
-    let updater = Updater::new(config.optimizer, config.hyper, Arc::clone(&layout));
-    let updater = updater.with_threads(config.threads_of_the_server());
+    check_memory(&config, &*task)?;
     let text = layers::write(name, &config, &options)?;
     let fingerprint = fingerprint(&*task, &options, &config)?;
-    if let Some(run) = &args.resume {
+    let (folder, start) = if let Some(run) = &args.resume {
         let folder = RunFolder::open(run)?;
-        let last = run::resume(folder.path(), &layout, updater, &fingerprint)?;
-        for warning in &last.warnings {
+        let (start, warnings) = Start::resume(&folder, &*task, &config, &fingerprint)?;
+        for warning in warnings {
             complain(format_args!("Warning: {warning}"));
         }
-        return Ok(Job {
-            name,
-            config,
-            options,
-            text,
-            task,
-            notes: Vec::new(),
-            fingerprint,
-            folder,
-            versions: last.versions,
-            progress: last.progress,
-            best: last.best,
-            resumed: true,
-            restarted: args.restarted,
-            form: args.form(),
-            dashboard: args.dashboard.clone(),
-            supervisor: None,
-        });
-    }
-    let (params, notes) = weights(name, &config, &*task, &layout)?;
-    let folder = match &args.run_dir {
-        Some(run) if args.restarted => RunFolder::open(run)?,
-        wanted => RunFolder::create(wanted.as_deref(), name)?,
+        (folder, start)
+    } else {
+        let start = Start::new(name, &*task, &config)?;
+        let folder = match &args.run_dir {
+            Some(run) if args.restarted => RunFolder::open(run)?,
+            wanted => RunFolder::create(wanted.as_deref(), name)?,
+        };
+        (folder, start)
     };
     Ok(Job {
         name,
-        progress: Progress::start(config.start_epoch),
         config,
         options,
         text,
         task,
-        notes,
-        fingerprint,
         folder,
-        versions: Versions::new(updater, params),
-        best: None,
-        resumed: false,
+        start,
+        fingerprint,
         restarted: args.restarted,
-        form: args.form(),
-        dashboard: args.dashboard.clone(),
-        supervisor: None,
+        shown: args.shown,
+        supervisor,
     })
 }
 
-/// The weights that a new run begins with, and what is to be said of them.
-fn weights<T: Task>(
-    name: &str,
-    config: &RunConfig,
-    task: &T,
-    layout: &Arc<Layout>,
-) -> anyhow::Result<(Params, Vec<String>)> {
-    let words = match &config.train_from {
-        Some(file) => {
-            checkpoint::compare_words(file, &task.manifest().metadata, &task.manifest().word_rows)?
-        }
-        None => checkpoint::Compared::default(),
-    };
-    let unsaid = words.unsaid.iter().map(|name| {
-        format!("{name}: the checkpoint does not say its words; rows are taken in their order")
-    });
-    let carried = words.other.iter().map(checkpoint::OtherWords::carried);
-    let said = unsaid.chain(carried).collect();
-    if let Some(file) = &config.train_from
-        && words.other.is_empty()
-    {
-        return Ok((checkpoint::load_weights(file, layout)?.params, said));
-    }
-    let mut params = Params::zeros(Arc::clone(layout));
-    let initial = task.init(config.seed, &mut params);
-    initial.map_err(|cause| Error::Task {
-        task: name.to_owned(),
-        cause,
-    })?;
-    if let Some(file) = &config.train_from {
-        checkpoint::carry_over(file, &words.other, &mut params)?;
-    }
-    Ok((params, said))
-}
-
 /// What this machine is to hold of the run: the server's part, and that of workers who are its threads.
-fn check_memory<T: Task>(config: &RunConfig, task: &T, layout: &Layout) -> anyhow::Result<()> {
+fn check_memory<T: Task>(config: &RunConfig, task: &T) -> anyhow::Result<()> {
     let elsewhere = config.elsewhere.uses_ssh();
     let usual = if elsewhere { 1 } else { LOCAL_WORKERS };
     let scratch = if elsewhere {
@@ -313,7 +209,7 @@ fn check_memory<T: Task>(config: &RunConfig, task: &T, layout: &Layout) -> anyho
     } else {
         task.compute_bytes(config.threads_of_a_worker())
     };
-    let sizes = memory::Sizes::of_server(config, layout, scratch);
+    let sizes = memory::Sizes::of_server(config, &task.manifest().layout, scratch);
     if let Some(warning) = sizes.check(config.workers.unwrap_or(usual))? {
         complain(format_args!("Warning: {warning}"));
     }

@@ -11,13 +11,13 @@ use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Modifier, Style};
 use ratatui::text::Line;
 
-use super::say;
 use dsgd_core::event::Observer;
 use dsgd_core::text::causes;
 use dsgd_engine::run::{CONFIG, EVENTS};
 use dsgd_observe::board::Board;
 use dsgd_observe::follow::Follow;
 use dsgd_observe::output;
+use dsgd_observe::output::say;
 use dsgd_observe::{Verbosity, duration, screen, terminal};
 
 /// The screen is drawn anew this often.

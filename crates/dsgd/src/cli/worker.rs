@@ -1,6 +1,5 @@
 //! `dsgd worker`: workers of a run whose server is elsewhere.
 
-use std::fs;
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::{Call, complain, files, layers, memory, say, signals};
+use super::{files, layers, memory, signals};
+use crate::cli::call::{Call, complain};
 use crate::data;
 use crate::task::Task;
 use dsgd_core::text::causes;
@@ -19,8 +19,9 @@ use dsgd_engine::Error;
 use dsgd_engine::config::{RunConfig, cores};
 use dsgd_engine::launch::process::{self, ProcessError, WorkerProcess};
 use dsgd_engine::launch::trouble::CANNOT_WORK;
-use dsgd_engine::wire::invitation::{Invitation, LocalSocket};
+use dsgd_engine::wire::invitation::Invitation;
 use dsgd_engine::wire::link::Endpoint;
+use dsgd_observe::output::say;
 
 /// Bytes of an invitation: its largest part is a list of files.
 const MOST_INVITATION: u64 = 4 << 20;
@@ -184,16 +185,10 @@ fn load<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow::Result<(Ru
 /// The way to the server: as it was typed, else a shorter one on its own machine, else as the invitation says.
 /// What is wrong with it is said before anything is loaded.
 fn endpoint(args: &WorkerArgs, invitation: &Invitation) -> anyhow::Result<Endpoint> {
-    let mut endpoint = invitation.endpoint.clone();
-    let local = invitation.local.as_ref().and_then(LocalSocket::address);
+    let mut endpoint = invitation.endpoint_here();
     if let Some(url) = &args.join {
         endpoint.address.clone_from(url);
-    } else if let Some(address) = local {
-        endpoint.address = address;
-        endpoint.identity = None;
-    }
-    if endpoint.host.is_empty() {
-        endpoint.host = host_name();
+        endpoint.identity.clone_from(&invitation.endpoint.identity);
     }
     endpoint.check()?;
     Ok(endpoint)
@@ -212,13 +207,4 @@ fn options<T: Task>(text: &str) -> anyhow::Result<(RunConfig, T::Options)> {
     let config = layers::merge(&layers::nothing_typed::<RunConfig>(), &file.run, None)?;
     let nothing_typed = layers::nothing_typed::<T::Options>();
     Ok((config, layers::merge(&nothing_typed, &file.options, None)?))
-}
-
-/// What this machine calls itself.
-pub(super) fn host_name() -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match name.trim() {
-        "" => "somewhere".to_owned(),
-        name => name.to_owned(),
-    }
 }

@@ -525,8 +525,8 @@ fn a_checkpoint_never_takes_the_name_of_an_earlier_one() {
     let updater = Updater::new(OptimizerKind::Sgd, Hyper::default(), layout.clone());
     let mut versions = Versions::new(updater, Params::zeros(layout.clone()));
     let mut retention = Retention {
-        folder: folder.path(),
-        prefix: "model",
+        folder: folder.path().to_owned(),
+        prefix: "model".to_owned(),
         keep: 3,
         metadata: [].into(),
         fingerprint: dsgd_engine::run::Fingerprint::new(),
@@ -543,7 +543,7 @@ fn a_checkpoint_never_takes_the_name_of_an_earlier_one() {
             epoch: 1,
             perplexity: 2.0,
             best: false,
-            versions: &versions,
+            contents: versions.contents(),
             progress: &Progress::start(1),
         };
         let file = PathBuf::from(retention.save(&request).unwrap());

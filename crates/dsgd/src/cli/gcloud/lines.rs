@@ -8,8 +8,8 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::{CreateArgs, Group};
-use crate::cli::shell_word;
+use super::options::{CreateArgs, Group};
+use dsgd_core::text::shell_word;
 
 /// A program and its arguments; shown as it is typed in a shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,29 +161,4 @@ fn rule(group: &Group) -> String {
 
 fn zone(group: &Group) -> String {
     format!("--zone={}", group.zone)
-}
-
-/// A name as Google's cloud has them, short enough for what is appended to it.
-pub(super) fn resource_name(text: &str) -> Result<String, String> {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let starts = text.starts_with(|c: char| c.is_ascii_lowercase());
-    if !starts || !text.chars().all(plain) || text.ends_with('-') || text.len() > 50 {
-        return Err(
-            "must be a letter and then letters, digits and '-', all small, 50 at most".into(),
-        );
-    }
-    Ok(text.to_owned())
-}
-
-/// A user as Linux has them. Google's images let nobody in as root.
-pub(super) fn user_name(text: &str) -> Result<String, String> {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
-    let starts = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-    if !starts || !text.chars().all(plain) || text.len() > 32 {
-        return Err("must be a letter and then letters, digits, '-' and '_', all small".into());
-    }
-    match text {
-        "root" => Err("root cannot log in there; take another name, it will have sudo".into()),
-        _ => Ok(text.to_owned()),
-    }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 
 use super::lines::Line;
 use super::machines::Machine;
-use super::{Group, Login};
+use super::options::{Group, Login};
 use dsgd_engine::hosts::Host;
 
 /// What the first line begins with.

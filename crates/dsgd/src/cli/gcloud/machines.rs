@@ -10,9 +10,10 @@ use anyhow::bail;
 use serde::Deserialize;
 
 use super::call::{GcloudError, json, next};
-use super::{Group, lines};
-use crate::cli::say;
+use super::lines;
+use super::options::Group;
 use dsgd_engine::hosts::Host;
+use dsgd_observe::output::say;
 
 /// Between two looks at the group.
 const POLL: Duration = Duration::from_secs(2);

@@ -11,13 +11,14 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Failed, each, runtime, say};
+use super::each::{Failed, each, runtime};
 use crate::cli::files::Payload;
 use dsgd_engine::config::Places;
 use dsgd_engine::launch::trouble::Trouble;
 use dsgd_engine::ssh::{
     Binaries, Control, Facts, Object, Remote, SshError, Stream, Telling, send_all, size,
 };
+use dsgd_observe::output::say;
 
 /// Logging in and looking around, also on a slow connection that loses much; then it is over, even
 /// where nobody answers.

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::{Failed, complain, each, runtime, say};
-use crate::cli::elsewhere::LEFT_ON_HOSTS;
-use crate::cli::files::Payload;
+use super::each::{Failed, each, runtime};
+use crate::cli::call::complain;
+use crate::cli::files::{LEFT_ON_HOSTS, Payload};
 use crate::cli::signals;
 use dsgd_engine::config::Places;
 use dsgd_engine::ssh::{Control, Fetched, Object, Remote, Telling, send_all, size};
+use dsgd_observe::output::say;
 
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {

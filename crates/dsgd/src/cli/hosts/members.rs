@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::{Failed, each_of, runtime, say};
+use super::each::{Failed, each_of, runtime};
 use crate::cli::layers;
 use dsgd_core::event::Event;
 use dsgd_engine::config::RunConfig;
@@ -19,6 +19,7 @@ use dsgd_engine::hosts::{self, Host};
 use dsgd_engine::run::{self, EVENTS, HostChanges};
 use dsgd_engine::ssh::{Control, Remote};
 use dsgd_observe::follow::Follow;
+use dsgd_observe::output::say;
 
 /// A server that waits for a slow host may take so long to see what was changed.
 const NOTICED: Duration = Duration::from_secs(15);

@@ -2,11 +2,12 @@
 
 use clap::Args;
 
-use super::on_each;
-use crate::cli::{complain, say};
+use super::each::on_each;
+use crate::cli::call::complain;
 use dsgd_engine::config::Places;
 use dsgd_engine::ssh::{Ended, Remote, SshError, Stopped, Stream, shell_words, size};
 use dsgd_observe::output;
+use dsgd_observe::output::say;
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::cli::{shell_word, worker};
+use crate::host_name::host_name;
+use dsgd_core::text::shell_word;
 
 /// What a person reads who wants to join by hand: a command that works as it stands on another machine.
 pub(super) fn join_line(
@@ -47,19 +48,7 @@ pub(super) fn outward(address: SocketAddr) -> String {
         socket.connect(("192.0.2.1", 9))?;
         socket.local_addr()
     });
-    ours.map_or_else(|_| worker::host_name(), |ours| bracketed(ours.ip()))
-}
-
-/// This program, as it can be called from any folder.
-pub(super) fn called() -> String {
-    let name = PathBuf::from(std::env::args_os().next().unwrap_or_default());
-    let in_path = name.components().count() < 2;
-    let whole = if in_path {
-        Ok(name.clone())
-    } else {
-        std::path::absolute(&name)
-    };
-    shell_word(&whole.unwrap_or(name))
+    ours.map_or_else(|_| host_name(), |ours| bracketed(ours.ip()))
 }
 
 /// Who may read the invitation.

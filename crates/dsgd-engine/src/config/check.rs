@@ -1,0 +1,95 @@
+//! What makes no sense in a run's options, said before anything is begun.
+
+use dsgd_core::mode::Mode;
+
+use super::RunConfig;
+use crate::error::Error;
+
+/// An option that makes no sense.
+macro_rules! bail {
+    ($($words:tt)*) => { return Err(Error::Options(format!($($words)*))) };
+}
+
+impl RunConfig {
+    /// What no single option's parser can see, and what parsers see of typed options only: the same
+    /// may stand in a file.
+    pub fn check(&self) -> Result<(), Error> {
+        self.hyper.check()?;
+        let least_one = [
+            ("threads", self.threads.unwrap_or(1)),
+            ("epochs", self.epochs as usize),
+            ("start-epoch", self.start_epoch as usize),
+            ("keep", self.keep),
+            ("print-every", self.print_every),
+        ];
+        if let Some((name, _)) = least_one.iter().find(|(_, value)| *value == 0) {
+            bail!("--{name} 0: must be 1 or above");
+        }
+        if self.workers == Some(0) {
+            let elsewhere = &self.elsewhere;
+            if elsewhere.listen.is_none() || elsewhere.uses_ssh() {
+                bail!(
+                    "--workers 0: must be 1 or above, unless workers join by themselves (--listen)"
+                );
+            }
+            if self.mode == Mode::Sync {
+                bail!("--workers 0: with --mode sync it is the number of batches in a step");
+            }
+        }
+        if self.epochs < self.start_epoch {
+            bail!(
+                "--epochs {} is before --start-epoch {}",
+                self.epochs,
+                self.start_epoch
+            );
+        }
+        let year_secs = 3.2e7;
+        let numbers = [
+            ("learning-rate", f64::from(self.learning_rate), f64::MAX),
+            ("lease-timeout", self.lease_timeout, year_secs),
+            ("wait", self.wait.unwrap_or(1.0), f64::MAX),
+            ("dead-after", self.elsewhere.dead_after, year_secs),
+            ("orphan-after", self.elsewhere.orphan_after, year_secs),
+            ("give-up-after", self.elsewhere.give_up_after, year_secs),
+        ];
+        for (name, value, most) in numbers {
+            if !value.is_finite() || value <= 0.0 || value > most {
+                bail!("--{name} {value}: must be a number above 0{}", up_to(most));
+            }
+        }
+        let numbers = [
+            ("max-grad-norm", f64::from(self.max_grad_norm), f64::MAX),
+            ("lr-decay", f64::from(self.lr_decay), f64::MAX),
+            ("save-minutes", self.save_minutes, year_secs / 60.0),
+        ];
+        for (name, value, most) in numbers {
+            if !value.is_finite() || value < 0.0 || value > most {
+                bail!("--{name} {value}: must be 0 or above{}", up_to(most));
+            }
+        }
+        if let Some(name) = &self.save_file
+            && (name.contains(std::path::is_separator) || name.is_empty())
+        {
+            bail!("--save-file {name}: is the start of a file's name, not a path; see --run-dir");
+        }
+        Ok(())
+    }
+
+    /// What can be seen only when it is known how many workers there are.
+    pub fn check_workers(&self, workers: usize) -> Result<(), Error> {
+        if self.backup_workers >= workers.max(1) {
+            bail!(
+                "--backup-workers {}: must be less than the {workers} workers",
+                self.backup_workers
+            );
+        }
+        Ok(())
+    }
+}
+
+fn up_to(most: f64) -> String {
+    match most {
+        f64::MAX => String::new(),
+        _ => format!(", up to {most}"),
+    }
+}
