@@ -29,11 +29,11 @@ use dsgd_engine::config::{RunConfig, cores};
 use dsgd_engine::launch::process::{self, WorkerProcess};
 use dsgd_engine::server::{Message, Server};
 use dsgd_engine::store::{InMemory, Updater, Versions};
-use dsgd_engine::worker::Buffers;
 use dsgd_engine::wire::credentials::Token;
 use dsgd_engine::wire::link::Endpoint;
 use dsgd_engine::wire::listen::{Listener, serve};
 use dsgd_engine::wire::service::{Service, Terms};
+use dsgd_engine::worker::Buffers;
 use dsgd_observe::output::say;
 
 /// From when all workers are there until it is measured.

@@ -18,7 +18,6 @@ use dsgd_core::core::LeaseId;
 use dsgd_core::optim::StepSize;
 use dsgd_core::params::{Gradient, Params};
 
-
 pub use memory::InMemory;
 pub use update::Updater;
 pub use versions::{Contents, Versions};

@@ -1,7 +1,7 @@
 //! Inside a crate no two files import each other, directly or by way of others.
 //!
 //! Files are parsed as Rust. A name that a module only passes on (`pub use`) counts for the file that
-//! defines it; unit tests are left out. What macros make is not seen.
+//! defines it, and passing it on is no use of it; unit tests are left out. What macros make is not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +21,10 @@ struct Source {
     file: String,
     /// What `use` brings into the file, by the name that it has there.
     uses: BTreeMap<String, Vec<String>>,
+    /// Which of these it only passes on, unless it names them itself.
+    passed_on: BTreeSet<String>,
+    /// First names of all paths.
+    named: BTreeSet<String>,
     /// All paths that may lead into the crate.
     paths: Vec<Vec<String>>,
 }
@@ -73,7 +77,10 @@ impl Imports {
     /// Modules whose files define what this one names.
     fn used_by(&self, module: &Module) -> BTreeSet<Module> {
         let source = &self.modules[module];
-        let all = source.uses.values().chain(&source.paths);
+        let is_used =
+            |name: &String| !source.passed_on.contains(name) || source.named.contains(name);
+        let uses = source.uses.iter().filter(|(name, _)| is_used(name));
+        let all = uses.map(|(_, path)| path).chain(&source.paths);
         let used = all.filter_map(|path| self.home_of(module, path, 0));
         used.filter(|used| used != module).collect()
     }
@@ -134,6 +141,8 @@ impl Source {
         let mut source = Self {
             file: file.to_owned(),
             uses: BTreeMap::new(),
+            passed_on: BTreeSet::new(),
+            named: BTreeSet::new(),
             paths: Vec::new(),
         };
         for item in &parsed.items {
@@ -166,7 +175,12 @@ impl Source {
 
 impl Visit<'_> for Source {
     fn visit_item_use(&mut self, item: &syn::ItemUse) {
+        let before: BTreeSet<_> = self.uses.keys().cloned().collect();
         self.take(&[], &item.tree);
+        if !matches!(item.vis, syn::Visibility::Inherited) {
+            let now = self.uses.keys().filter(|name| !before.contains(*name));
+            self.passed_on.extend(now.cloned());
+        }
     }
 
     fn visit_item_mod(&mut self, item: &ItemMod) {
@@ -183,6 +197,7 @@ impl Visit<'_> for Source {
 
     fn visit_path(&mut self, path: &Path) {
         let segments: Vec<_> = path.segments.iter().map(|s| s.ident.to_string()).collect();
+        self.named.extend(segments.first().cloned());
         if segments.len() > 1 {
             self.paths.push(segments);
         }
