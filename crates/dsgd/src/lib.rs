@@ -22,11 +22,16 @@
 //! What stands here is what a program that trains depends on. The layers below are crates of their
 //! own: `dsgd-core` decides, `dsgd-engine` trains, `dsgd-observe` looks on.
 
+#[cfg(feature = "cli")]
 mod cli;
+#[cfg(feature = "cli")]
 mod data;
+#[cfg(feature = "cli")]
 mod task;
 
+#[cfg(feature = "cli")]
 pub use cli::Tasks;
+#[cfg(feature = "cli")]
 pub use data::{Alone, Beside, DataFile};
 pub use dsgd_core::model::{Compute, Manifest, Model, Seat};
 pub use dsgd_core::params::{Gradient, Kind, Layout, Params, Part, Rows, Tensor, TensorId};
@@ -36,4 +41,7 @@ pub use dsgd_engine::training::{Begun, Finished, Start, Stopper, Training};
 pub use dsgd_engine::wire::invitation::Invitation;
 pub use dsgd_engine::worker::{Assignment, Job};
 pub use dsgd_engine::{Error, Worker, checkpoint, config, join, launch, run, store};
+#[cfg(feature = "observe")]
+pub use dsgd_observe as observe;
+#[cfg(feature = "cli")]
 pub use task::{NoOptions, Task, TaskCommand};

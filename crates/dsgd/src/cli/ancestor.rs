@@ -81,6 +81,14 @@ pub(super) fn translate(
     Ok((out, notes))
 }
 
+/// A word as it would be in our spelling, were it an option: what is none stays as it is.
+pub(super) fn with_dashes(word: &OsString) -> OsString {
+    match option_name(word) {
+        Some((name, value)) => long(&name, value.as_deref()),
+        None => word.clone(),
+    }
+}
+
 /// The option's name with dashes and its value after `=`, for `-long_name` and `--long_name`.
 fn option_name(word: &OsString) -> Option<(String, Option<String>)> {
     let word = word.to_str()?;

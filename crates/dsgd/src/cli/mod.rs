@@ -1,6 +1,7 @@
 //! The front door: a program from a list of tasks.
 
 mod ancestor;
+mod before;
 mod call;
 mod chaos;
 mod dashboard;
@@ -32,6 +33,7 @@ use anyhow::Context;
 use clap::{Arg, ArgMatches, Command};
 use clap_complete::Shell;
 
+use self::before::Before;
 use self::call::{Call, complain};
 use self::files::Payload;
 use crate::task::{Task, TaskCommand};
@@ -237,20 +239,11 @@ impl Tasks {
     /// The task that is meant, found before the arguments are parsed, because they depend on it:
     /// `--task`, else that of `--config` or `--resume`, else the first.
     fn task_of(&self, args: &[OsString]) -> anyhow::Result<&Entry> {
-        let value = |names: &[&str]| value_of(args, names);
-        let named = value(&[
-            "--task",
-            "--server-class",
-            "--server_class",
-            "-server_class",
-        ]);
-        let named = if let Some(name) = named {
-            Some(name)
+        let before = Before::of(args);
+        let named = if before.task.is_some() {
+            before.task
         } else {
-            let config = value(&["--config"]).map(Into::into);
-            let resumed =
-                value(&["--resume"]).map(|run| Path::new(&run).join(dsgd_engine::run::CONFIG));
-            let file = config.or(resumed).filter(|path| path.is_file());
+            let file = before.file().filter(|path| path.is_file());
             file.map(|path| layers::task_in(&path)).transpose()?
         };
         let Some(name) = named else {
@@ -282,7 +275,7 @@ impl Tasks {
 
     /// The whole program's command, for these arguments: what a file says need not be typed.
     fn command(&self, task: &Entry, args: &[OsString]) -> Command {
-        let reads_file = value_of(args, &["--config", "--resume"]).is_some();
+        let reads_file = Before::of(args).file().is_some();
         let with_task = |command: Command| {
             let heading = format!("Task {} ({})", task.name, task.about);
             let heading = heading.trim_end_matches(" ()").to_owned();
@@ -342,20 +335,6 @@ impl Tasks {
                     ),
             )
     }
-}
-
-/// The value of the first of these options that is there, as `--option value` or `--option=value`.
-/// What follows `--` is somebody else's.
-fn value_of(args: &[OsString], names: &[&str]) -> Option<String> {
-    let args = args.iter().map(|a| a.to_string_lossy());
-    let args: Vec<_> = args.take_while(|arg| arg != "--").collect();
-    args.iter().enumerate().find_map(|(at, arg)| {
-        let (name, value) = match arg.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (&**arg, args.get(at + 1).map(ToString::to_string)),
-        };
-        names.contains(&name).then_some(value).flatten()
-    })
 }
 
 fn subcommand(command: &Command, name: &str) -> Command {

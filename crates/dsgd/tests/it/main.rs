@@ -10,6 +10,7 @@ mod failures;
 mod gcloud;
 mod imports;
 mod keygen;
+mod library;
 mod observe;
 mod options;
 mod page;

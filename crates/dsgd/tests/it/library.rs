@@ -1,0 +1,151 @@
+//! Runs that are called, observed, stopped and joined by a program of one's own.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dsgd::config::RunConfig;
+use dsgd::event::Event;
+use dsgd::launch::{Entrance, EntranceOptions, Joined};
+use dsgd::run::RunFolder;
+use dsgd::{Invitation, Job, Model, Training};
+use dsgd_core::core::End;
+
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../examples/library.rs"]
+mod example;
+
+use example::Line;
+
+#[test]
+fn a_run_needs_no_command_line_no_terminal_and_no_file() {
+    let (seen, losses) = mpsc::channel();
+    let finished = example::train(move |loss| seen.send(loss).unwrap()).unwrap();
+    assert_eq!((finished.end.clone(), finished.steps), (End::Done, 500));
+    let losses: Vec<f64> = losses.iter().collect();
+    assert_eq!(losses.len(), 5);
+    assert!(losses[4] < 0.1 * losses[0], "{losses:?}");
+    let validation = finished.validation.unwrap();
+    assert!(validation.mean_loss() < 0.01, "{validation:?}");
+    assert_eq!(finished.checkpoint, None);
+    let line = finished.params().flat();
+    assert!((line[0] - 3.0).abs() < 0.3, "{line:?}");
+}
+
+#[test]
+fn a_run_is_stopped_from_elsewhere_saved_and_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let config = RunConfig {
+        workers: Some(1),
+        epochs: 1000,
+        ..RunConfig::default()
+    };
+    let model = Arc::new(Line::new());
+    let steps = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&steps);
+    let training = Training::new(model.clone(), config.clone())
+        .folder(RunFolder::create(Some(&path), "line").unwrap(), "")
+        .observe(move |record| {
+            if matches!(record.event, Event::Step(_)) {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    let stopper = training.stopper();
+    let run = thread::spawn(move || {
+        let finished = training.run().unwrap();
+        (finished.end, finished.steps, finished.checkpoint)
+    });
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while steps.load(Ordering::Relaxed) < 150 && Instant::now() < deadline {
+        thread::yield_now();
+    }
+    assert!(stopper.stop());
+    let (end, done, checkpoint) = run.join().unwrap();
+    assert_eq!(end, End::Interrupted);
+    assert!(done >= 150 && checkpoint.is_some(), "{done} {checkpoint:?}");
+    assert!(!stopper.stop(), "it is over");
+
+    let folder = RunFolder::open(&path).unwrap();
+    let fingerprint = dsgd::run::Fingerprint::new();
+    let config = RunConfig {
+        epochs: done.div_ceil(100) as u32,
+        ..config
+    };
+    let start = dsgd::Start::resume(&folder, &*model, &config, &fingerprint).unwrap();
+    let finished = Training::new(model, config)
+        .start(start.0)
+        .folder(folder, "")
+        .run()
+        .unwrap();
+    assert_eq!(finished.end, End::Done);
+    assert_eq!(finished.steps, done.div_ceil(100) * 100, "each batch once");
+}
+
+#[test]
+fn who_keeps_his_loop_joins_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(Some(&folder.path().join("run")), "line").unwrap();
+    let mut config = RunConfig {
+        workers: Some(0),
+        learning_rate: 0.3,
+        epochs: 2,
+        ..RunConfig::default()
+    };
+    config.elsewhere.listen = Some("127.0.0.1:0".to_owned());
+    let entrance = Entrance::prepare(EntranceOptions {
+        folder: &folder,
+        listen: config.elsewhere.listen.as_deref(),
+        task: "line",
+        config: "",
+        files: Vec::new(),
+        dead_after: Duration::from_secs(10),
+        program: "dsgd".to_owned(),
+    })
+    .unwrap();
+    let (invited, invitation) = mpsc::channel();
+    let file = folder.file("invitation");
+    let training = Training::new(Arc::new(Line::new()), config)
+        .folder(folder, "")
+        .launch(Joined::through(entrance))
+        .observe(move |record| {
+            if let Event::Notice { message } = &record.event {
+                assert!(message.contains("dsgd worker <"), "{message}");
+                invited.send(()).unwrap();
+            }
+        });
+    let run = thread::spawn(move || {
+        let finished = training.run().unwrap();
+        (finished.end.clone(), finished.steps, finished.params().flat().to_vec())
+    });
+    invitation.recv_timeout(Duration::from_secs(60)).unwrap();
+
+    let invitation = Invitation::from_line(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let model = Line::new();
+    let mut worker = dsgd::join(&invitation, Arc::clone(&model.manifest().layout)).unwrap();
+    let (mut failed, mut validated) = (0, 0);
+    while let Some(work) = worker.pull().unwrap() {
+        let mut compute = &model;
+        let compute: &mut dyn dsgd::Compute = &mut compute;
+        match work.job {
+            Job::Train(batch) if batch.index == 7 && failed == 0 => {
+                failed += 1;
+                worker.failed(work, "a first try".to_owned());
+            }
+            Job::Train(batch) => {
+                let mut gradient = worker.gradient();
+                let stats = compute.gradient(batch, &work.params, &mut gradient);
+                worker.push(work, gradient, stats.unwrap());
+            }
+            Job::Validate(batch) => {
+                validated += 1;
+                let stats = compute.evaluate(batch, &work.params).unwrap();
+                worker.evaluated(work, stats);
+            }
+        }
+    }
+    let (end, steps, line) = run.join().unwrap();
+    assert_eq!((end, steps, failed, validated), (End::Done, 200, 1, 2));
+    assert!((line[0] - 3.0).abs() < 0.5, "{line:?}");
+}
