@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::params::{Gradient, Layout, Params};
+use crate::params::{Gradient, Layout, Params, Snapshot};
 use crate::task::{Batch, BatchSize, Stats, TaskResult, WordRows};
 
 /// What is known of a model and its data without computing anything.
@@ -93,15 +93,20 @@ pub trait Model: Send + Sync {
 
 /// One worker's computing. A closure of [`gradient`](Compute::gradient)'s arguments is one without validation.
 pub trait Compute: Send {
-    /// Adds the gradient of the batch's mean loss per example to `into`, which is zero on entry.
-    fn gradient(&mut self, batch: Batch, params: &Params, into: &mut Gradient)
-    -> TaskResult<Stats>;
+    /// Adds the gradient of the batch's mean loss per example to `into`, which is zero on entry. `params` say
+    /// which version they are: what was derived from them, on a device say, need not be made anew for the same one.
+    fn gradient(
+        &mut self,
+        batch: Batch,
+        params: &Snapshot,
+        into: &mut Gradient,
+    ) -> TaskResult<Stats>;
 
     /// Loss of one validation batch, without dropout.
     ///
     /// # Errors
     /// Also where a manifest promises validation batches and nothing evaluates them.
-    fn evaluate(&mut self, batch: usize, params: &Params) -> TaskResult<Stats> {
+    fn evaluate(&mut self, batch: usize, params: &Snapshot) -> TaskResult<Stats> {
         let _ = params;
         Err(
             format!("nothing evaluates validation batch {batch}: implement Compute::evaluate")
@@ -112,12 +117,12 @@ pub trait Compute: Send {
 
 impl<F> Compute for F
 where
-    F: FnMut(Batch, &Params, &mut Gradient) -> TaskResult<Stats> + Send,
+    F: FnMut(Batch, &Snapshot, &mut Gradient) -> TaskResult<Stats> + Send,
 {
     fn gradient(
         &mut self,
         batch: Batch,
-        params: &Params,
+        params: &Snapshot,
         into: &mut Gradient,
     ) -> TaskResult<Stats> {
         self(batch, params, into)

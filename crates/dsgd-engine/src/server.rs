@@ -46,8 +46,7 @@ pub struct Server {
     slots: usize,
     /// Whether others may join, beside those that the slots are for.
     joinable: bool,
-    /// Where the work of each worker goes, and its name.
-    inboxes: BTreeMap<WorkerId, (String, UnboundedSender<worker::Assignment>)>,
+    inboxes: BTreeMap<WorkerId, Inbox>,
     buffers: Buffers,
     observers: Vec<Observer>,
     saver: Option<Saver>,
@@ -56,6 +55,17 @@ pub struct Server {
     over: Arc<AtomicBool>,
     /// Why the last checkpoint could not be written, until one can.
     unsaved: Option<String>,
+}
+
+/// Where a worker's assignments go.
+struct Inbox {
+    /// The worker's name.
+    name: String,
+    sender: UnboundedSender<worker::Assignment>,
+    /// Whether the worker has a copy of the parameters, which what is new is sent for.
+    copies: bool,
+    /// The version that it was given last.
+    given: Option<u64>,
 }
 
 /// How a run went.
@@ -193,7 +203,14 @@ impl Server {
                 pulses,
                 inbox,
             } => {
-                self.inboxes.insert(worker, (name.clone(), inbox));
+                let inbox = Inbox {
+                    name: name.clone(),
+                    sender: inbox,
+                    // A thread of this process reads the server's own.
+                    copies: pulses,
+                    given: None,
+                };
+                self.inboxes.insert(worker, inbox);
                 self.core
                     .handle(now, worker, core::Message::Join { name, pulses })
             }
@@ -301,16 +318,18 @@ impl Server {
             }),
             Work::Validate { batch } => Job::Validate(batch),
         };
-        let assignment = worker::Assignment {
+        // A worker whose inbox is closed is about to be reported lost; its lease goes then.
+        let Some(inbox) = self.inboxes.get_mut(&worker) else {
+            return;
+        };
+        let params = self.store.snapshot(inbox.given.filter(|_| inbox.copies));
+        inbox.given = Some(params.version);
+        let _ = inbox.sender.send(worker::Assignment {
             lease,
             job,
-            params: Arc::clone(self.store.current()),
+            params,
             transfer: worker::TransferTimes::default(),
-        };
-        // A worker whose inbox is closed is about to be reported lost; its lease goes then.
-        if let Some((_, inbox)) = self.inboxes.get(&worker) {
-            let _ = inbox.send(assignment);
-        }
+        });
     }
 
     /// One step from these gradients: their mean by examples, clipped.

@@ -12,7 +12,7 @@ use crate::mutex::lock;
 use dsgd_core::core::{LeaseId, Report};
 use dsgd_core::event::Cost;
 use dsgd_core::model::{Compute, Model, Seat};
-use dsgd_core::params::{Gradient, Layout, Params};
+use dsgd_core::params::{Gradient, Layout, Snapshot};
 use dsgd_core::task::{Batch, Stats, TaskResult};
 use dsgd_core::text::causes;
 
@@ -23,7 +23,7 @@ pub struct Assignment {
     /// What it is.
     pub job: Job,
     /// The parameters to compute from.
-    pub params: Arc<Params>,
+    pub params: Snapshot,
     /// What it took to bring this here, and what was pushed before away.
     pub transfer: TransferTimes,
 }
@@ -239,7 +239,7 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
 fn gradient_of(
     compute: &mut dyn Compute,
     batch: Batch,
-    params: Arc<Params>,
+    params: Snapshot,
     cost: Cost,
     gradient: &mut Gradient,
 ) -> Result<Report, Failure> {

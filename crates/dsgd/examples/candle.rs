@@ -13,7 +13,9 @@
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{Linear, Module, VarBuilder, VarMap, linear, loss};
-use dsgd::{Batch, Compute, Gradient, Layout, Manifest, Model, Params, Seat, Stats, Task};
+use dsgd::{
+    Batch, Compute, Gradient, Layout, Manifest, Model, Params, Seat, Snapshot, Stats, Task,
+};
 use dsgd::{TaskResult, TensorId};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -142,16 +144,29 @@ fn stats(mean_loss: f32, points: usize) -> Stats {
 struct Worker<'a> {
     task: &'a Spirals,
     network: Network,
+    /// Of the parameters that the network's variables hold.
+    version: Option<u64>,
+}
+
+impl Worker<'_> {
+    /// Copies parameters into the network, unless it has them already.
+    fn set(&mut self, params: &Snapshot) -> candle_core::Result<()> {
+        if self.version != Some(params.version) {
+            self.network.set(params)?;
+            self.version = Some(params.version);
+        }
+        Ok(())
+    }
 }
 
 impl Compute for Worker<'_> {
     fn gradient(
         &mut self,
         batch: Batch,
-        params: &Params,
+        params: &Snapshot,
         into: &mut Gradient,
     ) -> TaskResult<Stats> {
-        self.network.set(params)?;
+        self.set(params)?;
         let size = self.task.options.batch_size;
         let (inputs, targets) = self.task.training.tensors(batch.index * size, size)?;
         let mean_loss = loss::cross_entropy(&self.network.forward(&inputs)?, &targets)?;
@@ -159,8 +174,8 @@ impl Compute for Worker<'_> {
         Ok(stats(mean_loss.to_scalar()?, targets.elem_count()))
     }
 
-    fn evaluate(&mut self, _: usize, params: &Params) -> TaskResult<Stats> {
-        self.network.set(params)?;
+    fn evaluate(&mut self, _: usize, params: &Snapshot) -> TaskResult<Stats> {
+        self.set(params)?;
         let (inputs, targets) = self.task.validation.tensors(0, usize::MAX)?;
         Ok(self.network.judge(&inputs, &targets)?.0)
     }
@@ -190,6 +205,7 @@ impl Model for Spirals {
         Ok(Box::new(Worker {
             task: self,
             network,
+            version: None,
         }))
     }
 }

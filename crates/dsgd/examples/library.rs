@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dsgd::config::RunConfig;
 use dsgd::event::Event;
 use dsgd::{
-    Batch, Compute, Finished, Gradient, Layout, Manifest, Model, Params, Seat, Stats, TaskResult,
+    Batch, Compute, Finished, Gradient, Layout, Manifest, Model, Seat, Snapshot, Stats, TaskResult,
     TensorId, Training,
 };
 
@@ -40,12 +40,12 @@ fn loss(batch: usize, line: &[f32], mut slopes: Option<&mut [f32]>) -> Stats {
 
 /// What each worker computes with: nothing of its own.
 impl Compute for &Line {
-    fn gradient(&mut self, at: Batch, p: &Params, g: &mut Gradient) -> TaskResult<Stats> {
+    fn gradient(&mut self, at: Batch, p: &Snapshot, g: &mut Gradient) -> TaskResult<Stats> {
         let slopes = g.dense(TensorId(0));
         Ok(loss(at.index, p.get(TensorId(0)), Some(slopes)))
     }
 
-    fn evaluate(&mut self, _batch: usize, p: &Params) -> TaskResult<Stats> {
+    fn evaluate(&mut self, _batch: usize, p: &Snapshot) -> TaskResult<Stats> {
         Ok(loss(100, p.get(TensorId(0)), None))
     }
 }

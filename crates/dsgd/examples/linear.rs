@@ -1,6 +1,6 @@
 //! Your own model in a program of its own: a straight line through a thousand noisy points.
 use dsgd::{
-    Batch, Compute, Gradient, Manifest, Model, Params, Seat, Stats, Task, TaskResult, TensorId,
+    Batch, Compute, Gradient, Manifest, Model, Seat, Snapshot, Stats, Task, TaskResult, TensorId,
 };
 
 /// Points near y = 3x − 1, in batches of ten.
@@ -12,7 +12,7 @@ impl Model for Linear {
     }
 
     fn compute(&self, _seat: Seat) -> TaskResult<Box<dyn Compute + '_>> {
-        Ok(Box::new(|at: Batch, p: &Params, g: &mut Gradient| {
+        Ok(Box::new(|at: Batch, p: &Snapshot, g: &mut Gradient| {
             let (line, slopes, mut loss) = (p.get(TensorId(0)), g.dense(TensorId(0)), 0.0);
             for [x, y] in &self.0[at.index * 10..][..10] {
                 let error = line[0] * x + line[1] - y;

@@ -1,5 +1,5 @@
 //! Your own data in a program of its own: a straight line through the points of a CSV file.
-use dsgd::{Batch, Compute, DataFile, Gradient, Layout, Manifest, Model, Params, Seat, Stats};
+use dsgd::{Batch, Compute, DataFile, Gradient, Layout, Manifest, Model, Seat, Snapshot, Stats};
 use dsgd::{Task, TaskResult, TensorId};
 
 /// The task's options, which `--help` shows.
@@ -19,7 +19,7 @@ struct Table {
 struct Line<'a>(&'a [[f32; 2]]);
 
 impl Compute for Line<'_> {
-    fn gradient(&mut self, at: Batch, p: &Params, g: &mut Gradient) -> TaskResult<Stats> {
+    fn gradient(&mut self, at: Batch, p: &Snapshot, g: &mut Gradient) -> TaskResult<Stats> {
         let (line, slopes, mut loss) = (p.get(TensorId(0)), g.dense(TensorId(0)), 0.0);
         for [x, y] in &self.0[at.index * 10..][..10] {
             let error = line[0] * x + line[1] - y;
@@ -30,7 +30,7 @@ impl Compute for Line<'_> {
         Ok(Stats::of_examples(loss, 10))
     }
 
-    fn evaluate(&mut self, _batch: usize, p: &Params) -> TaskResult<Stats> {
+    fn evaluate(&mut self, _batch: usize, p: &Snapshot) -> TaskResult<Stats> {
         let line = p.get(TensorId(0));
         let errors = self.0.iter().map(|[x, y]| line[0] * x + line[1] - y);
         let loss = errors.map(|error| f64::from(error * error)).sum();

@@ -34,7 +34,9 @@ pub use cli::Tasks;
 #[cfg(feature = "cli")]
 pub use data::{Alone, Beside, DataFile};
 pub use dsgd_core::model::{Compute, Manifest, Model, Seat};
-pub use dsgd_core::params::{Gradient, Kind, Layout, Params, Part, Rows, Tensor, TensorId};
+pub use dsgd_core::params::{
+    Gradient, Kind, Layout, Params, Part, Rows, Snapshot, Tensor, TensorId,
+};
 pub use dsgd_core::task::{Batch, BatchSize, Stats, TaskResult, WordRows};
 pub use dsgd_core::{event, mode, optim};
 pub use dsgd_engine::training::{Begun, Finished, Start, Stopper, Training};

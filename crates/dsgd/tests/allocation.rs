@@ -6,7 +6,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 
-use dsgd::{Batch, Compute, Gradient, Manifest, Model, NoOptions, Params, Seat, Stats, Task};
+use dsgd::{
+    Batch, Compute, Gradient, Manifest, Model, NoOptions, Params, Seat, Snapshot, Stats, Task,
+};
 use dsgd::{TaskResult, TensorId};
 
 const PARAMETERS: usize = 1_000_000;
@@ -81,7 +83,7 @@ impl Compute for &Heavy {
     fn gradient(
         &mut self,
         batch: Batch,
-        params: &Params,
+        params: &Snapshot,
         gradient: &mut Gradient,
     ) -> TaskResult<Stats> {
         // By now every worker has had its first batch, or is about to: the server is set up.
@@ -99,7 +101,7 @@ impl Compute for &Heavy {
         Ok(Stats::of_examples(1.0, 1))
     }
 
-    fn evaluate(&mut self, _: usize, params: &Params) -> TaskResult<Stats> {
+    fn evaluate(&mut self, _: usize, params: &Snapshot) -> TaskResult<Stats> {
         let distance: f32 = params
             .get(TensorId(0))
             .iter()

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use dsgd::{
-    Batch, BatchSize, Compute, Gradient, Manifest, Params, Seat, Stats, Task, TaskCommand,
-    TaskResult, WordRows, checkpoint,
+    Batch, BatchSize, Compute, Gradient, Manifest, Params, Seat, Snapshot, Stats, Task,
+    TaskCommand, TaskResult, WordRows, checkpoint,
 };
 
 use crate::batch::SentenceBatch;
@@ -36,7 +36,7 @@ impl Compute for Worker<'_> {
     fn gradient(
         &mut self,
         batch: Batch,
-        params: &Params,
+        params: &Snapshot,
         into: &mut Gradient,
     ) -> TaskResult<Stats> {
         let Seq2Seq { corpus, model, .. } = self.task;
@@ -46,7 +46,7 @@ impl Compute for Worker<'_> {
         Ok(stats(loss, sentences))
     }
 
-    fn evaluate(&mut self, batch: usize, params: &Params) -> TaskResult<Stats> {
+    fn evaluate(&mut self, batch: usize, params: &Snapshot) -> TaskResult<Stats> {
         let Seq2Seq { corpus, model, .. } = self.task;
         let valid = corpus.valid.as_ref();
         let valid = valid.ok_or("there are no validation data")?;

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use dsgd_core::model::{Compute, Manifest, Model, Seat};
-use dsgd_core::params::{Gradient, Layout, Params, TensorId};
+use dsgd_core::params::{Gradient, Layout, Params, Snapshot, TensorId};
 use dsgd_core::task::{Batch, Stats, TaskResult};
 
 /// One tensor of that many elements.
@@ -71,7 +71,7 @@ impl Model for Sleeper {
     fn compute(&self, _seat: Seat) -> TaskResult<Box<dyn Compute + '_>> {
         let time = Duration::from_millis(self.options.compute_ms);
         Ok(Box::new(
-            move |_: Batch, _: &Params, gradient: &mut Gradient| {
+            move |_: Batch, _: &Snapshot, gradient: &mut Gradient| {
                 thread::sleep(time);
                 gradient.dense(TensorId(0))[0] = 1e-3;
                 Ok(stats())

@@ -15,7 +15,7 @@ use clap::Args;
 use crate::median;
 use dsgd_core::event::Observer;
 use dsgd_core::model::{Compute, Manifest, Model, Seat};
-use dsgd_core::params::{Gradient, Layout, Params};
+use dsgd_core::params::{Gradient, Layout, Snapshot};
 use dsgd_core::task::{Batch, Stats, TaskResult};
 use dsgd_engine::config::RunConfig;
 use dsgd_engine::run::{EVENTS, LOG, TENSORBOARD};
@@ -167,7 +167,7 @@ impl Model for Nothing {
     }
 
     fn compute(&self, _seat: Seat) -> TaskResult<Box<dyn Compute + '_>> {
-        Ok(Box::new(|_: Batch, _: &Params, _: &mut Gradient| {
+        Ok(Box::new(|_: Batch, _: &Snapshot, _: &mut Gradient| {
             Ok(Stats {
                 source_tokens: 1600,
                 target_tokens: 1600,

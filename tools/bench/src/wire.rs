@@ -15,7 +15,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{load, median, raw};
 use dsgd_core::core::Report;
-use dsgd_core::params::{Layout, Params};
+use dsgd_core::params::{Layout, Params, Snapshot};
 use dsgd_core::task::Batch;
 use dsgd_engine::server::Message;
 use dsgd_engine::wire::credentials::{Identity, Token};
@@ -234,7 +234,7 @@ impl Route for Wire {
                 epoch: 1,
                 seed: 0,
             }),
-            params: Arc::clone(&self.params),
+            params: Snapshot::new(0, Arc::clone(&self.params)),
             transfer: TransferTimes::default(),
         });
         sent.ok().context("the worker is gone")?;

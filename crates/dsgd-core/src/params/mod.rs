@@ -6,12 +6,14 @@
 //! occurred: such a tensor holds those rows and nothing else.
 
 mod gradient;
+mod snapshot;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 pub use gradient::{Gradient, Part, Rows};
 pub use gradient::{SQUARES_BLOCK, add_squares, sum_of_squares};
+pub use snapshot::{Fresh, Since, Snapshot};
 
 /// How the gradient of a tensor looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -206,6 +206,8 @@ fn work_until_over(
             }
             Err(Broken::Link(error)) => {
                 eprintln!("{name} joins anew: {error}");
+                // A server that was restarted makes the same versions again, of other values.
+                compute.renew();
                 thread::sleep(pause);
                 pause = (pause * 2).min(PAUSES.1);
             }

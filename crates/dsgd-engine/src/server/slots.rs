@@ -39,7 +39,10 @@ impl Server {
     /// Lets a host's workers go. What they were given is free at once, whether or not they can be heard.
     pub(super) fn drop_host(&mut self, now: Duration, host: String, slots: usize) -> Vec<Action> {
         let is_there = |name: &str| name.rsplit_once('/').is_some_and(|(of, _)| of == host);
-        let workers = self.inboxes.iter().filter(|(_, (name, _))| is_there(name));
+        let workers = self
+            .inboxes
+            .iter()
+            .filter(|(_, inbox)| is_there(&inbox.name));
         let workers: Vec<_> = workers.map(|(&worker, _)| worker).collect();
         self.tell(Event::HostDropped { host });
         let mut actions = Vec::new();

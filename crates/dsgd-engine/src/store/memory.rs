@@ -8,7 +8,7 @@ use super::{Contents, Store, Versions};
 use crate::worker::Buffers;
 use dsgd_core::core::LeaseId;
 use dsgd_core::optim::{StepSize, batch_share};
-use dsgd_core::params::{Gradient, Params};
+use dsgd_core::params::{Gradient, Params, Snapshot};
 
 /// Parameters, and pushed gradients, in this process's memory.
 pub struct InMemory {
@@ -80,6 +80,10 @@ impl Store for InMemory {
 
     fn current(&self) -> &Arc<Params> {
         self.versions.current()
+    }
+
+    fn snapshot(&self, have: Option<u64>) -> Snapshot {
+        self.versions.snapshot(have)
     }
 
     fn contents(&self) -> Contents<'_> {

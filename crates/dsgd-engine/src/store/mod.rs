@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use dsgd_core::core::LeaseId;
 use dsgd_core::optim::StepSize;
-use dsgd_core::params::{Gradient, Params};
+use dsgd_core::params::{Gradient, Params, Snapshot};
 
 pub use memory::InMemory;
 pub use update::Updater;
@@ -49,8 +49,11 @@ pub trait Store: Send {
     /// Steps so far.
     fn version(&self) -> u64;
 
-    /// The parameters as they are now, for a reader.
+    /// The parameters as they are now.
     fn current(&self) -> &Arc<Params>;
+
+    /// The parameters as they are now, for a reader who has that version of them.
+    fn snapshot(&self, have: Option<u64>) -> Snapshot;
 
     /// All that a checkpoint holds of it.
     fn contents(&self) -> Contents<'_>;

@@ -3,6 +3,7 @@
 #![expect(clippy::float_cmp, reason = "exact results are what is tested")]
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use clap::ValueEnum;
@@ -14,7 +15,7 @@ use dsgd_core::optim::{
 };
 
 use super::*;
-use dsgd_core::params::{Gradient, Layout, Params, TensorId};
+use dsgd_core::params::{Fresh, Gradient, Layout, Params, TensorId};
 
 const ROWS: usize = 50;
 const WIDTH: usize = 3;
@@ -320,4 +321,48 @@ fn state_of_another_run_is_refused() {
         "{error}"
     );
     assert_eq!(updater.version(), 0);
+}
+
+/// Whoever has a version and takes over what is new has the newest one, to the bit.
+#[test]
+fn what_is_new_makes_of_any_version_the_newest() {
+    let layout = layout();
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    for (kind, hyper) in all_kinds() {
+        let updater = Updater::new(kind, hyper, layout.clone());
+        let mut versions = Versions::new(updater, random_params(&layout, &mut rng));
+        let mut copies = vec![versions.current().as_ref().clone()];
+        let (mut same, mut rows) = (0, 0);
+        for step in 0..30 {
+            let gradient = random_gradient(&layout, step % 4, &mut rng);
+            versions.step(&gradient, SIZE);
+            copies.push(versions.current().as_ref().clone());
+            let have = rng.random_range(0..copies.len());
+            let snapshot = versions.snapshot(Some(have as u64));
+            let since = snapshot.since.as_ref().unwrap();
+            let mut copy = copies[have].clone();
+            for (tensor, fresh) in layout.tensors().iter().zip(&since.tensors) {
+                let width = tensor.width();
+                let mut take = |range: Range<usize>| {
+                    copy.flat_mut()[range.clone()].copy_from_slice(&snapshot.flat()[range]);
+                };
+                match fresh {
+                    Fresh::Same => same += 1,
+                    Fresh::Whole => take(tensor.range.clone()),
+                    Fresh::Rows(numbers) => {
+                        assert!(numbers.is_sorted());
+                        rows += numbers.len();
+                        for &row in numbers {
+                            let start = tensor.range.start + row as usize * width;
+                            take(start..start + width);
+                        }
+                    }
+                }
+            }
+            assert_eq!(bits(copy.flat()), bits(snapshot.flat()), "{kind:?} {have}");
+        }
+        assert!(same > 3 && rows > 30, "{same} {rows}");
+        let newest = versions.snapshot(Some(30)).since.unwrap();
+        assert!(newest.tensors.iter().all(|fresh| *fresh == Fresh::Same));
+    }
 }

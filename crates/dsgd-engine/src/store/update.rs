@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 
 use dsgd_core::optim::{Hyper, MAX_SLOTS, OptimError, Optimizer, OptimizerKind, StepSize};
-use dsgd_core::params::{Gradient, Layout, Params, Part, Rows};
+use dsgd_core::params::{Fresh, Gradient, Kind, Layout, Params, Part, Rows, Since, Tensor};
 
 /// Elements of a block that is copied and then updated: 8 KiB of each vector, the size that
 /// was fastest in `benches/update.rs` (four times as much overflows the first-level cache).
@@ -39,8 +39,8 @@ impl Updater {
         let zeros = |_: &&str| vec![0.0; layout.len()];
         let state = optimizer.slots().iter().map(zeros).collect();
         let rows = |at: usize| match layout.tensors()[at].kind {
-            dsgd_core::params::Kind::Rows => layout.tensors()[at].shape[0],
-            dsgd_core::params::Kind::Dense => 0,
+            Kind::Rows => layout.tensors()[at].shape[0],
+            Kind::Dense => 0,
         };
         let tables = 0..layout.tensors().len();
         let changed = tables.map(|at| vec![0; rows(at)]).collect();
@@ -87,6 +87,34 @@ impl Updater {
         self.changed.iter_mut().for_each(|rows| rows.fill(version));
         self.version = version;
         Ok(())
+    }
+
+    /// What the steps after version `base` have changed. Rows that no step has touched are as they were.
+    ///
+    /// # Panics
+    /// When no step has made that version yet.
+    pub fn since(&self, base: u64) -> Since {
+        assert!(base <= self.version, "nobody has a version that is to come");
+        let fresh = |(tensor, changed): (&Tensor, &Vec<u64>)| {
+            if base == self.version {
+                return Fresh::Same;
+            }
+            if tensor.kind == Kind::Dense {
+                return Fresh::Whole;
+            }
+            let rows = changed.iter().enumerate().filter(|&(_, &at)| at > base);
+            let rows: Vec<_> = rows.map(|(row, _)| row as u32).collect();
+            match rows.len() {
+                0 => Fresh::Same,
+                all if all == changed.len() => Fresh::Whole,
+                _ => Fresh::Rows(rows),
+            }
+        };
+        let tensors = self.layout.tensors().iter().zip(&self.changed);
+        Since {
+            base,
+            tensors: tensors.map(fresh).collect(),
+        }
     }
 
     /// Number of steps taken.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::Updater;
 use dsgd_core::optim::StepSize;
-use dsgd_core::params::{Gradient, Params};
+use dsgd_core::params::{Gradient, Params, Snapshot};
 
 /// Buffers that are kept where nobody has said how many readers there are: the published one,
 /// one to write while it is read, and one for a reader that is late.
@@ -85,6 +85,15 @@ impl Versions {
     /// The newest version's parameters.
     pub fn current(&self) -> &Arc<Params> {
         &self.current
+    }
+
+    /// The newest version, for a reader who has version `have`: with what is new since.
+    pub fn snapshot(&self, have: Option<u64>) -> Snapshot {
+        Snapshot {
+            version: self.version(),
+            params: Arc::clone(&self.current),
+            since: have.map(|base| self.updater.since(base)),
+        }
     }
 
     /// The newest version's number: how many steps were taken.

@@ -47,7 +47,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 ///         &self.0
 ///     }
 ///     fn compute(&self, _: Seat) -> TaskResult<Box<dyn Compute + '_>> {
-///         Ok(Box::new(|_: Batch, params: &Params, gradient: &mut Gradient| {
+///         Ok(Box::new(|_: Batch, params: &Snapshot, gradient: &mut Gradient| {
 ///             let error = params.flat()[0] - 3.0;
 ///             gradient.dense(TensorId(0))[0] += 2.0 * error;
 ///             Ok(Stats::of_examples(f64::from(error * error), 1))
@@ -369,7 +369,7 @@ impl Finished {
 pub struct Stopper(Sender<Message>);
 
 impl Stopper {
-    /// The run is saved, and ends; false where it is over already.
+    /// The run is saved, and ends; false where nobody listens any more.
     pub fn stop(&self) -> bool {
         self.0.send(Message::Interrupt).is_ok()
     }

@@ -24,6 +24,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::SESSION;
+use super::outgoing::Piece;
 use super::proto::{Chunk, Rows};
 
 /// Path of the call that brings work.
@@ -50,10 +51,18 @@ pub fn chunk(mut chunk: Chunk) -> [Bytes; 2] {
     with_values(4, &chunk, values)
 }
 
-/// A `PushPart` with these rows: a head, and the values as they are.
+/// A `PullPart` or `PushPart` with these rows: a head, and the values as they are.
 pub fn rows(mut rows: Rows) -> [Bytes; 2] {
     let values = std::mem::take(&mut rows.values);
     with_values(5, &rows, values)
+}
+
+/// The one or the other.
+pub fn piece(piece: Piece) -> [Bytes; 2] {
+    match piece {
+        Piece::Chunk(part) => chunk(part),
+        Piece::Rows(part) => rows(part),
+    }
 }
 
 /// A message whose field number `field` is `part` and, as the part's field 3, `values`. Fields may

@@ -31,7 +31,7 @@ use super::{LONGEST_PULL, MOST_MESSAGE, outgoing, words};
 use crate::worker::{Assignment, Link, Outcome, TransferTimes};
 use client::{Life, Own, Session};
 use dsgd_core::core::WorkerId;
-use dsgd_core::params::{Gradient, Params};
+use dsgd_core::params::{Gradient, Params, Snapshot};
 
 /// A worker's link to a server elsewhere.
 pub struct Remote {
@@ -47,6 +47,8 @@ pub struct Remote {
     traffic: Traffic,
     life: Life,
     leaving: Arc<AtomicBool>,
+    /// The version that the parameters are, when they are whole.
+    version: Option<u64>,
     // Both made once and used again and again.
     params: Option<Arc<Params>>,
     gradient: Option<Box<Gradient>>,
@@ -87,11 +89,8 @@ impl Remote {
                     push_secs: report.cost.push_secs,
                 }));
                 let gradient = Arc::new(*gradient);
-                let pieces =
-                    outgoing::gradient(&gradient, self.integrity).flat_map(|piece| match piece {
-                        outgoing::Piece::Chunk(chunk) => framing::chunk(chunk),
-                        outgoing::Piece::Rows(rows) => framing::rows(rows),
-                    });
+                let pieces = outgoing::gradient(&gradient, self.integrity);
+                let pieces = pieces.flat_map(framing::piece);
                 let sent = self.send(iter::once(head).chain(pieces)).await;
                 // All of it has gone out and nobody looks at it any more.
                 self.gradient = Arc::try_unwrap(gradient).ok().map(Box::new);
@@ -133,7 +132,7 @@ impl Remote {
     }
 
     async fn pull(&mut self) -> Result<Option<Assignment>, LinkError> {
-        let (lease, job, mut parts) = loop {
+        let (given, mut parts) = loop {
             if self.leaving.load(Ordering::Relaxed) {
                 self.client
                     .leave(&self.session, "it was told to stop")
@@ -145,7 +144,10 @@ impl Remote {
                 return Err(LinkError::Broken { reason });
             }
             let wait_ms = LONGEST_PULL.as_millis() as u32;
-            let asked = framing::message(&proto::PullRequest { wait_ms });
+            let asked = framing::message(&proto::PullRequest {
+                wait_ms,
+                have: self.version,
+            });
             let arrived = Arc::clone(&self.life.arrived);
             let parts = self.call(framing::PULL, iter::once(asked));
             // On a slow way the question waits behind what this process's other workers push.
@@ -154,13 +156,7 @@ impl Remote {
             match next(&mut parts, &self.traffic).await? {
                 Some(pull_part::Part::Wait(_)) => {}
                 Some(pull_part::Part::Finished(_)) => return Ok(None),
-                Some(pull_part::Part::Assignment(given)) => {
-                    break (
-                        given.lease,
-                        words::job(given.work).map_err(LinkError::unexpected)?,
-                        parts,
-                    );
-                }
+                Some(pull_part::Part::Assignment(given)) => break (given, parts),
                 _ => {
                     return Err(LinkError::unexpected(
                         "a pull that begins with neither work nor a word",
@@ -168,13 +164,22 @@ impl Remote {
                 }
             }
         };
+        let job = words::job(given.work).map_err(LinkError::unexpected)?;
         let started = Instant::now();
         let params = self.params.take();
         let mut params = params.expect("a link that broke is not used again");
-        let mut incoming = IncomingParams::new(Arc::make_mut(&mut params), self.integrity);
+        let into = Arc::make_mut(&mut params);
+        // What is here is whole again when all has come.
+        let have = self.version.take();
+        let mut incoming = match given.base {
+            None => IncomingParams::new(into, self.integrity),
+            base if base == have => IncomingParams::over(into, &given.fresh, self.integrity)?,
+            _ => return Err(LinkError::unexpected("what is new to another version")),
+        };
         while let Some(part) = next(&mut parts, &self.traffic).await? {
             match part {
                 pull_part::Part::Chunk(chunk) => incoming.chunk(&chunk)?,
+                pull_part::Part::Rows(rows) => incoming.rows(&rows)?,
                 _ => {
                     return Err(LinkError::unexpected(
                         "a pull with something else than parameters",
@@ -185,10 +190,11 @@ impl Remote {
         }
         incoming.finish()?;
         self.params = Some(Arc::clone(&params));
+        self.version = Some(given.version);
         Ok(Some(Assignment {
-            lease,
+            lease: given.lease,
             job,
-            params,
+            params: Snapshot::new(given.version, params),
             transfer: TransferTimes {
                 pull_secs: started.elapsed().as_secs_f64(),
                 push_secs: 0.0,

@@ -37,7 +37,7 @@ use std::time::Duration;
 use dsgd_core::params::{Kind, Layout};
 
 /// Version of the protocol.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// What this program says it is.
 pub const PROGRAM: &str = concat!("dsgd ", env!("CARGO_PKG_VERSION"));

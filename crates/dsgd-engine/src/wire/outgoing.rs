@@ -1,7 +1,7 @@
 //! Parameters and gradients on their way out: cut into chunks that copy nothing.
 //!
 //! A chunk's bytes are a view of the vector itself, kept alive by its `Arc`; the one copy
-//! is into the connection's send buffer. Elements travel as little-endian `f32`.
+//! is into the connection's send buffer. Single rows of parameters are copied together first. Elements travel as little-endian `f32`.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use bytes::Bytes;
 use super::PIECE;
 use super::integrity::{Checksum, Integrity};
 use super::proto::{Chunk, Rows};
-use dsgd_core::params::{Gradient, Params, Part};
+use dsgd_core::params::{Fresh, Gradient, Params, Part, Snapshot};
 
 #[cfg(target_endian = "big")]
 compile_error!("the wire sends the memory of f32 values as it is, which must be little-endian");
 
-/// Part of a gradient.
+/// Part of parameters or of a gradient.
 #[derive(Debug)]
 pub enum Piece {
     /// Of a dense tensor.
@@ -25,19 +25,62 @@ pub enum Piece {
     Rows(Rows),
 }
 
-/// The chunks of all parameters.
+/// The pieces of all parameters, or of what is new in them since the version that `snapshot` names.
 pub fn params(
-    params: &Arc<Params>,
+    snapshot: Snapshot,
     integrity: Integrity,
-) -> impl Iterator<Item = Chunk> + Send + 'static {
-    let params = Arc::clone(params);
+) -> impl Iterator<Item = Piece> + Send + 'static {
+    let Snapshot { params, since, .. } = snapshot;
     let tensors = params.layout().tensors().len();
-    (0..tensors).flat_map(move |tensor| {
-        let range = params.layout().tensors()[tensor].range.clone();
-        let bytes = view(&params, move |params| {
-            bytemuck::cast_slice(&params.flat()[range.clone()])
-        });
-        chunks(tensor, bytes, integrity)
+    let fresh = since.map_or_else(|| vec![Fresh::Whole; tensors], |since| since.tensors);
+    let pieces = fresh.into_iter().enumerate().map(move |(tensor, fresh)| {
+        let entry = &params.layout().tensors()[tensor];
+        let (range, width) = (entry.range.clone(), entry.width());
+        match fresh {
+            Fresh::Same => Box::new(std::iter::empty()) as Pieces,
+            Fresh::Rows(rows) => {
+                let rows = rows_of_table(tensor, &params, range.start, width, rows, integrity);
+                Box::new(rows.map(Piece::Rows))
+            }
+            Fresh::Whole => {
+                let bytes = view(&params, move |params| {
+                    bytemuck::cast_slice(&params.flat()[range.clone()])
+                });
+                Box::new(chunks(tensor, bytes, integrity).map(Piece::Chunk))
+            }
+        }
+    });
+    pieces.flatten()
+}
+
+/// Rows of a table of the parameters. They lie apart, so what goes into one message is copied together.
+fn rows_of_table(
+    tensor: usize,
+    params: &Arc<Params>,
+    start: usize,
+    width: usize,
+    rows: Vec<u32>,
+    integrity: Integrity,
+) -> impl Iterator<Item = Rows> + Send + 'static {
+    let params = Arc::clone(params);
+    let mut checksum = Checksum::new(integrity);
+    steps(rows.len(), rows_of_a_chunk(width)).map(move |at| {
+        let last = at.end == rows.len();
+        let rows = &rows[at];
+        let mut values = Vec::with_capacity(rows.len() * width * size_of::<f32>());
+        for &row in rows {
+            let at = start + row as usize * width;
+            values.extend_from_slice(bytemuck::cast_slice(&params.flat()[at..at + width]));
+        }
+        let indices = Bytes::from(bytemuck::cast_slice(rows).to_vec());
+        checksum.update(&indices);
+        checksum.update(&values);
+        Rows {
+            tensor: tensor as u32,
+            indices,
+            values: values.into(),
+            crc32: last.then(|| checksum.end()),
+        }
     })
 }
 
@@ -103,7 +146,7 @@ fn chunks(tensor: usize, bytes: Bytes, integrity: Integrity) -> impl Iterator<It
         let last = range.end == bytes.len();
         Chunk {
             tensor: tensor as u32,
-            offset: (range.start / size_of::<f32>()) as u64,
+            offset: range.start as u64,
             values,
             crc32: last.then(|| checksum.end()),
         }

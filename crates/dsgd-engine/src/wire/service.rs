@@ -41,7 +41,7 @@ use dsgd_core::core::WorkerId;
 use dsgd_core::event::Event;
 use dsgd_core::params::Layout;
 use dsgd_core::text;
-use pushed::Parts;
+use pushed::{Parts, params_bytes};
 use sessions::{Session, Sessions};
 
 /// What a service is made of.
@@ -327,12 +327,19 @@ impl Service {
             }
             Ok(Some(assignment)) => {
                 let Assignment {
-                    lease, job, params, ..
+                    lease,
+                    job,
+                    mut params,
+                    ..
                 } = assignment;
+                // What is new is of use to whoever has what it is new to.
+                params.since = params.since.filter(|since| asked.have == Some(since.base));
                 *lock(&session.current) = Some((lease, job));
-                let head = pull_part::Part::Assignment(words::assignment(lease, job));
-                let chunks = outgoing::params(&params, integrity).flat_map(framing::chunk);
-                Ok(framing::reply(std::iter::once(message(head)).chain(chunks)))
+                session.pulls(params_bytes(&params));
+                let head = words::assignment(lease, job, &params);
+                let head = message(pull_part::Part::Assignment(head));
+                let pieces = outgoing::params(params, integrity).flat_map(framing::piece);
+                Ok(framing::reply(std::iter::once(head).chain(pieces)))
             }
         }
     }

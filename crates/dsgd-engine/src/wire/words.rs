@@ -6,7 +6,7 @@ use super::proto;
 use super::proto::assignment::Work;
 use crate::worker::Job;
 use dsgd_core::core::LeaseId;
-use dsgd_core::params::{Kind, Layout, Tensor};
+use dsgd_core::params::{Fresh, Kind, Layout, Snapshot, Tensor};
 use dsgd_core::task::{Batch, Stats};
 use dsgd_core::text;
 
@@ -24,7 +24,7 @@ pub(super) fn tensors(layout: &Layout) -> Vec<proto::Tensor> {
 }
 
 /// Something to do.
-pub(super) fn assignment(lease: LeaseId, job: Job) -> proto::Assignment {
+pub(super) fn assignment(lease: LeaseId, job: Job, params: &Snapshot) -> proto::Assignment {
     let work = match job {
         Job::Train(batch) => Work::Train(proto::Train {
             epoch: batch.epoch,
@@ -35,9 +35,19 @@ pub(super) fn assignment(lease: LeaseId, job: Job) -> proto::Assignment {
             batch: batch as u64,
         }),
     };
+    let fresh = |fresh: &Fresh| match fresh {
+        Fresh::Same => 0,
+        Fresh::Rows(_) => 1,
+        Fresh::Whole => 2,
+    };
+    let since = params.since.as_ref();
+    let fresh = since.map(|since| since.tensors.iter().map(fresh).collect());
     proto::Assignment {
         lease,
         work: Some(work),
+        version: params.version,
+        base: since.map(|since| since.base),
+        fresh: fresh.unwrap_or_default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `dsgd eval`: loss and the task's own figures of a checkpoint.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::bail;
 use clap::{Args, Command, FromArgMatches};
@@ -10,6 +11,7 @@ use super::layers;
 use crate::cli::call::{Call, complain};
 use crate::task::Task;
 use dsgd_core::model::Seat;
+use dsgd_core::params::Snapshot;
 use dsgd_core::task::Stats;
 use dsgd_engine::Error;
 use dsgd_engine::checkpoint;
@@ -73,6 +75,7 @@ pub(super) fn eval<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
         complain(format_args!("Note: not as it was trained: {difference}"));
     }
     let params = checkpoint::load_weights(&file, &model.manifest().layout)?.params;
+    let params = Snapshot::new(0, Arc::new(params));
     let seat = Seat {
         slot: 0,
         slots: 1,

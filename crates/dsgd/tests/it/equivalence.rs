@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use dsgd::{Batch, Compute, Gradient, Layout, Model, Params, Part};
+use dsgd::{Batch, Compute, Gradient, Layout, Model, Params, Part, Snapshot};
 use dsgd_core::event::Event;
 use dsgd_engine::checkpoint::{load_state, load_weights};
 use dsgd_engine::worker::batch_seed;
@@ -64,7 +64,8 @@ fn one_worker_is_a_plain_loop(optimizer: &str, rule: impl Fn(&mut f32, &mut f32,
         let seed = batch_seed(SEED, epoch, index);
         gradient.clear();
         let batch = Batch { index, epoch, seed };
-        (&task).gradient(batch, &params, &mut gradient).unwrap();
+        let snapshot = Snapshot::new(0, Arc::new(params.clone()));
+        (&task).gradient(batch, &snapshot, &mut gradient).unwrap();
         let slopes = flat(&gradient);
         let values = params.flat_mut().iter_mut().zip(&mut history);
         for ((p, h), g) in values.zip(slopes) {

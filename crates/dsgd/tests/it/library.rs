@@ -9,8 +9,12 @@ use dsgd::config::RunConfig;
 use dsgd::event::Event;
 use dsgd::launch::{Entrance, EntranceOptions, Joined};
 use dsgd::run::RunFolder;
-use dsgd::{Invitation, Job, Model, Training};
+use dsgd::{
+    Batch, Compute, Gradient, Invitation, Job, Layout, Manifest, Model, Seat, Snapshot, Stats,
+    TaskResult, TensorId, Training,
+};
 use dsgd_core::core::End;
+use dsgd_core::mode::Mode;
 
 #[allow(dead_code, unreachable_pub)]
 #[path = "../../examples/library.rs"]
@@ -65,7 +69,6 @@ fn a_run_is_stopped_from_elsewhere_saved_and_gone_on_with() {
     let (end, done, checkpoint) = run.join().unwrap();
     assert_eq!(end, End::Interrupted);
     assert!(done >= 150 && checkpoint.is_some(), "{done} {checkpoint:?}");
-    assert!(!stopper.stop(), "it is over");
 
     let folder = RunFolder::open(&path).unwrap();
     let fingerprint = dsgd::run::Fingerprint::new();
@@ -83,6 +86,44 @@ fn a_run_is_stopped_from_elsewhere_saved_and_gone_on_with() {
     assert_eq!(finished.steps, done.div_ceil(100) * 100, "each batch once");
 }
 
+fn entrance(folder: &RunFolder, config: &RunConfig) -> Entrance {
+    let options = EntranceOptions {
+        folder,
+        listen: config.elsewhere.listen.as_deref(),
+        task: "line",
+        config: "",
+        files: Vec::new(),
+        dead_after: Duration::from_secs(10),
+        program: "dsgd".to_owned(),
+    };
+    Entrance::prepare(options).unwrap()
+}
+
+/// A loop of one's own, to the run's end.
+fn work(invitation: &Invitation, model: &dyn Model) {
+    let layout = Arc::clone(&model.manifest().layout);
+    let mut worker = dsgd::join(invitation, layout).unwrap();
+    let seat = Seat {
+        slot: 0,
+        slots: 1,
+        threads: 1,
+    };
+    let mut compute = model.compute(seat).unwrap();
+    while let Some(work) = worker.pull().unwrap() {
+        match work.job {
+            Job::Train(batch) => {
+                let mut gradient = worker.gradient();
+                let stats = compute.gradient(batch, &work.params, &mut gradient);
+                worker.push(work, gradient, stats.unwrap());
+            }
+            Job::Validate(batch) => {
+                let stats = compute.evaluate(batch, &work.params).unwrap();
+                worker.evaluated(work, stats);
+            }
+        }
+    }
+}
+
 #[test]
 fn who_keeps_his_loop_joins_a_run() {
     let folder = tempfile::tempdir().unwrap();
@@ -94,16 +135,7 @@ fn who_keeps_his_loop_joins_a_run() {
         ..RunConfig::default()
     };
     config.elsewhere.listen = Some("127.0.0.1:0".to_owned());
-    let entrance = Entrance::prepare(EntranceOptions {
-        folder: &folder,
-        listen: config.elsewhere.listen.as_deref(),
-        task: "line",
-        config: "",
-        files: Vec::new(),
-        dead_after: Duration::from_secs(10),
-        program: "dsgd".to_owned(),
-    })
-    .unwrap();
+    let entrance = entrance(&folder, &config);
     let (invited, invitation) = mpsc::channel();
     let file = folder.file("invitation");
     let training = Training::new(Arc::new(Line::new()), config)
@@ -117,7 +149,11 @@ fn who_keeps_his_loop_joins_a_run() {
         });
     let run = thread::spawn(move || {
         let finished = training.run().unwrap();
-        (finished.end.clone(), finished.steps, finished.params().flat().to_vec())
+        (
+            finished.end.clone(),
+            finished.steps,
+            finished.params().flat().to_vec(),
+        )
     });
     invitation.recv_timeout(Duration::from_secs(60)).unwrap();
 
@@ -148,4 +184,119 @@ fn who_keeps_his_loop_joins_a_run() {
     let (end, steps, line) = run.join().unwrap();
     assert_eq!((end, steps, failed, validated), (End::Done, 200, 1, 2));
     assert!((line[0] - 3.0).abs() < 0.5, "{line:?}");
+}
+
+/// A large table of which a batch touches a row, and something dense.
+struct Table(Manifest);
+
+impl Table {
+    fn new() -> Self {
+        let mut layout = Layout::new();
+        layout.rows("table", 1000, 8);
+        layout.dense("dense", &[16]);
+        let manifest = Manifest::new(layout, 40);
+        Self(Manifest {
+            validation_batches: 2,
+            ..manifest
+        })
+    }
+}
+
+impl Compute for &Table {
+    fn gradient(&mut self, at: Batch, p: &Snapshot, g: &mut Gradient) -> TaskResult<Stats> {
+        let row = at.index * 7 % 1000;
+        let values = &p.get(TensorId(0))[row * 8..][..8];
+        for (slope, value) in g.row(TensorId(0), row).iter_mut().zip(values) {
+            *slope += value - at.index as f32;
+        }
+        g.dense(TensorId(1))
+            .iter_mut()
+            .for_each(|slope| *slope += 1.0);
+        Ok(Stats::of_examples(f64::from(values[0].abs()), 1))
+    }
+
+    fn evaluate(&mut self, _batch: usize, p: &Snapshot) -> TaskResult<Stats> {
+        let sum: f32 = p.flat().iter().sum();
+        Ok(Stats::of_examples(f64::from(sum.abs()), 1))
+    }
+}
+
+impl Model for Table {
+    fn manifest(&self) -> &Manifest {
+        &self.0
+    }
+
+    fn compute(&self, _seat: Seat) -> TaskResult<Box<dyn Compute + '_>> {
+        Ok(Box::new(self))
+    }
+}
+
+/// Trains the table for two epochs in sync mode, by one worker that comes through a port, or by a thread.
+fn train_table(joined: bool) -> (Vec<u32>, Vec<u64>) {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(Some(&folder.path().join("run")), "table").unwrap();
+    let mut config = RunConfig {
+        workers: Some(1),
+        mode: Mode::Sync,
+        epochs: 2,
+        ..RunConfig::default()
+    };
+    let (steps, seen) = mpsc::channel();
+    let (invited, invitation) = mpsc::channel();
+    let mut training = Training::new(Arc::new(Table::new()), config.clone());
+    let file = folder.file("invitation");
+    if joined {
+        config.elsewhere.listen = Some("127.0.0.1:0".to_owned());
+        config.workers = Some(0);
+        config.mode = Mode::Async;
+        training = Training::new(Arc::new(Table::new()), config.clone());
+        training = training.launch(Joined::through(entrance(&folder, &config)));
+    }
+    let training = training
+        .folder(folder, "")
+        .observe(move |record| match &record.event {
+            Event::Step(step) => steps.send(step.parts[0].cost.bytes).unwrap(),
+            Event::Notice { .. } => invited.send(()).unwrap(),
+            _ => {}
+        });
+    let run = thread::spawn(move || {
+        let finished = training.run().unwrap();
+        assert_eq!(finished.end, End::Done);
+        let bits = finished.params().flat().iter().map(|v| v.to_bits());
+        bits.collect::<Vec<_>>()
+    });
+    if joined {
+        invitation.recv_timeout(Duration::from_secs(60)).unwrap();
+        let invitation = Invitation::from_line(&std::fs::read_to_string(file).unwrap()).unwrap();
+        work(&invitation, &Table::new());
+    }
+    (run.join().unwrap(), seen.iter().collect())
+}
+
+#[test]
+fn what_is_new_travels_and_makes_the_same_bytes() {
+    let (here, nothing) = train_table(false);
+    let (there, bytes) = train_table(true);
+    assert!(here == there, "one worker, one order of batches");
+    assert!(nothing.iter().all(|&bytes| bytes == 0));
+    let row = 4 + 8 * 4;
+    let (dense, push) = (16 * 4, row + 16 * 4);
+    let whole = 1000 * 8 * 4 + dense;
+    assert_eq!(bytes[0], whole + push, "the first pull brings all");
+    for (step, &bytes) in bytes
+        .iter()
+        .enumerate()
+        .skip(1)
+        .filter(|(step, _)| *step != 40)
+    {
+        assert_eq!(
+            bytes,
+            row + dense + push,
+            "step {step}: a row, and what is dense"
+        );
+    }
+    assert_eq!(
+        bytes[40], push,
+        "after validation it has this version already"
+    );
 }

@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use dsgd::{
-    Batch, Compute, DataFile, Gradient, Layout, Manifest, Model, Params, Seat, Stats, Task,
-    TaskResult, TensorId,
+    Batch, Compute, DataFile, Gradient, Layout, Manifest, Model, Params, Seat, Snapshot, Stats,
+    Task, TaskResult, TensorId,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -200,7 +200,7 @@ impl Compute for &Words {
     fn gradient(
         &mut self,
         batch: Batch,
-        params: &Params,
+        params: &Snapshot,
         gradient: &mut Gradient,
     ) -> TaskResult<Stats> {
         self.make_trouble()?;
@@ -238,7 +238,7 @@ impl Compute for &Words {
         })
     }
 
-    fn evaluate(&mut self, batch: usize, params: &Params) -> TaskResult<Stats> {
+    fn evaluate(&mut self, batch: usize, params: &Snapshot) -> TaskResult<Stats> {
         let losses = (0..10).map(|example| {
             let example = self.options.examples + batch * 10 + example;
             let (error, _) = self.error(params, example, &[1.0; 2 * WIDTH]);

@@ -7,10 +7,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dsgd::{Gradient, Layout, Params, Part, TensorId};
+use dsgd::{Gradient, Layout, Params, Part, Snapshot, TensorId};
 use dsgd_engine::wire::incoming::{IncomingGradient, IncomingParams};
 use dsgd_engine::wire::integrity::Integrity;
+use dsgd_engine::wire::outgoing;
 use dsgd_engine::wire::proto::{Chunk, PullPart, PushPart, Rows, pull_part, push_part};
+
+/// All parameters as they travel to whoever has none.
+pub(crate) fn chunks(params: &Arc<Params>, integrity: Integrity) -> Vec<Chunk> {
+    let pieces = outgoing::params(Snapshot::new(1, Arc::clone(params)), integrity);
+    let chunk = |piece| match piece {
+        outgoing::Piece::Chunk(chunk) => chunk,
+        outgoing::Piece::Rows(_) => panic!("whole tensors travel as chunks"),
+    };
+    pieces.map(chunk).collect()
+}
 
 /// A tensor as bytes: which rows (for a table) and values.
 type Said = Vec<(Vec<u8>, Vec<u8>)>;

@@ -151,6 +151,7 @@ impl Client {
             traffic,
             life,
             leaving: Arc::default(),
+            version: None,
             params: Some(Params::zeros(Arc::clone(layout)).into()),
             gradient: None,
         })

@@ -15,7 +15,7 @@ use crate::wire::{MOST_REASON, STALL};
 use crate::worker::Outcome;
 use dsgd_core::core::Report;
 use dsgd_core::event::Cost;
-use dsgd_core::params::{Gradient, Layout, Part};
+use dsgd_core::params::{Fresh, Gradient, Part, Snapshot, Tensor};
 
 /// What a push brings, part by part.
 pub(super) struct Parts<'a> {
@@ -101,7 +101,7 @@ async fn gradient(
         pull_secs: secs(head.pull_secs),
         push_secs: secs(head.push_secs),
         wait_secs: secs(head.wait_secs),
-        bytes: params_bytes(&terms.layout) + gradient_bytes(&gradient),
+        bytes: parts.session.pulled() + gradient_bytes(&gradient),
     };
     Ok(Outcome::Gradient {
         lease: head.lease,
@@ -126,9 +126,19 @@ async fn receive(incoming: &mut IncomingGradient, parts: &mut Parts<'_>) -> Resu
     Ok(())
 }
 
-/// Bytes of the tensors that a pull brings.
-fn params_bytes(layout: &Layout) -> u64 {
-    (layout.len() * size_of::<f32>()) as u64
+/// Bytes of the tensors and rows that a pull brings.
+pub(super) fn params_bytes(params: &Snapshot) -> u64 {
+    let (layout, since) = (params.layout(), params.since.as_ref());
+    let Some(since) = since else {
+        return (layout.len() * size_of::<f32>()) as u64;
+    };
+    let of_tensor = |(tensor, fresh): (&Tensor, &Fresh)| match fresh {
+        Fresh::Same => 0,
+        Fresh::Rows(rows) => rows.len() * (size_of::<u32>() + tensor.width() * size_of::<f32>()),
+        Fresh::Whole => tensor.range.len() * size_of::<f32>(),
+    };
+    let tensors = layout.tensors().iter().zip(&since.tensors);
+    tensors.map(of_tensor).sum::<usize>() as u64
 }
 
 /// Bytes of the tensors and rows that a push brings.

@@ -1,6 +1,7 @@
 //! Who was given what: nonces to join with, sessions to speak under, and how many were refused.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,8 @@ pub(super) struct Session {
     pub(super) inbox: tokio::sync::Mutex<UnboundedReceiver<Assignment>>,
     /// What it computes now.
     pub(super) current: Mutex<Option<(LeaseId, Job)>>,
+    /// Bytes of tensors that it pulled last.
+    pulled: AtomicU64,
     /// Of the connection that it pulled or pushed on last, and how much of it was seen.
     traffic: Mutex<(Traffic, u64)>,
 }
@@ -103,6 +106,7 @@ impl Sessions {
             outbox: Mutex::new(Some(outbox)),
             inbox: tokio::sync::Mutex::new(inbox),
             current: Mutex::default(),
+            pulled: AtomicU64::default(),
             traffic: Mutex::default(),
         };
         let shown = hex(&random());
@@ -183,6 +187,15 @@ impl Sessions {
 
 impl Session {
     /// It pulls or pushes on this connection.
+    pub(super) fn pulls(&self, bytes: u64) {
+        self.pulled.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of tensors that its last pull brought.
+    pub(super) fn pulled(&self) -> u64 {
+        self.pulled.load(Ordering::Relaxed)
+    }
+
     pub(super) fn uses(&self, traffic: &Traffic) {
         *lock(&self.traffic) = (traffic.clone(), traffic.both());
     }

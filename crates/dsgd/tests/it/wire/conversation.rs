@@ -42,18 +42,18 @@ fn versions_differ_in_words() {
         let other = client.hello(hello(1, "dsgd 0.0.9", "h2")).await;
         let version = env!("CARGO_PKG_VERSION");
         let words = format!(
-            "worker on h2 is dsgd 0.0.9 (protocol 1), server {version} (protocol 1): run the same program on both"
+            "worker on h2 is dsgd 0.0.9 (protocol 1), server {version} (protocol 2): run the same program on both"
         );
         assert_refused(other, Code::FailedPrecondition, &words);
-        let other = client.hello(hello(2, "trainer 7", "h2")).await;
-        let words = format!("worker on h2 is trainer 7 (protocol 2), server {version} (protocol 1)");
+        let other = client.hello(hello(3, "trainer 7", "h2")).await;
+        let words = format!("worker on h2 is trainer 7 (protocol 3), server {version} (protocol 2)");
         assert_refused(other, Code::FailedPrecondition, &words);
         // A program of another kind is welcome when it speaks the protocol.
-        let reply = client.hello(hello(1, "trainer 7", "h2")).await.unwrap();
+        let reply = client.hello(hello(2, "trainer 7", "h2")).await.unwrap();
         assert_eq!(reply.into_inner().nonce.len(), 32);
         // Nobody's name fills a message.
         let long = "ü".repeat(5000);
-        let other = client.hello(hello(1, &format!("dsgd {long}"), &long)).await;
+        let other = client.hello(hello(2, &format!("dsgd {long}"), &long)).await;
         let message = other.unwrap_err().message().to_owned();
         assert!(message.len() < 2 * MOST_NAME + 200, "{message}");
         assert!(message.contains(&"ü".repeat(MOST_NAME / 2)), "{message}");
@@ -139,7 +139,10 @@ fn every_call_wants_a_session_that_holds() {
     let served = Served::new(small());
     served.run(async {
         let mut client = served.client().await;
-        let pull = || proto::PullRequest { wait_ms: 1 };
+        let pull = || proto::PullRequest {
+            wait_ms: 1,
+            have: None,
+        };
         let push = || tokio_stream::iter(vec![PushPart::default()]);
         let live = || tokio_stream::iter(vec![proto::Pulse::default()]);
         let leave = || proto::LeaveRequest::default();

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dsgd::{Gradient, Layout, Params, TensorId};
+use dsgd::{Gradient, Layout, Params, Snapshot, TensorId};
+use dsgd_core::params::{Fresh, Since};
 use dsgd_engine::wire::incoming::{IncomingGradient, IncomingParams, WireError};
 use dsgd_engine::wire::integrity::Integrity;
 use dsgd_engine::wire::outgoing::{self, Piece};
@@ -74,7 +75,7 @@ fn params(change: impl FnOnce(&mut Vec<Chunk>)) -> Result<(), WireError> {
     layout.dense("weight", &[LEN]);
     let layout = Arc::new(layout);
     let sent = Arc::new(Params::zeros(Arc::clone(&layout)));
-    let mut chunks: Vec<_> = outgoing::params(&sent, Integrity::Checksums).collect();
+    let mut chunks = crate::transfer::chunks(&sent, Integrity::Checksums);
     assert_eq!(chunks.len(), 3, "one chunk and two");
     change(&mut chunks);
     let mut params = Params::zeros(layout);
@@ -140,7 +141,7 @@ fn what_is_right_is_taken() {
     // A peer may cut as it likes.
     let smaller = |chunks: &mut Vec<Chunk>| {
         let rest = chunks[0].values.split_off(8);
-        let mut second = zeros(0, 2, 0);
+        let mut second = zeros(0, 8, 0);
         second.values = rest;
         second.crc32 = chunks[0].crc32.take();
         chunks.insert(1, second);
@@ -159,7 +160,7 @@ fn tensors_and_chunks_come_in_order() {
             offset,
         })
     };
-    let at = PIECE / 4;
+    let at = PIECE;
     assert_eq!(params(|c| c.swap(1, 2)), wrong(1, 0, 1, at));
     assert_eq!(params(|c| c.swap(0, 1)), wrong(0, 0, 1, 0));
     assert_eq!(params(|c| c[2].offset += 1), wrong(1, at, 1, at + 1));
@@ -431,7 +432,7 @@ fn over_tls_a_checksum_is_an_end_and_no_more() {
     // Who takes no checksums sends none.
     let sent = Arc::new(Params::zeros(layout()));
     let told = |integrity| -> Vec<_> {
-        let chunks = outgoing::params(&sent, integrity);
+        let chunks = crate::transfer::chunks(&sent, integrity).into_iter();
         chunks.filter_map(|chunk| chunk.crc32).collect()
     };
     assert_eq!(told(Integrity::Tls), [0; 3]);
@@ -475,4 +476,113 @@ fn a_broken_transfer_leaves_a_buffer_that_is_as_good_as_new() {
     }
     let (mut gradient, _) = incoming.finish().unwrap();
     assert_eq!(gradient.parts_mut()[0].as_rows().indices(), [7, 3, 5]);
+}
+
+/// What comes of the tensors of [`layout`] that are new: nothing of the table's base, rows, or all.
+fn partial(fresh: &[u8], change: impl FnOnce(&mut Vec<Piece>)) -> Result<Vec<f32>, WireError> {
+    let mut sent = Params::zeros(layout());
+    sent.flat_mut().fill(1.0);
+    let of = |byte: &u8| match byte {
+        0 => Fresh::Same,
+        1 => Fresh::Rows(vec![3, 5, 7]),
+        _ => Fresh::Whole,
+    };
+    let since = Since {
+        base: 1,
+        tensors: fresh.iter().take(3).map(of).collect(),
+    };
+    let snapshot = Snapshot {
+        since: Some(since),
+        ..Snapshot::new(2, Arc::new(sent))
+    };
+    let mut pieces: Vec<_> = outgoing::params(snapshot, Integrity::Checksums).collect();
+    change(&mut pieces);
+    let mut params = Params::zeros(layout());
+    let mut incoming = IncomingParams::over(&mut params, fresh, Integrity::Checksums)?;
+    for piece in pieces {
+        match piece {
+            Piece::Chunk(chunk) => incoming.chunk(&chunk)?,
+            Piece::Rows(rows) => incoming.rows(&rows)?,
+        }
+    }
+    incoming.finish()?;
+    Ok(params.flat().to_vec())
+}
+
+#[test]
+fn what_is_new_is_laid_over_what_is_there() {
+    let ones = |values: &[f32]| values.iter().filter(|v| **v == 1.0).count();
+    for (fresh, wanted) in [
+        ([0, 0, 0], 0),
+        ([1, 0, 0], 9),
+        ([0, 2, 0], LEN),
+        ([1, 2, 2], 9 + LEN + 2),
+        ([2, 0, 2], 3 * ROWS + 2),
+    ] {
+        let values = partial(&fresh, |_| {}).unwrap();
+        assert_eq!(ones(&values), wanted, "{fresh:?}");
+        if fresh[0] == 1 {
+            assert_eq!(values[3 * 5..3 * 6], [1.0; 3]);
+            assert_eq!(values[3 * 4..3 * 5], [0.0; 3]);
+        }
+    }
+}
+
+#[test]
+fn what_is_new_is_what_was_said_to_be() {
+    let wrong = |fresh: &[u8], change: fn(&mut Vec<Piece>)| partial(fresh, change).unwrap_err();
+    let (got, tensors) = (2, 3);
+    assert_eq!(wrong(&[0, 0], |_| {}), WireError::Fresh { got, tensors });
+    let (name_, byte) = (name("bias"), 9);
+    assert_eq!(
+        wrong(&[0, 0, 9], |_| {}),
+        WireError::NoFresh { name: name_, byte }
+    );
+    assert!(matches!(wrong(&[0, 1, 0], |_| {}), WireError::Kind { .. }));
+    // Rows where all was said to come, and the other way round.
+    let as_chunk = |p: &mut Vec<Piece>| p[0] = Piece::Chunk(zeros(0, 0, 12));
+    assert!(matches!(
+        wrong(&[1, 0, 0], as_chunk),
+        WireError::Kind { .. }
+    ));
+    let as_rows = |p: &mut Vec<Piece>| p[0] = Piece::Rows(some_rows(&[1], true));
+    assert!(matches!(wrong(&[2, 0, 0], as_rows), WireError::Kind { .. }));
+    // Something of a tensor of which nothing was said to come, and nothing where something was.
+    let before = |p: &mut Vec<Piece>| p.insert(0, Piece::Rows(some_rows(&[1], true)));
+    assert!(matches!(
+        wrong(&[0, 2, 0], before),
+        WireError::OutOfOrder { .. }
+    ));
+    let after = |p: &mut Vec<Piece>| p.push(Piece::Chunk(zeros(2, 0, 8)));
+    assert_eq!(wrong(&[1, 0, 0], after), WireError::LeftOver);
+    assert!(matches!(
+        wrong(&[1, 2, 0], |p| p.truncate(1)),
+        WireError::Incomplete { .. }
+    ));
+    // Rows in no order, twice, beyond the table, none.
+    let sent_rows = |numbers: &'static [u32]| {
+        partial(&[1, 0, 0], |p| p[0] = Piece::Rows(some_rows(numbers, true))).unwrap_err()
+    };
+    let late = |row| WireError::RowOrder {
+        name: name("table"),
+        row,
+    };
+    assert_eq!(sent_rows(&[5, 3]), late(3));
+    assert_eq!(sent_rows(&[5, 5]), late(5));
+    assert!(matches!(
+        sent_rows(&[ROWS as u32]),
+        WireError::NoSuchRow { .. }
+    ));
+    assert!(matches!(
+        sent_rows(&[u32::MAX]),
+        WireError::NoSuchRow { .. }
+    ));
+    assert_eq!(
+        sent_rows(&[]),
+        WireError::Empty {
+            name: name("table")
+        }
+    );
+    let damaged = wrong(&[1, 0, 0], |p| rows(&mut p[0]).crc32 = Some(7));
+    assert!(matches!(damaged, WireError::Checksum { .. }));
 }

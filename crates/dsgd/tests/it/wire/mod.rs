@@ -23,7 +23,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use dsgd::{Batch, Layout, Params};
+use dsgd::{Batch, Layout, Params, Snapshot};
 use dsgd_engine::server::Message;
 use dsgd_engine::wire::credentials::{Identity, Token};
 use dsgd_engine::wire::link::Endpoint;
@@ -209,7 +209,10 @@ impl Caller {
 
     /// All parts of a pull.
     async fn pull(&mut self, wait_ms: u32) -> Result<Vec<pull_part::Part>, Status> {
-        let request = self.request(proto::PullRequest { wait_ms });
+        let request = self.request(proto::PullRequest {
+            wait_ms,
+            have: None,
+        });
         let mut stream = self.client.pull(request).await?.into_inner();
         let mut parts = Vec::new();
         while let Some(PullPart { part }) = stream.message().await? {
@@ -235,7 +238,7 @@ struct Worker {
 impl Worker {
     /// Gives it something to do, and has it pulled.
     async fn given(&mut self, lease: u64, job: Job, layout: &Arc<Layout>) -> Vec<pull_part::Part> {
-        let params = Arc::new(Params::zeros(Arc::clone(layout)));
+        let params = Snapshot::new(0, Arc::new(Params::zeros(Arc::clone(layout))));
         let transfer = dsgd_engine::worker::TransferTimes::default();
         let given = self.inbox.send(Assignment {
             lease,

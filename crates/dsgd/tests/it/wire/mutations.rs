@@ -33,7 +33,7 @@ fn chunks(random: &mut ChaCha8Rng, tensor: usize, len: usize) -> Vec<Chunk> {
         let last = end == len;
         chunks.push(Chunk {
             tensor: tensor as u32,
-            offset: at as u64,
+            offset: 4 * at as u64,
             values: bytes.slice(4 * at..4 * end),
             crc32: last.then(|| crc32fast::hash(&bytes)),
         });

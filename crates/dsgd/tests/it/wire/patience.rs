@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dsgd::{Layout, Params};
+use dsgd::{Layout, Params, Snapshot};
 use dsgd_engine::server::Message;
 use dsgd_engine::wire::link::{Client, Endpoint};
 use dsgd_engine::wire::proto::PushPart;
@@ -122,7 +122,7 @@ fn a_push_that_arrives_slowly_is_not_given_up() {
     let given = inbox.send(Assignment {
         lease: 1,
         job: TRAIN,
-        params: Arc::new(Params::zeros(Arc::clone(&served.layout))),
+        params: Snapshot::new(0, Arc::new(Params::zeros(Arc::clone(&served.layout)))),
         transfer: TransferTimes::default(),
     });
     assert!(given.is_ok());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::thread;
 
-use dsgd::{Batch, Gradient, Layout, Params, Part, Stats};
+use dsgd::{Batch, Gradient, Layout, Params, Part, Snapshot, Stats};
 use dsgd_core::event::Cost;
 use dsgd_engine::server::Message;
 use dsgd_engine::wire::CHUNK;
@@ -106,7 +106,7 @@ fn cut(chunks: Vec<Chunk>, elements: usize) -> Vec<Chunk> {
                 values: piece,
                 crc32: chunk.crc32.filter(|_| last),
             });
-            offset += elements as u64;
+            offset += 4 * elements as u64;
             if last {
                 break;
             }
@@ -123,7 +123,7 @@ fn parameters_arrive_bit_for_bit_however_they_are_cut() {
         for integrity in [Integrity::Checksums, Integrity::Tls] {
             let mut arrived = params(&layout, 2);
             let mut incoming = IncomingParams::new(&mut arrived, integrity);
-            for chunk in cut(outgoing::params(&sent, integrity).collect(), elements) {
+            for chunk in cut(crate::transfer::chunks(&sent, integrity), elements) {
                 incoming.chunk(&chunk).unwrap();
             }
             incoming.finish().unwrap();
@@ -226,7 +226,7 @@ fn a_round_through(served: &Served) {
         let given = inbox.as_ref().unwrap().send(Assignment {
             lease: 5 + round,
             job,
-            params,
+            params: Snapshot::new(1, params),
             transfer: TransferTimes::default(),
         });
         assert!(given.is_ok());

@@ -22,7 +22,7 @@ def connect(endpoint):
 
 
 def join(server, token, name):
-    hello = server.Hello(pb.HelloRequest(protocol=1, program="worker.py", host="python"))
+    hello = server.Hello(pb.HelloRequest(protocol=2, program="worker.py", host="python"))
     proof = hmac.digest(bytes.fromhex(token), hello.nonce + name.encode(), hashlib.sha256)
     return server.Join(pb.JoinRequest(nonce=hello.nonce, proof=proof, name=name))
 
@@ -62,6 +62,7 @@ def pushed(lease, slopes, loss):
 def work(server, session):
     while True:
         assignment, values = None, b""
+        # It says to have no version of the parameters, and gets all of them.
         for pull in server.Pull(pb.PullRequest(wait_ms=20_000), metadata=session):
             part = pull.WhichOneof("part")
             if part == "finished":

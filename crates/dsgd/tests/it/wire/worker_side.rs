@@ -155,6 +155,7 @@ fn given() -> pull_part::Part {
     pull_part::Part::Assignment(proto::Assignment {
         lease: 1,
         work: Some(proto::assignment::Work::Validate(batch)),
+        ..proto::Assignment::default()
     })
 }
 
@@ -271,6 +272,7 @@ fn a_pull_is_one_thing_from_beginning_to_end() {
     let nothing = proto::Assignment {
         lease: 1,
         work: None,
+        ..proto::Assignment::default()
     };
     let nothing = pull_part::Part::Assignment(nothing);
     assert_broken(pulls(vec![nothing]), "an assignment without work");
@@ -278,6 +280,14 @@ fn a_pull_is_one_thing_from_beginning_to_end() {
     let words = "something else than parameters";
     assert_broken(pulls(vec![given(), wait]), words);
     assert_broken(pulls(vec![given(), chunk(0, 24), given()]), words);
+    // It has said to have no version yet.
+    let new = pull_part::Part::Assignment(proto::Assignment {
+        lease: 1,
+        work: Some(proto::assignment::Work::Validate(proto::Validate::default())),
+        base: Some(4),
+        ..proto::Assignment::default()
+    });
+    assert_broken(pulls(vec![new]), "what is new to another version");
     let empty = Mistaken {
         session: "s".to_owned(),
         layout: tensors(),
@@ -309,7 +319,7 @@ fn an_answer_says_how_it_ended() {
 fn parameters_that_are_wrong_are_not_computed_from() {
     let words = "ended before tensor table, element 0";
     assert_broken(pulls(vec![given(), chunk(0, 24)]), words);
-    let words = "tensor 1 at element 0 came where tensor 0 at element 0 was due";
+    let words = "tensor 1 at byte 0 came where tensor 0 at byte 0 was due";
     assert_broken(pulls(vec![given(), chunk(1, 16)]), words);
     let damaged = |mut part| {
         if let pull_part::Part::Chunk(chunk) = &mut part {

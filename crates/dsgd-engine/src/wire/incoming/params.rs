@@ -1,0 +1,137 @@
+//! Parameters that arrive: all of them, or what is new.
+
+use std::sync::Arc;
+
+use super::error::WireError;
+use super::place::{Place, count_rows, no_such_row, rows_in, wrong_kind};
+use crate::wire::integrity::Integrity;
+use crate::wire::proto::{Chunk, Rows};
+use dsgd_core::params::{Kind, Params};
+
+/// What comes of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Comes {
+    Nothing,
+    Rows,
+    All,
+}
+
+/// Parameters that arrive in a buffer.
+#[derive(Debug)]
+pub struct IncomingParams<'a> {
+    params: &'a mut Params,
+    place: Place,
+    comes: Vec<Comes>,
+    /// The row that comes next, at least, of a table of which rows come.
+    next_row: u32,
+}
+
+impl<'a> IncomingParams<'a> {
+    /// All of the buffer will be written.
+    pub fn new(params: &'a mut Params, integrity: Integrity) -> Self {
+        let comes = vec![Comes::All; params.layout().tensors().len()];
+        Self::of(params, comes, integrity)
+    }
+
+    /// What is new will be written over the version that the buffer holds; `fresh` has a byte for each tensor, as
+    /// the schema says.
+    pub fn over(
+        params: &'a mut Params,
+        fresh: &[u8],
+        integrity: Integrity,
+    ) -> Result<Self, WireError> {
+        let tensors = params.layout().tensors();
+        if fresh.len() != tensors.len() {
+            return Err(WireError::Fresh {
+                got: fresh.len(),
+                tensors: tensors.len(),
+            });
+        }
+        let comes = tensors.iter().zip(fresh).map(|(tensor, byte)| match byte {
+            0 => Ok(Comes::Nothing),
+            1 if tensor.kind == Kind::Rows => Ok(Comes::Rows),
+            1 => Err(wrong_kind(tensor, "a dense tensor", "a table")),
+            2 => Ok(Comes::All),
+            &byte => Err(WireError::NoFresh {
+                name: tensor.name.clone(),
+                byte,
+            }),
+        });
+        let comes = comes.collect::<Result<_, _>>()?;
+        Ok(Self::of(params, comes, integrity))
+    }
+
+    fn of(params: &'a mut Params, comes: Vec<Comes>, integrity: Integrity) -> Self {
+        let mut this = Self {
+            params,
+            place: Place::new(integrity),
+            comes,
+            next_row: 0,
+        };
+        this.skip();
+        this
+    }
+
+    /// On to the next tensor of which something comes.
+    fn skip(&mut self) {
+        while self.comes.get(self.place.tensor) == Some(&Comes::Nothing) {
+            self.place.tensor += 1;
+        }
+    }
+
+    /// Takes the next chunk.
+    pub fn chunk(&mut self, chunk: &Chunk) -> Result<(), WireError> {
+        let layout = Arc::clone(self.params.layout());
+        let entry = self.place.tensor(&layout)?;
+        if self.comes[self.place.tensor] == Comes::Rows {
+            return Err(wrong_kind(entry, "rows of a table", "all of it"));
+        }
+        let into = &mut self.params.flat_mut()[entry.range.clone()];
+        self.place.dense(entry, chunk, into, |_| {})?;
+        self.skip();
+        Ok(())
+    }
+
+    /// Takes the next rows of a table.
+    pub fn rows(&mut self, rows: &Rows) -> Result<(), WireError> {
+        let layout = Arc::clone(self.params.layout());
+        let entry = self.place.tensor(&layout)?;
+        self.place.expect(rows.tensor, None)?;
+        if self.comes[self.place.tensor] != Comes::Rows {
+            return Err(wrong_kind(entry, "all of a tensor", "rows of it"));
+        }
+        let (width, table_len) = (entry.width(), entry.shape[0]);
+        let count = count_rows(entry, rows, width)?;
+        if count == 0 {
+            let name = entry.name.clone();
+            return Err(WireError::Empty { name });
+        }
+        let into = &mut self.params.flat_mut()[entry.range.clone()];
+        for (row, values) in rows_in(rows, width) {
+            if row as usize >= table_len {
+                return Err(no_such_row(entry, row, table_len));
+            }
+            if row < self.next_row {
+                let name = entry.name.clone();
+                return Err(WireError::RowOrder { name, row });
+            }
+            self.next_row = row + 1;
+            let at = row as usize * width;
+            bytemuck::cast_slice_mut(&mut into[at..at + width]).copy_from_slice(values);
+        }
+        self.place.offset += count;
+        self.place.checksum.update(&rows.indices);
+        self.place.checksum.update(&rows.values);
+        if rows.crc32.is_some() {
+            self.place.check(entry, rows.crc32, true)?;
+            self.next_row = 0;
+        }
+        self.skip();
+        Ok(())
+    }
+
+    /// Nothing must be missing.
+    pub fn finish(self) -> Result<(), WireError> {
+        self.place.is_complete(self.params.layout())
+    }
+}
