@@ -6,15 +6,18 @@
 
 mod check;
 mod elsewhere;
+mod values;
 
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, FromArgMatches};
+use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize};
 
 pub use elsewhere::{CLIENT_LIST, Elsewhere, Places, WHERE};
+use values::defaults;
+pub use values::positive;
 
 use dsgd_core::core::Rules;
 use dsgd_core::mode::Mode;
@@ -257,19 +260,4 @@ pub const LOCAL_WORKERS: usize = 4;
 /// Cores that this process may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
-}
-
-/// The value of options of which none is typed.
-fn defaults<C: Args + FromArgMatches>() -> C {
-    let command = C::augment_args(clap::Command::new("")).no_binary_name(true);
-    let matches = command.get_matches_from([""; 0]);
-    C::from_arg_matches(&matches).expect("every option has a default or is optional")
-}
-
-/// A number above 0, as an option's value.
-pub fn positive(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
-        _ => Err("must be a number above 0".to_owned()),
-    }
 }

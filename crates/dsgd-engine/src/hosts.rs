@@ -22,14 +22,8 @@ use std::io::Read;
 use std::net::Ipv6Addr;
 use std::path::Path;
 
-pub use error::{HostsError, Wrong};
+pub use error::{HostsError, MOST_HOSTS, MOST_NAME_BYTES, MOST_SLOTS, Wrong};
 
-/// Hosts of a list: more than one server can talk to.
-pub const MOST_HOSTS: usize = 4096;
-/// Slots of a host: more than any host's cores.
-pub const MOST_SLOTS: usize = 4096;
-/// Bytes of a host's or user's name: the longest name that DNS has.
-pub const MOST_NAME_BYTES: usize = 255;
 /// Bytes of a host list: [`MOST_HOSTS`] lines with long names, and comments.
 const MOST_FILE_BYTES: u64 = 4 << 20;
 /// Characters of a wrong entry that an error repeats.

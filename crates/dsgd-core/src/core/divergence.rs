@@ -5,8 +5,7 @@
 //! fault: training has diverged when most are, for long, or at the end of an epoch. A run that has
 //! diverged ends, and saves nothing.
 
-use std::collections::BTreeSet;
-
+use super::losses::{Losses, Share};
 use super::{Action, Core, End, WorkerId};
 use crate::event::Event;
 use crate::task::Stats;
@@ -36,38 +35,6 @@ const REFUSED_IN_A_ROW: u32 = 20;
 
 const ADVICE: &str = "try a lower --learning-rate or --max-grad-norm";
 
-/// What was seen of losses lately.
-#[derive(Debug, Default)]
-pub(super) struct Divergence {
-    /// Losses of an item, of batches that were computed from the first parameters.
-    first: Vec<f64>,
-    window: Share,
-    /// Windows in a row that were mostly absurd.
-    windows: u32,
-    epoch: Share,
-    /// Reports refused since the last one that was taken, and the workers that they came from.
-    refused: u32,
-    refused_by: BTreeSet<String>,
-}
-
-/// How many batches of those counted are absurd.
-#[derive(Clone, Copy, Debug, Default)]
-struct Share {
-    batches: u32,
-    absurd: u32,
-}
-
-impl Share {
-    fn add(&mut self, absurd: bool) {
-        self.batches += 1;
-        self.absurd += u32::from(absurd);
-    }
-
-    fn is_most(self) -> bool {
-        self.absurd * 2 > self.batches
-    }
-}
-
 impl Core {
     /// Why a loss is so high that its gradient must not be applied, if it is.
     pub(super) fn check_height(&self, stats: &Stats) -> Result<(), String> {
@@ -86,15 +53,15 @@ impl Core {
             return;
         }
         let name = self.roster.name(worker).unwrap_or_default().to_owned();
-        let seen = &mut self.divergence;
+        let seen = &mut self.losses;
         seen.refused += 1;
         seen.refused_by.insert(name);
         let refused = seen.refused;
-        let everyone = |seen: &Divergence| {
+        let everyone = |seen: &Losses| {
             let mut able = self.roster.able();
             able.all(|name| seen.refused_by.contains(name))
         };
-        if refused >= REFUSED_IN_A_ROW && everyone(&self.divergence) {
+        if refused >= REFUSED_IN_A_ROW && everyone(&self.losses) {
             let what = format!("{refused} reports in a row had absurd or infinite figures");
             self.end_diverged(&what, actions);
         } else if refused == REFUSED_IN_A_ROW / 2 {
@@ -107,20 +74,20 @@ impl Core {
 
     /// A report was taken.
     pub(super) fn note_taken(&mut self) {
-        self.divergence.refused = 0;
-        self.divergence.refused_by.clear();
+        self.losses.refused = 0;
+        self.losses.refused_by.clear();
     }
 
     /// A batch is counted that was computed from this version.
     pub(super) fn note_loss(&mut self, version: u64, stats: &Stats, actions: &mut Vec<Action>) {
-        let seen = &mut self.divergence;
+        let seen = &mut self.losses;
         if version == 0 && stats.count > 0 && seen.first.len() < FIRST {
             seen.first.push(stats.mean_loss());
             seen.first.sort_by(f64::total_cmp);
             self.progress.first_loss = Some(seen.first[seen.first.len() / 2]);
         }
         let absurd = self.is_absurd(stats);
-        let seen = &mut self.divergence;
+        let seen = &mut self.losses;
         seen.epoch.add(absurd);
         seen.window.add(absurd);
         if seen.window.batches < WINDOW {
@@ -146,7 +113,7 @@ impl Core {
 
     /// Why an epoch shows that training has diverged, if it does.
     pub(super) fn verdict_of_epoch(&mut self, validation: &[Option<Stats>]) -> Option<String> {
-        let epoch = std::mem::take(&mut self.divergence.epoch);
+        let epoch = std::mem::take(&mut self.losses.epoch);
         let mut validated = Share::default();
         for stats in validation.iter().flatten() {
             validated.add(self.is_absurd(stats));
@@ -163,9 +130,9 @@ impl Core {
             format!("are more than {ABSURD} times that of the first parameters ({first:.4})");
         if validated.is_most() {
             Some(format!("most validation losses of epoch {number} {worse}"))
-        } else if epoch.is_most() || self.divergence.windows > 0 {
+        } else if epoch.is_most() || self.losses.windows > 0 {
             Some(format!("most losses of epoch {number} {worse}"))
-        } else if self.divergence.refused > 0 && missing {
+        } else if self.losses.refused > 0 && missing {
             Some(format!(
                 "most batches of epoch {number} had absurd or infinite figures"
             ))

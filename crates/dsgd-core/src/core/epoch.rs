@@ -33,7 +33,7 @@ impl Core {
                 return;
             }
             let batches = self.rules.validation_batches;
-            self.verdict.forget_batches();
+            self.failures.forget_batches();
             self.phase = Phase::Validating(Ledger::validation(batches), vec![None; batches]);
         }
         if !self.over && self.ledger().is_complete() {
@@ -43,7 +43,7 @@ impl Core {
 
     /// Every batch of the epoch was left out. The next one would end the same way.
     fn fail_for_nothing_learned(&mut self, actions: &mut Vec<Action>) {
-        let why = self.verdict.last().unwrap_or("before");
+        let why = self.failures.last().unwrap_or("before");
         let reason = format!(
             "no batch of epoch {} could be computed; the last one failed: {why}",
             self.progress.epoch
@@ -96,7 +96,7 @@ impl Core {
                 reason,
             }));
         }
-        self.verdict.forget_batches();
+        self.failures.forget_batches();
         self.progress = self.progress.next_epoch();
         self.phase = Phase::Training(Ledger::training(&self.rules, &self.progress));
         let (first, last) = self.rules.epochs;

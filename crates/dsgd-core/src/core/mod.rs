@@ -16,9 +16,12 @@ mod belief;
 mod decide;
 mod divergence;
 mod epoch;
+mod failures;
 mod lease;
 mod ledger;
+mod losses;
 mod message;
+mod progress;
 mod roster;
 mod rules;
 mod save;
@@ -34,13 +37,13 @@ use crate::optim::Schedule;
 use crate::task::{BatchSize, Stats};
 
 use belief::Belief;
-use divergence::Divergence;
+use failures::FailedBatches;
 use ledger::Ledger;
+use losses::Losses;
 pub use message::{Action, End, LeaseId, Message, Report, Work, WorkerId};
+pub use progress::Progress;
 use roster::Roster;
 pub use rules::Rules;
-pub use save::Progress;
-use verdict::Verdict;
 
 /// The state machine.
 #[derive(Debug)]
@@ -64,8 +67,8 @@ pub struct Core {
     /// Batches of the synchronous step that was opened last.
     step_batches: usize,
     belief: Belief,
-    verdict: Verdict,
-    divergence: Divergence,
+    failures: FailedBatches,
+    losses: Losses,
     over: bool,
 }
 
@@ -96,8 +99,8 @@ impl Core {
             pace_secs: 0.0,
             alone_since: None,
             belief: Belief::default(),
-            verdict: Verdict::new(computed),
-            divergence: Divergence::default(),
+            failures: FailedBatches::new(computed),
+            losses: Losses::default(),
             over: false,
         }
     }
@@ -132,7 +135,7 @@ impl Core {
         match message {
             Message::Join { name, pulses } => {
                 let name = self.roster.join(now, worker, &name, pulses);
-                self.verdict.joined(&name);
+                self.failures.joined(&name);
                 self.alone_since = None;
                 actions.push(Action::Observe(Event::WorkerJoined { worker, name }));
             }

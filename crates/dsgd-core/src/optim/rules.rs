@@ -3,7 +3,7 @@
 //! learning rate. Every operation rounds once, as IEEE 754 says: no fused multiply-add, so
 //! that all machines agree.
 
-use super::{Hyper, MAX_SLOTS, Optimizer, StepSize};
+use super::optimizer::{Hyper, MAX_SLOTS, Optimizer, StepSize};
 
 /// p ← p - η g
 pub(super) struct Sgd(pub(super) Hyper);

@@ -15,8 +15,11 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Serialize;
 use tempfile::{Builder, NamedTempFile};
 
-use super::{CHECKSUM, CheckpointError, VERSION};
+use super::error::CheckpointError;
 use dsgd_core::params::Layout;
+
+pub(super) const VERSION: &str = "dsgd.version";
+pub(super) const CHECKSUM: &str = "dsgd.checksum";
 
 const _: () = assert!(
     cfg!(target_endian = "little"),

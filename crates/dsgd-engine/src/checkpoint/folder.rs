@@ -4,13 +4,12 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
-
+use super::error::{self, CheckpointError};
 use super::file::{Reader, TEMPORARY};
-use super::{CheckpointError, EXTENSION, Resumed, STATE_EXTENSION, error, state_path};
-use dsgd_core::params::Layout;
+
+pub(super) const EXTENSION: &str = "safetensors";
+const STATE_EXTENSION: &str = "state.safetensors";
 
 /// A checkpoint that can be resumed, as far as its headers show.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,15 +29,6 @@ pub struct Listing {
     pub damaged: Vec<CheckpointError>,
 }
 
-/// The newest checkpoint that could be loaded.
-#[derive(Debug)]
-pub struct Newest<S> {
-    /// The checkpoint; `None` when there is none at all.
-    pub resumed: Option<Resumed<S>>,
-    /// What is wrong with newer ones, and with those whose age cannot be told.
-    pub skipped: Vec<CheckpointError>,
-}
-
 /// Lists the checkpoints of a folder; one that does not exist has none.
 pub fn list(dir: &Path) -> Result<Listing, CheckpointError> {
     let mut listing = Listing::default();
@@ -54,34 +44,6 @@ pub fn list(dir: &Path) -> Result<Listing, CheckpointError> {
     let found = &mut listing.found;
     found.sort_by(|a, b| b.version.cmp(&a.version).then_with(|| b.path.cmp(&a.path)));
     Ok(listing)
-}
-
-/// Loads the newest checkpoint that is whole.
-///
-/// # Errors
-/// When the newest whole one is of another model or program: an older one would be too.
-pub fn load_newest<S: DeserializeOwned>(
-    dir: &Path,
-    layout: &Arc<Layout>,
-) -> Result<Newest<S>, CheckpointError> {
-    let listing = list(dir)?;
-    let mut skipped = listing.damaged;
-    for found in listing.found {
-        match super::load(&found.path, layout) {
-            Ok(resumed) => {
-                return Ok(Newest {
-                    resumed: Some(resumed),
-                    skipped,
-                });
-            }
-            Err(error) if error.is_damage() => skipped.push(error),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(Newest {
-        resumed: None,
-        skipped,
-    })
 }
 
 /// Removes the checkpoints whose names begin with `prefix`, but for the newest `keep_last` (at
@@ -146,6 +108,11 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
             cause,
         }),
     }
+}
+
+/// Where the state lies that belongs to these weights.
+pub(super) fn state_path(weights: &Path) -> PathBuf {
+    weights.with_extension(STATE_EXTENSION)
 }
 
 /// Where the weights lie that belong to this file, if it is a state.

@@ -3,15 +3,22 @@
 #[cfg(target_os = "linux")]
 mod full_disk;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::SafeTensors;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
+use super::file::*;
+use super::folder::state_path;
+use super::pair::*;
 use super::*;
+use dsgd_core::params::{Layout, Params};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Counters {

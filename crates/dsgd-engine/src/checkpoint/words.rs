@@ -8,7 +8,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{CheckpointError, load_metadata, load_weights};
+use super::error::CheckpointError;
+use super::pair::{load_metadata, load_weights};
 use dsgd_core::params::{Kind, Layout, Params};
 use dsgd_core::task::WordRows;
 

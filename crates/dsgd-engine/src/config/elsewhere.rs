@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize};
 
-use super::positive;
+use super::values::{defaults, positive};
 
 /// Where an ssh list is looked for when nothing else is said: the ancestor's file.
 pub const CLIENT_LIST: &str = "client_list.txt";
@@ -89,7 +89,7 @@ pub struct Elsewhere {
 
 impl Default for Elsewhere {
     fn default() -> Self {
-        super::defaults()
+        defaults()
     }
 }
 

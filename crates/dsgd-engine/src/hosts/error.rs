@@ -3,7 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::{MOST_HOSTS, MOST_NAME_BYTES, MOST_SLOTS};
+/// Hosts of a list: more than one server can talk to.
+pub const MOST_HOSTS: usize = 4096;
+/// Slots of a host: more than any host's cores.
+pub const MOST_SLOTS: usize = 4096;
+/// Bytes of a host's or user's name: the longest name that DNS has.
+pub const MOST_NAME_BYTES: usize = 255;
 
 /// Why a host list cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -6,24 +6,17 @@
 //! Nothing here knows of batches: a worker that is gone is the core's business.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::membership::Membership;
-use super::supervisor::Prepared;
+use super::program::{ListedHosts, Prepared, ProgramSpec, reach};
 use crate::hosts::{Host, HostsError, spread};
 use crate::run::RunHosts;
-use crate::server::Message;
 use crate::ssh::{self, Binaries, Control, Facts, Object, Remote, SshError, Telling};
-use crate::wire::invitation::Invitation;
-
-/// The time for a login and a look around.
-const REACH: Duration = Duration::from_secs(20);
 
 /// Why no worker can be started on any host.
 #[derive(Debug, thiserror::Error)]
@@ -61,9 +54,6 @@ struct HostEntry {
     prepared: Prepared,
 }
 
-/// The run's host list as it is now, or why it cannot be read.
-pub type ListedHosts = Box<dyn Fn() -> Result<Vec<Host>, String> + Send>;
-
 /// The hosts of a run.
 pub struct Fleet {
     control: Arc<Control>,
@@ -72,22 +62,6 @@ pub struct Fleet {
     entries: Vec<HostEntry>,
     /// The run goes on: hosts that cannot be used now are no error even when there is no other.
     patient: bool,
-}
-
-/// What the programs on the hosts are for.
-pub struct ProgramSpec {
-    /// For all hosts; name, address and slots are filled in for each.
-    pub invitation: Invitation,
-    /// The files of the task.
-    pub objects: Vec<Object>,
-    /// The server's inbox.
-    pub messages: Sender<Message>,
-    /// Whether the run is over.
-    pub over: Arc<AtomicBool>,
-    /// Whether programs of this run may be left on the hosts from before.
-    pub again: bool,
-    /// The server's port, where workers do not come through ssh.
-    pub port: Option<u16>,
 }
 
 impl Fleet {
@@ -246,16 +220,6 @@ async fn reach_all(
     results
         .map(|(result, host)| result.unwrap_or_else(|| Err(broke_off(host))))
         .collect()
-}
-
-pub(super) async fn reach(
-    host: &Host,
-    options: &ssh::Options,
-    control: &Control,
-) -> Result<(Remote, Facts), SshError> {
-    let remote = Remote::connect(host, options, control, Instant::now() + REACH).await?;
-    let facts = remote.facts().await?;
-    Ok((remote, facts))
 }
 
 /// The programs on the hosts.

@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::fleet::{ListedHosts, ProgramSpec};
-use super::supervisor::{HostSupervisor, Part, Prepared};
+use super::program::{ListedHosts, Prepared, ProgramSpec};
+use super::supervisor::{HostSupervisor, Part};
 use crate::hosts::Host;
 use crate::server::Message;
 use crate::ssh::{self, Binaries, Control};

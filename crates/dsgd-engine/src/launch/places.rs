@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use super::program::ListedHosts;
 use crate::Error;
 use crate::config::{CLIENT_LIST, Places};
 use crate::hosts::{self, Host};
-use crate::launch::fleet::ListedHosts;
 use crate::run::{HostChanges, RunHosts};
 use crate::ssh::{Binaries, Options, parse_binary};
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::entrance::{Entrance, Opened};
-use super::fleet::{Fleet, FleetError, FleetHandle, ListedHosts, ProgramSpec};
+use super::fleet::{Fleet, FleetError, FleetHandle};
 use super::launcher::{Handle, LaunchError, LaunchSpec, Launcher};
+use super::program::{ListedHosts, ProgramSpec};
 use crate::run::RunHosts;
 use crate::ssh::{Binaries, Object, Options, Telling};
 

@@ -14,11 +14,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
-use super::fleet::{ProgramSpec, reach};
+use super::program::{Prepared, ProgramSpec, reach};
 use super::trouble::Trouble;
 use crate::hosts::Host;
 use crate::server::Message;
-use crate::ssh::{self, Binaries, Control, Facts, Remote, Running, SshError, Stream, Telling};
+use crate::ssh::{self, Binaries, Control, Remote, Running, SshError, Stream, Telling};
 use dsgd_core::event::Event;
 
 /// First and longest pause before a host is tried again. An attempt costs the host one login.
@@ -64,9 +64,6 @@ pub(super) struct Part {
     /// Goes with the supervisor.
     pub(super) gone: oneshot::Sender<()>,
 }
-
-/// What was prepared on a host, or why nothing could be.
-pub(super) type Prepared = Result<(Remote, Facts), SshError>;
 
 impl HostSupervisor {
     /// Until the run is over, or the host's part in it.

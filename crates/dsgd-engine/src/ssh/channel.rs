@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::SshError;
 use super::lines::{Line, Stream, send_lines};
-use super::remote::{MARKER, Remote};
+use super::remote::{ANSWER, MARKER, Remote};
 use super::said::said;
 
 /// Longest line of an answer.
@@ -315,6 +315,23 @@ async fn keep_end(mut pipe: impl AsyncRead + Unpin) -> Vec<u8> {
         kept.drain(..kept.len().saturating_sub(STDERR_BYTES));
     }
     kept
+}
+
+impl Remote {
+    /// Starts a script there and waits until it runs.
+    pub(super) async fn open(
+        &self,
+        script: &Script<'_>,
+        patience: Duration,
+    ) -> Result<Channel, SshError> {
+        Channel::open(self, script, patience, Stderr::Keep).await
+    }
+
+    /// Runs a script to its end and returns what it printed.
+    pub(super) async fn ask(&self, script: &Script<'_>) -> Result<String, SshError> {
+        let mut channel = self.open(script, ANSWER).await?;
+        channel.answer().await
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::size;
+use super::size::size;
 
 /// Why something did not work out on a host.
 #[derive(Debug, thiserror::Error)]

@@ -29,6 +29,7 @@ mod remote;
 mod running;
 mod said;
 mod sending;
+mod size;
 mod speed;
 
 pub use channel::shell_words;
@@ -44,5 +45,5 @@ pub use processes::{Process, Stopped};
 pub use program::{Binaries, parse_binary};
 pub use remote::Remote;
 pub use running::{Ended, Running};
-pub use said::size;
 pub use sending::{Telling, send_all};
+pub use size::size;

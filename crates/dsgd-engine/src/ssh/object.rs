@@ -10,20 +10,19 @@
 //! before its connection broke. Every sender writes to a part of its own, taken over by renaming,
 //! and one that is alive is ended first, so what is checked is what gets the name.
 
+mod content;
 mod packing;
 mod scripts;
 mod stream;
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::OnceLock;
-use std::time::Duration;
 
-use ring::digest::{Context, SHA256};
+pub use content::Object;
 use ring::rand::{SecureRandom, SystemRandom};
 use scripts::{LOOK, SEND};
-use stream::Stream;
+use stream::{STALL, Stream};
 
 use super::SshError;
 use super::channel::Script;
@@ -31,28 +30,9 @@ use super::remote::{ANSWER, Remote};
 use super::said::said;
 use crate::hex::hex;
 
-/// Without any progress for so long, sending has failed. A cut connection is noticed before.
-const STALL: Duration = Duration::from_secs(30);
-/// Piece of a file that is read at once.
-const PIECE_BYTES: usize = 64 << 10;
-/// The slowest disk and processor for which checking a file is waited for.
-const CHECKING_BYTES_PER_S: u64 = 10_000_000;
 /// Attempts: the second one for a host that unpacks wrongly, the last one for a part that was spoilt, by that
 /// or before us.
 const ATTEMPTS: [&str; 3] = ["packed", "plain", "plain"];
-
-/// A file with a name made of its content.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Object {
-    /// Where it is here.
-    pub path: PathBuf,
-    /// SHA-256, in 64 hexadecimal digits.
-    pub hash: String,
-    /// Its length.
-    pub bytes: u64,
-    /// Whether hosts may run it.
-    pub executable: bool,
-}
 
 /// What a host has of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,46 +43,6 @@ pub enum Presence {
     Part(u64),
     /// Nothing.
     Missing,
-}
-
-impl Object {
-    /// Reads a file of data.
-    pub fn of(path: &Path) -> Result<Self, SshError> {
-        let cannot = |source| SshError::local("cannot read", path, source);
-        let mut file = File::open(path).map_err(cannot)?;
-        let mut context = Context::new(&SHA256);
-        let mut piece = vec![0; PIECE_BYTES];
-        let mut bytes = 0;
-        loop {
-            match file.read(&mut piece) {
-                Ok(0) => break,
-                Ok(read) => {
-                    context.update(&piece[..read]);
-                    bytes += read as u64;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(cannot(e)),
-            }
-        }
-        Ok(Self {
-            path: path.to_owned(),
-            hash: hex(context.finish().as_ref()),
-            bytes,
-            executable: false,
-        })
-    }
-
-    /// Reads a program.
-    pub fn program(path: &Path) -> Result<Self, SshError> {
-        Ok(Self {
-            executable: true,
-            ..Self::of(path)?
-        })
-    }
-
-    fn name(&self) -> String {
-        self.path.display().to_string()
-    }
 }
 
 /// Random hexadecimal digits, for names that nobody has yet.

@@ -18,7 +18,6 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::channel::{Channel, Script, Stderr};
 use super::control::{Control, Slot};
 use super::said::{interpret, said};
 use super::{Options, SshError};
@@ -141,21 +140,6 @@ impl Remote {
         let Ok(Ok(output)) = echoed else { return false };
         let said = String::from_utf8_lossy(&output.stdout);
         output.status.code().is_some_and(|code| code != 255) && !said.contains(MARKER)
-    }
-
-    /// Starts a script there and waits until it runs.
-    pub(super) async fn open(
-        &self,
-        script: &Script<'_>,
-        patience: Duration,
-    ) -> Result<Channel, SshError> {
-        Channel::open(self, script, patience, Stderr::Keep).await
-    }
-
-    /// Runs a script to its end and returns what it printed.
-    pub(super) async fn ask(&self, script: &Script<'_>) -> Result<String, SshError> {
-        let mut channel = self.open(script, ANSWER).await?;
-        channel.answer().await
     }
 
     /// Nothing goes through the connection any more; ssh's log may say why.

@@ -97,24 +97,6 @@ pub(super) fn said_line(text: &str) -> String {
     visible.trim().chars().take(MOST).collect()
 }
 
-/// A number of bytes for people.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
-    if bytes < 1000 {
-        return format!("{bytes} bytes");
-    }
-    let mut value = bytes as f64 / 1000.0;
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    match value {
-        small if small < 9.95 => format!("{small:.1} {}", UNITS[unit]),
-        large => format!("{large:.0} {}", UNITS[unit]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,13 +151,5 @@ mod tests {
         assert_eq!(said("a\n\u{1b}[2Jevil\u{7}\n"), "a; evil");
         assert_eq!(said("\n \n"), "it said nothing");
         assert!(said(&"x".repeat(5000)).len() <= 300);
-    }
-
-    #[test]
-    fn sizes_are_for_people() {
-        assert_eq!(size(999), "999 bytes");
-        assert_eq!(size(1_500), "1.5 kB");
-        assert_eq!(size(12_000_000), "12 MB");
-        assert_eq!(size(999_900_000), "1.0 GB");
     }
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at};
 
 use super::object::{Object, Presence};
-use super::said::size;
+use super::size::size;
 use super::{Remote, SshError};
 
 /// A host's bar.

@@ -9,12 +9,17 @@ use tokio::process::ChildStdin;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::content::Object;
 use super::packing::{PIECE_BYTES, Packing, pack};
-use super::{CHECKING_BYTES_PER_S, Object, STALL};
 use crate::mutex::lock;
 use crate::ssh::SshError;
 use crate::ssh::channel::Channel;
 use crate::ssh::remote::Remote;
+
+/// Without any progress for so long, sending has failed. A cut connection is noticed before.
+pub(super) const STALL: Duration = Duration::from_secs(30);
+/// The slowest disk and processor for which checking a file is waited for.
+const CHECKING_BYTES_PER_S: u64 = 10_000_000;
 
 /// The bytes of an object from an offset on.
 pub(super) struct Stream<'a> {

@@ -1,0 +1,18 @@
+//! Values of options.
+
+use clap::{Args, FromArgMatches};
+
+/// The value of options of which none is typed.
+pub(super) fn defaults<C: Args + FromArgMatches>() -> C {
+    let command = C::augment_args(clap::Command::new("")).no_binary_name(true);
+    let matches = command.get_matches_from([""; 0]);
+    C::from_arg_matches(&matches).expect("every option has a default or is optional")
+}
+
+/// A number above 0, as an option's value.
+pub fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        _ => Err("must be a number above 0".to_owned()),
+    }
+}
