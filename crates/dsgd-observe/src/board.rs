@@ -19,8 +19,7 @@ use serde::{Deserialize, Serialize};
 use dsgd_core::event::{Event, Record, Step};
 use dsgd_core::mode::Mode;
 
-pub use epochs::EpochRow;
-pub use rows::{Counts, State, Totals, WorkerRow};
+pub use rows::{Counts, EpochRow, State, Totals, WorkerRow};
 pub use series::{Bucket, Series};
 pub use verdict::{HostRow, Slowest};
 

@@ -5,6 +5,7 @@
 //! (`live`), on a screen of its own (`dsgd watch`), and in tests.
 
 mod curve;
+mod style;
 mod workers;
 
 use std::collections::VecDeque;
@@ -12,9 +13,11 @@ use std::collections::VecDeque;
 use indicatif::{DecimalBytes, HumanCount};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::{Color, Modifier, Style};
+use ratatui::style::{Color, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
+
+use style::{BAD, BOLD, DIM, ppl};
 
 use crate::board::{Board, Kind};
 use crate::words::duration;
@@ -27,13 +30,6 @@ const HAPPENINGS: u16 = 3;
 
 /// Rows of gauge and figures.
 const HEAD_ROWS: u16 = 2;
-
-/// Quiet text.
-const DIM: Style = Style::new().add_modifier(Modifier::DIM);
-/// Text that matters.
-const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
-/// Something is wrong.
-const BAD: Style = Style::new().fg(Color::Indexed(9));
 
 /// Rows that a board fills without leaving any empty, when there are that many.
 pub fn rows(board: &Board, most: u16) -> u16 {
@@ -200,15 +196,6 @@ fn figures(board: &Board, width: u16) -> Line<'static> {
         plain(6, format!("{} moved", DecimalBytes(board.totals.bytes)));
     }
     fit(items, width)
-}
-
-/// A perplexity in as many digits as say something.
-fn ppl(value: f64) -> String {
-    if value < 10_000.0 {
-        format!("{value:.2}")
-    } else {
-        format!("{value:.2e}")
-    }
 }
 
 fn is_shown(kind: Kind) -> bool {

@@ -6,8 +6,10 @@
 //! takes is told by the program itself: `dsgd bench step`.
 
 mod load;
+mod median;
 mod observe;
 mod raw;
+mod route;
 mod server;
 mod wire;
 
@@ -33,10 +35,4 @@ fn main() -> anyhow::Result<()> {
         Bench::Observe(args) => observe::run(&args)?,
     }
     Ok(written()?)
-}
-
-/// The middle one; of an even number the upper.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use anyhow::{Context, anyhow};
 use clap::Args;
 
-use crate::median;
+use crate::median::median;
 use dsgd_core::event::Observer;
 use dsgd_core::model::{Compute, Manifest, Model, Seat};
 use dsgd_core::params::{Gradient, Layout, Snapshot};

@@ -10,7 +10,7 @@ use anyhow::Context;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, ServerConnection};
 
-use crate::wire::{Moment, Round, Route};
+use crate::route::{Moment, Round, Route};
 use dsgd_core::params::Params;
 use dsgd_engine::wire::CHUNK;
 use dsgd_engine::wire::credentials::{Identity, SERVER_NAME};

@@ -6,14 +6,16 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::{load, median, raw};
+use crate::median::median;
+use crate::route::{Cost, Moment, Round, Route};
+use crate::{load, raw};
 use dsgd_core::core::Report;
 use dsgd_core::params::{Layout, Params, Snapshot};
 use dsgd_core::task::Batch;
@@ -38,50 +40,6 @@ pub(crate) struct WireArgs {
     #[arg(long, value_name = "N", default_value_t = 9,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     rounds: usize,
-}
-
-/// A pull and a push.
-pub(crate) struct Round {
-    pub(crate) pull: Cost,
-    pub(crate) push: Cost,
-}
-
-/// What it takes to move everything once.
-#[derive(Clone, Copy)]
-pub(crate) struct Cost {
-    secs: f64,
-    /// Processor time of both ends: what counts where cores are few, and less noisy than seconds.
-    cpu_secs: f64,
-}
-
-/// A moment, and the processor time of this process until then.
-#[derive(Clone, Copy)]
-pub(crate) struct Moment {
-    at: Instant,
-    cpu_secs: f64,
-}
-
-impl Moment {
-    pub(crate) fn now() -> Self {
-        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-        Self {
-            at: Instant::now(),
-            cpu_secs: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9,
-        }
-    }
-
-    pub(crate) fn until(self, end: Self) -> Cost {
-        Cost {
-            secs: (end.at - self.at).as_secs_f64(),
-            cpu_secs: end.cpu_secs - self.cpu_secs,
-        }
-    }
-}
-
-/// A route for bytes.
-pub(crate) trait Route {
-    /// Everything there, and everything back.
-    fn round(&mut self) -> anyhow::Result<Round>;
 }
 
 pub(crate) fn run(args: &WireArgs) -> anyhow::Result<()> {

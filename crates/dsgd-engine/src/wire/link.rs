@@ -31,7 +31,7 @@ use super::{LONGEST_PULL, MOST_MESSAGE, outgoing, words};
 use crate::worker::{Assignment, Link, Outcome, TransferTimes};
 use client::{Life, Own, Session};
 use dsgd_core::core::WorkerId;
-use dsgd_core::params::{Gradient, Params, Snapshot};
+use dsgd_core::params::{Gradient, Layout, Params, Snapshot};
 
 /// A worker's link to a server elsewhere.
 pub struct Remote {
@@ -52,6 +52,32 @@ pub struct Remote {
     // Both made once and used again and again.
     params: Option<Arc<Params>>,
     gradient: Option<Box<Gradient>>,
+}
+
+impl Client {
+    /// [`Client::join`] for a thread that is not the event loop's.
+    pub fn join_blocking(&self, name: &str, layout: &Arc<Layout>) -> Result<Remote, LinkError> {
+        self.runtime().block_on(self.join(name, layout))
+    }
+
+    /// Makes a worker of the caller. `layout` must be the server's.
+    pub async fn join(&self, name: &str, layout: &Arc<Layout>) -> Result<Remote, LinkError> {
+        let entered = self.enter(name, layout).await?;
+        Ok(Remote {
+            worker: entered.worker,
+            bulk: entered.bulk,
+            own: Some(entered.own),
+            session: entered.session,
+            integrity: entered.integrity,
+            client: self.clone(),
+            traffic: entered.traffic,
+            life: entered.life,
+            leaving: Arc::default(),
+            version: None,
+            params: Some(Params::zeros(Arc::clone(layout)).into()),
+            gradient: None,
+        })
+    }
 }
 
 impl Remote {

@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Context;
 use std::thread::{self, available_parallelism};
 use std::time::Duration;
@@ -27,7 +27,8 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
 use super::credentials::Identity;
-use super::paced::{Connection, Guard, Paced, Traffic};
+use super::paced::{Connection, Guard, Paced};
+use super::peer::Peer;
 use super::service::Service;
 use super::{CALL_IN_A_CROWD, FRAME, WINDOW, keep_freed_memory, tls};
 
@@ -210,51 +211,6 @@ impl Raw {
             Self::Tcp(stream) => Box::pin(tcp(stream)?),
             Self::Tls(stream, acceptor) => tls::accept(&acceptor, tcp(stream)?).await?,
         })
-    }
-}
-
-/// Who is at the other end.
-#[derive(Clone)]
-pub(super) struct Peer {
-    /// Where it comes from, for people.
-    pub(super) from: String,
-    /// Which connection of this process's it is: never given twice.
-    pub(super) number: u64,
-    /// Whether TLS lies between.
-    pub(super) tls: bool,
-    /// What passes the connection.
-    pub(super) traffic: Traffic,
-    admitted: Arc<AtomicBool>,
-    strangers: Arc<AtomicUsize>,
-    /// Why it was not admitted, where it tried.
-    why: Arc<OnceLock<&'static str>>,
-}
-
-impl Peer {
-    fn new(from: String, tls: bool, strangers: &Arc<AtomicUsize>) -> Self {
-        static NUMBERS: AtomicU64 = AtomicU64::new(0);
-        strangers.fetch_add(1, Ordering::Relaxed);
-        Self {
-            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
-            from,
-            tls,
-            traffic: Traffic::default(),
-            admitted: Arc::default(),
-            strangers: Arc::clone(strangers),
-            why: Arc::default(),
-        }
-    }
-
-    /// It has tried, and failed for this reason.
-    pub(super) fn turn_down(&self, why: &'static str) {
-        let _ = self.why.set(why);
-    }
-
-    /// It has proved that it belongs to the run.
-    pub(super) fn admit(&self) {
-        if !self.admitted.swap(true, Ordering::Relaxed) {
-            self.strangers.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 }
 

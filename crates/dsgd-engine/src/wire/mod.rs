@@ -21,6 +21,7 @@ pub mod link;
 pub mod listen;
 pub mod outgoing;
 mod paced;
+mod peer;
 pub mod service;
 mod streaming;
 mod tls;

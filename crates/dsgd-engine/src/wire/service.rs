@@ -5,10 +5,10 @@
 
 mod pushed;
 mod sessions;
+mod terms;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -22,11 +22,10 @@ use tonic::codegen::BoxStream;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::credentials::Token;
 use super::framing::{self, Messages};
 use super::integrity::Integrity;
-use super::listen::Peer;
 use super::paced::Traffic;
+use super::peer::Peer;
 use super::proto::dsgd_server::{Dsgd, DsgdServer};
 use super::proto::{self, PullPart, Pulse, pull_part};
 use super::words::{self, cut, tensors};
@@ -36,31 +35,13 @@ use super::{
 };
 use crate::mutex::lock;
 use crate::server::Message;
-use crate::worker::{Assignment, Buffers, Outcome};
+use crate::worker::{Assignment, Outcome};
 use dsgd_core::core::WorkerId;
 use dsgd_core::event::Event;
-use dsgd_core::params::Layout;
 use dsgd_core::text;
 use pushed::{Parts, params_bytes};
 use sessions::{Session, Sessions};
-
-/// What a service is made of.
-pub struct Terms {
-    /// The run's secret.
-    pub token: Token,
-    /// The model's tensors.
-    pub layout: Arc<Layout>,
-    /// Silence after which a worker is lost.
-    pub dead_after: Duration,
-    /// Where gradients are received.
-    pub buffers: Buffers,
-    /// The server's inbox.
-    pub messages: Sender<Message>,
-    /// The next worker's number.
-    pub numbers: Arc<AtomicU32>,
-    /// Whether the run is over.
-    pub over: Arc<AtomicBool>,
-}
+pub use terms::Terms;
 
 /// The gRPC service. Clones are the same service.
 #[derive(Clone)]
@@ -99,17 +80,6 @@ impl Service {
         };
         let message = format!("refused a connection from {from}: {why}; {refused} refused so far");
         self.tell(Message::Tell(Event::Warning { message }));
-    }
-
-    /// Bytes of a transfer have come.
-    fn hears(&self, session: &Session) {
-        for message in self.0.sessions.alive(session) {
-            self.tell(message);
-        }
-    }
-
-    fn terms(&self) -> &Terms {
-        &self.0.terms
     }
 
     /// Whether the server still reads.
@@ -354,7 +324,8 @@ impl Service {
         let messages = Messages::of_a_request(request.into_inner(), most);
         let mut parts = Parts {
             messages,
-            service: self,
+            terms: &self.0.terms,
+            sessions: &self.0.sessions,
             session: &session,
             traffic,
         };

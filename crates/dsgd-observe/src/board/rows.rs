@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use dsgd_core::event::Contribution;
+use dsgd_core::task::Stats;
 
 /// How often something happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -193,5 +194,31 @@ impl WorkerRow {
         if self.recent.len() < 2 {
             self.rate = 0.0;
         }
+    }
+}
+
+/// An epoch that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRow {
+    /// 1-based epoch.
+    pub epoch: u32,
+    /// Seconds of training until its end.
+    pub secs: f64,
+    /// Updates until its end.
+    pub step: u64,
+    /// Sums over its training batches.
+    pub train: Stats,
+    /// Sums over the validation batches, when there are any.
+    pub validation: Option<Stats>,
+    /// Learning rate of its last step.
+    pub learning_rate: f32,
+    /// Mean staleness of its steps.
+    pub staleness: f64,
+}
+
+impl EpochRow {
+    /// Mean loss of what was not trained on, where there is any.
+    pub fn loss(&self) -> f64 {
+        self.validation.unwrap_or(self.train).mean_loss()
     }
 }

@@ -10,6 +10,7 @@ mod canvas;
 mod curves;
 mod heading;
 mod lua_lua;
+mod read;
 mod source;
 mod speedup;
 mod workers;

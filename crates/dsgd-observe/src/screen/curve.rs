@@ -7,7 +7,7 @@ use ratatui::symbols::Marker;
 use ratatui::text::Line;
 use ratatui::widgets::{Axis, Chart, Dataset, GraphType, LegendPosition, Widget};
 
-use super::{DIM, ppl};
+use super::style::{DIM, ppl};
 use crate::board::Board;
 use dsgd_core::task::Stats;
 

@@ -9,7 +9,7 @@ use ratatui::style::{Color, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Row, Table, Widget};
 
-use super::{BAD, DIM};
+use super::style::{BAD, DIM};
 use crate::board::{Board, State, WorkerRow};
 use crate::words::duration;
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::sizes::{Kept, Sizes};
+
 /// Why data could not be read, prepared or written.
 ///
 /// Lines are counted from 1, as editors do; rows and columns of a dataset from 0, as Python does.
@@ -96,7 +98,7 @@ pub enum DataError {
         /// The target side.
         target_file: PathBuf,
         /// What was read, and why each pair was dropped.
-        kept: super::text::Kept,
+        kept: Kept,
     },
 
     /// A line of a dictionary is not `word index`, or contradicts another.
@@ -186,9 +188,9 @@ pub enum DataError {
         /// Validation data.
         valid_file: PathBuf,
         /// Vocabulary sizes of the training data.
-        train: super::Sizes,
+        train: Sizes,
         /// Vocabulary sizes of the validation data.
-        valid: super::Sizes,
+        valid: Sizes,
     },
 
     /// A source row could not be cut into utterances.

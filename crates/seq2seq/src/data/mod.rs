@@ -26,20 +26,26 @@
 //! ```
 
 pub mod atomic;
+mod corpus;
 mod dataset;
 mod error;
 pub mod hdf5;
 pub(crate) mod lines;
 pub mod numbers;
 pub mod prepare;
+mod sentences;
 pub mod show;
+mod sizes;
 mod source;
 pub mod text;
 pub mod utterances;
 pub mod vectors;
 pub mod vocab;
 
-pub use dataset::{Counts, Cut, Dataset, Sentences, Sizes};
+pub use corpus::Corpus;
+pub use dataset::{Counts, Cut, Dataset};
 pub use error::DataError;
-pub use source::{Corpus, DataSource, Dictionaries};
+pub use sentences::Sentences;
+pub use sizes::{Kept, Sizes};
+pub use source::{DataSource, Dictionaries};
 pub use vocab::Vocabulary;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::atomic::Pending;
+use super::sizes::Kept;
 use super::source::{SOURCE_DICTIONARY, TARGET_DICTIONARY};
 use super::text::{self, TextOptions, TextPair};
 use super::{Dataset, hdf5};
@@ -133,7 +134,7 @@ pub fn run(args: &PrepareArgs, out: &mut dyn Write) -> anyhow::Result<()> {
 
     let columns = args.seqlength + 2;
     let mut pending = Pending::new();
-    let mut tell = |name: &str, kept: Option<text::Kept>, data: Option<&Dataset>| {
+    let mut tell = |name: &str, kept: Option<Kept>, data: Option<&Dataset>| {
         let (Some(kept), Some(data)) = (kept, data) else {
             return Ok(());
         };

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use dsgd::Beside;
 
+use super::corpus::Corpus;
 use super::numbers::{self, NumbersOptions};
 use super::text::{self, TextOptions, TextPair};
-use super::{DataError, Dataset, Sizes, Vocabulary, hdf5};
+use super::{DataError, Dataset, Vocabulary, hdf5};
 
 /// What follows PREFIX in the name of the source dictionary.
 pub(super) const SOURCE_DICTIONARY: &str = ".src.dict";
@@ -36,23 +37,6 @@ pub enum DataSource {
     },
     /// Number words, English to French: no file needed.
     Numbers(NumbersOptions),
-}
-
-/// Data to train a translation model on.
-#[derive(Clone, Debug)]
-pub struct Corpus {
-    /// What the model learns from.
-    pub train: Dataset,
-    /// What it is measured with.
-    pub valid: Option<Dataset>,
-    /// Words of the source indices; HDF5 files may come without.
-    pub source_vocab: Option<Vocabulary>,
-    /// Words of the target indices; HDF5 files may come without.
-    pub target_vocab: Option<Vocabulary>,
-    /// Vocabulary sizes, the four special tokens included.
-    pub sizes: Sizes,
-    /// What of the files is not learnt from or measured with, in words: a line a set, none where all is.
-    pub left_out: Vec<String>,
 }
 
 impl DataSource {

@@ -12,15 +12,16 @@
 //! is the sentences as indices.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
+use super::corpus::Corpus;
 use super::lines::Lines;
+pub use super::sizes::Kept;
 use super::vocab::{Counter, SPECIAL};
-use super::{Corpus, DataError, Dataset, Sentences, Sizes, Vocabulary};
+use super::{DataError, Dataset, Sentences, Sizes, Vocabulary};
 use crate::batch::{BOS, EOS, UNK};
 
 /// The limit on sentences that keeps a slip of the finger from asking for gigabytes of padding.
@@ -75,53 +76,11 @@ impl Default for TextOptions {
     }
 }
 
-/// How many pairs of a text were kept, and why the others were not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
-    /// Pairs read.
-    pub read: u64,
-    /// Pairs kept.
-    pub kept: u64,
-    /// Pairs with a side without words.
-    pub empty: u64,
-    /// Pairs with a side of more than `max_words` words.
-    pub too_long: u64,
-    /// Pairs with too many unknown words.
-    pub too_unknown: u64,
-    /// Lines without words after the end of the other file.
-    pub unpaired: u64,
-    /// The limit on words.
-    pub max_words: usize,
-}
-
-impl fmt::Display for Kept {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} pairs kept", self.kept, self.read)?;
-        let max = self.max_words;
-        for (dropped, why) in [
-            (self.too_long, format!("with more than {max} words")),
-            (self.empty, "with an empty side".to_owned()),
-            (self.too_unknown, "with too many unknown words".to_owned()),
-        ] {
-            if dropped > 0 {
-                write!(f, ", {dropped} dropped {why}")?;
-            }
-        }
-        match self.unpaired {
-            0 => Ok(()),
-            1 => write!(f, ", 1 empty line dropped without a pair"),
-            lines => write!(f, ", {lines} empty lines dropped without a pair"),
-        }
-    }
-}
-
-impl Kept {
-    /// The same in a line that names the files; none where nothing was dropped.
-    fn left_out(&self, pair: &TextPair) -> Option<String> {
-        let dropped = self.kept < self.read || self.unpaired > 0;
-        let (source, target) = (pair.source.display(), pair.target.display());
-        dropped.then(|| format!("{source} and {target}: {self}"))
-    }
+/// What was kept in a line that names the files; none where nothing was dropped.
+fn words_of(kept: &Kept, pair: &TextPair) -> Option<String> {
+    let dropped = kept.kept < kept.read || kept.unpaired > 0;
+    let (source, target) = (pair.source.display(), pair.target.display());
+    dropped.then(|| format!("{source} and {target}: {kept}"))
 }
 
 /// Data made from text.
@@ -172,11 +131,11 @@ pub fn load(
         }
         _ => (None, None),
     };
-    let left_out = train_kept.left_out(train).into_iter();
+    let left_out = words_of(&train_kept, train).into_iter();
     let left_out = left_out.chain(
         valid_kept
             .zip(valid)
-            .and_then(|(kept, pair)| kept.left_out(pair)),
+            .and_then(|(kept, pair)| words_of(&kept, pair)),
     );
     let corpus = Corpus {
         train: train_data,

@@ -1,13 +1,14 @@
 //! From an instruction set chosen at run time to code compiled for it, and work for threads.
 #![allow(unsafe_code)]
 
-use super::Simd;
+use super::kernel::Kernel;
+use super::options::Simd;
 #[cfg(target_arch = "x86_64")]
 use super::pairs::NativePairs;
 use super::pairs::Pairs;
+use super::vector::Portable;
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512};
-use super::vector::{Portable, Vector};
 
 /// An instruction set that this processor is known to have: only [`Isa::detect`] makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,18 +21,6 @@ enum Kind {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
-}
-
-/// Something to compute with registers of a kind that is not known yet.
-pub(crate) trait Kernel {
-    type Output;
-
-    /// The computation. Implementations are `#[inline(always)]`, so that the instruction set
-    /// of the calling function applies to them.
-    ///
-    /// # Safety
-    /// The processor must have the instruction set of `V`.
-    unsafe fn run<V: Vector>(self) -> Self::Output;
 }
 
 impl Isa {
@@ -133,4 +122,14 @@ pub(crate) fn each<J: Send>(jobs: impl IntoIterator<Item = J>, work: impl Fn(J) 
         }
         work(first);
     });
+}
+
+impl Simd {
+    /// Every choice that this processor can run, `Auto` left out.
+    pub fn available() -> Vec<Simd> {
+        [Simd::Portable, Simd::Avx2, Simd::Avx512]
+            .into_iter()
+            .filter(|&simd| Isa::detect(simd).is_some())
+            .collect()
+    }
 }

@@ -7,7 +7,7 @@
 //! of biases and peepholes lane by lane.
 #![allow(unsafe_code)]
 
-use super::dispatch::Kernel;
+use super::kernel::Kernel;
 use super::math::{sigmoid, tanh};
 use super::vector::{GROUP, Vector};
 

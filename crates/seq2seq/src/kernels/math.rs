@@ -80,7 +80,7 @@ pub(crate) unsafe fn tanh<V: Vector>(x: V) -> V {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Isa, Simd, dispatch::Kernel};
+    use super::super::{Isa, Simd, kernel::Kernel};
     use super::*;
 
     struct All<'a>(&'a [f32; 16], &'a mut [[f32; 16]; 3]);

@@ -6,7 +6,7 @@
 //! multiplied in 32 bits, which is slower than f32 but the same numbers.
 #![allow(unsafe_code)]
 
-use super::dispatch::Kernel;
+use super::kernel::Kernel;
 use super::vector::Vector;
 
 /// Two bfloat16, the first in the lower half.

@@ -3,7 +3,8 @@
 
 pub(crate) use super::tile::{Grouped, Left, Size};
 
-use super::dispatch::{Isa, Kernel};
+use super::dispatch::Isa;
+use super::kernel::Kernel;
 use super::pairs::Pair;
 use super::tile::{self, Task};
 use super::turn::groups;

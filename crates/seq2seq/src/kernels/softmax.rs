@@ -8,7 +8,7 @@
 //! [`ROOM`] is the column scaled down, which hardly ever happens.
 #![allow(unsafe_code)]
 
-use super::dispatch::Kernel;
+use super::kernel::Kernel;
 use super::math::exp;
 use super::vector::{GROUP, Vector};
 

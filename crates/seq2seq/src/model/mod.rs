@@ -18,6 +18,7 @@ mod projection;
 mod shard;
 mod spec;
 mod stack;
+mod weights;
 mod workspace;
 
 use dsgd::{Gradient, Layout, Params};

@@ -3,7 +3,7 @@
 //!
 //! The kept positions (those with a wanted word) are handled in chunks of [`CHUNK`] columns.
 //! For a chunk the vocabulary passes by in blocks of
-//! [`part::WORDS`], each thread having a part of
+//! [`chunk::WORDS`], each thread having a part of
 //! it: a block's logits are computed, turned into exponentials in place and used at once for
 //! the gradient of the hidden state, all in the second-level cache. What the sum over the
 //! whole vocabulary later says about a column is one factor, applied to the small side of
@@ -11,6 +11,7 @@
 //!
 //! What remains of a chunk until its end are the exponentials, words by columns, for dW.
 
+mod chunk;
 mod pairs;
 mod part;
 
@@ -21,7 +22,9 @@ use crate::kernels::turn::{groups, to_panels, to_turned};
 use crate::kernels::{GROUP, Isa, Precision};
 
 use super::cell::room;
-use part::{Chunk, Part};
+use chunk::Chunk;
+pub(crate) use chunk::Kept;
+use part::Part;
 
 /// Columns of a chunk at most. More of them mean that weights and their gradient pass from
 /// memory less often, and longer sums; but the exponentials take 4 bytes a word and column.
@@ -34,19 +37,6 @@ pub(crate) struct Projection {
     pub(crate) bias: TensorId,
     pub(crate) hidden: usize,
     pub(crate) words: usize,
-}
-
-/// A position with a wanted word.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Kept {
-    /// Whose columns it is among.
-    pub(crate) shard: usize,
-    /// Its column there, steps times width.
-    pub(crate) column: usize,
-    /// Its sentence.
-    pub(crate) row: usize,
-    /// The wanted word, from 0.
-    pub(crate) gold: usize,
 }
 
 /// Buffers of the projection.

@@ -18,7 +18,7 @@ use tonic::{Request, Status};
 use tower::service_fn;
 
 use super::endpoint::{Endpoint, reach};
-use super::{LinkError, Remote};
+use super::error::LinkError;
 use crate::mutex::lock;
 use crate::wire::integrity::Integrity;
 use crate::wire::paced::Traffic;
@@ -29,7 +29,7 @@ use crate::wire::{
     CALL, CALL_IN_A_CROWD, MOST_LAYOUT, PROGRAM, PROTOCOL, SESSION, keep_freed_memory,
 };
 use dsgd_core::core::WorkerId;
-use dsgd_core::params::{Layout, Params};
+use dsgd_core::params::Layout;
 
 /// A process's connection to the server, and who has joined through it.
 #[derive(Clone)]
@@ -57,6 +57,11 @@ impl Client {
             heard: Arc::new(Mutex::new(Instant::now())),
             sessions: Arc::default(),
         })
+    }
+
+    /// Where signs of life go out from.
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// Time since the server was last heard of.
@@ -99,13 +104,8 @@ impl Client {
         Ok(())
     }
 
-    /// [`Client::join`] for a thread that is not the event loop's.
-    pub fn join_blocking(&self, name: &str, layout: &Arc<Layout>) -> Result<Remote, LinkError> {
-        self.runtime.block_on(self.join(name, layout))
-    }
-
     /// Makes a worker of the caller. `layout` must be the server's.
-    pub async fn join(&self, name: &str, layout: &Arc<Layout>) -> Result<Remote, LinkError> {
+    pub(super) async fn enter(&self, name: &str, layout: &Layout) -> Result<Entered, LinkError> {
         let client = DsgdClient::new(self.life.clone()).max_decoding_message_size(MOST_LAYOUT);
         let mut client = client;
         let patience = self.patience();
@@ -141,19 +141,14 @@ impl Client {
         let pulse_every = Duration::from_millis(u64::from(reply.dead_after_ms.max(40)) / 4);
         let life = self.live(client, &session, pulse_every).await?;
         lock(&self.sessions).insert(reply.worker, session.clone());
-        Ok(Remote {
+        Ok(Entered {
             worker: reply.worker,
             bulk,
-            own: Some(own),
+            own,
             session,
             integrity: Integrity::of(self.endpoint.identity.is_some()),
-            client: self.clone(),
             traffic,
             life,
-            leaving: Arc::default(),
-            version: None,
-            params: Some(Params::zeros(Arc::clone(layout)).into()),
-            gradient: None,
         })
     }
 
@@ -197,6 +192,20 @@ impl Client {
             task,
         })
     }
+}
+
+/// A worker that has joined.
+pub(super) struct Entered {
+    /// Its number.
+    pub(super) worker: WorkerId,
+    /// For what is large.
+    pub(super) bulk: Channel,
+    pub(super) own: Own,
+    pub(super) session: Session,
+    pub(super) integrity: Integrity,
+    /// What passes the connection for what is large.
+    pub(super) traffic: Traffic,
+    pub(super) life: Life,
 }
 
 /// A worker's own event loop: it turns in the worker's thread, while the worker waits for it. What

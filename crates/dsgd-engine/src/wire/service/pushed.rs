@@ -3,8 +3,8 @@
 use axum::body::Body;
 use tonic::Status;
 
-use super::Service;
-use super::sessions::Session;
+use super::sessions::{Session, Sessions};
+use super::terms::Terms;
 use crate::wire::framing::Messages;
 use crate::wire::incoming::{IncomingGradient, WireError};
 use crate::wire::integrity::Integrity;
@@ -20,7 +20,8 @@ use dsgd_core::params::{Fresh, Gradient, Part, Snapshot, Tensor};
 /// What a push brings, part by part.
 pub(super) struct Parts<'a> {
     pub(super) messages: Messages<Body>,
-    pub(super) service: &'a Service,
+    pub(super) terms: &'a Terms,
+    pub(super) sessions: &'a Sessions,
     pub(super) session: &'a Session,
     pub(super) traffic: Traffic,
 }
@@ -85,7 +86,7 @@ async fn gradient(
     parts: &mut Parts<'_>,
 ) -> Result<Outcome, Status> {
     let stats = told_stats(head.stats).map_err(Status::invalid_argument)?;
-    let terms = parts.service.terms();
+    let terms = parts.terms;
     let mut incoming = IncomingGradient::new(terms.buffers.take(), integrity);
     let received = receive(&mut incoming, parts).await;
     if let Err(status) = received {
@@ -159,7 +160,10 @@ impl Parts<'_> {
             let arrived = self.traffic.read();
             if arrived != seen {
                 seen = arrived;
-                self.service.hears(self.session);
+                for message in self.sessions.alive(self.session) {
+                    // Nobody listens any more when the run is over.
+                    let _ = self.terms.messages.send(message);
+                }
             }
             arrived
         };

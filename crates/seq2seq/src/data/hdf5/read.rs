@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::arrays::{Array, Arrays};
 use crate::batch::PAD;
-use crate::data::dataset::Rows;
+use crate::data::sentences::Rows;
 use crate::data::{Cut, DataError, Dataset, Sentences, Sizes};
 
 /// Reads a dataset. A file that is wrong anywhere is refused, with the place.

@@ -12,7 +12,7 @@ use crate::kernels::product::{
 };
 use crate::kernels::turn::groups;
 
-use super::part::{Chunk, WORDS};
+use super::chunk::{Chunk, WORDS};
 
 /// Pairs of 16 columns.
 const HALF: usize = GROUP / 2;

@@ -7,14 +7,11 @@ use crate::kernels::product::{
 };
 use crate::kernels::softmax::{Exponentials, Largest, ROOM, WeightedSums};
 use crate::kernels::turn::{add_row, groups};
-use crate::kernels::{GROUP, Isa, Precision};
+use crate::kernels::{GROUP, Precision};
 
 use super::super::cell::room;
-use super::Kept;
+use super::chunk::{Chunk, WORDS};
 use super::pairs::PairBuffers;
-
-/// Words of a block, a multiple of the tallest tile.
-pub(super) const WORDS: usize = 252;
 
 /// One thread's share of the vocabulary, and what it computes of a chunk.
 #[derive(Debug, Default)]
@@ -32,21 +29,6 @@ pub(super) struct Part {
     /// The hidden states times the factors, turned.
     scaled: Vec<f32>,
     pairs: PairBuffers,
-}
-
-/// What all parts read of a chunk.
-#[derive(Clone, Copy)]
-pub(super) struct Chunk<'a> {
-    pub(super) isa: Isa,
-    pub(super) precision: Precision,
-    pub(super) weight: &'a [f32],
-    pub(super) bias: &'a [f32],
-    pub(super) hidden: usize,
-    pub(super) kept: &'a [Kept],
-    pub(super) turned: &'a [f32],
-    pub(super) panels: &'a [f32],
-    /// Whether gradients are wanted, and then 1 / rows of the batch.
-    pub(super) share: Option<f32>,
 }
 
 impl Part {
