@@ -1,7 +1,7 @@
 //! Everything that can be observed of a run, as one enum.
 //!
 //! Events are made by the core (what it decided and why) and by the server (what it did).
-//! Consumers are functions from an event to their own output: see [`observe`](dsgd_observe).
+//! Consumers are functions from an event to their own output: the crate `dsgd-observe`.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
 //! Text made fit to be shown. That of strangers: what a worker or a host says of itself reaches terminals,
-//! logs and JSON by way of [`line`] or [`name`], and can command none of them.
+//! logs and JSON by way of [`line()`] or [`name`], and can command none of them.
 //!
 //! It leaves out what letters alone can pretend: a name may still look like another.
 
@@ -25,7 +25,7 @@ pub fn line(text: &str) -> String {
     shown
 }
 
-/// A name: a [`line`] that is never empty.
+/// A name: a [`line()`] that is never empty.
 pub fn name(text: &str) -> String {
     match line(text).trim() {
         "" => NAMELESS.to_owned(),

@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use tokio::runtime::{Builder, Runtime};
 
-use dsgd_core::core::Report;
+use dsgd_core::core::{LeaseId, Report};
 use dsgd_core::event::Cost;
 use dsgd_core::params::{Gradient, Layout};
 use dsgd_core::task::Stats;
 
 use crate::wire::invitation::Invitation;
 use crate::wire::link::{Client, LinkError, Remote};
-use crate::worker::{Assignment, Link, Outcome};
+use crate::worker::{Assignment, Link, Outcome, TransferTimes};
 
 /// Joins a run that lets others join (`--listen`), by its invitation: the file `invitation` in the run's folder.
 /// `layout` must be that of the run's model.
@@ -98,7 +98,7 @@ impl Worker {
     /// Hands over the gradient of a training batch's mean loss per example, and sums over the batch. It is
     /// sent with the next [`pull`](Worker::pull).
     pub fn push(&mut self, work: Assignment, gradient: Box<Gradient>, stats: Stats) {
-        let transfer = work.transfer;
+        let (lease, transfer) = done(work);
         let report = Report {
             stats,
             grad_norm: gradient.sum_of_squares().sqrt(),
@@ -111,7 +111,7 @@ impl Worker {
             },
         };
         self.done = Some(Outcome::Gradient {
-            lease: work.lease,
+            lease,
             report,
             gradient,
         });
@@ -119,13 +119,20 @@ impl Worker {
 
     /// Hands over the sums of a validation batch.
     pub fn evaluated(&mut self, work: Assignment, stats: Stats) {
-        let lease = work.lease;
+        let (lease, _) = done(work);
         self.done = Some(Outcome::Evaluated { lease, stats });
     }
 
     /// Says that a batch could not be computed, and why: it goes to another worker.
     pub fn failed(&mut self, work: Assignment, reason: String) {
-        let lease = work.lease;
+        let (lease, _) = done(work);
         self.done = Some(Outcome::Failed { lease, reason });
     }
+}
+
+/// What remains of work that is done. Its parameters are given back, so that the next ones can be written
+/// over them.
+fn done(work: Assignment) -> (LeaseId, TransferTimes) {
+    drop(work.params);
+    (work.lease, work.transfer)
 }

@@ -12,9 +12,9 @@ use dsgd::{
 /// Points of the line y = 3x − 1.
 pub struct Line(Manifest);
 
-impl Line {
-    /// A hundred batches of ten points, and one to validate with.
-    pub fn new() -> Self {
+/// A hundred batches of ten points, and one to validate with.
+impl Default for Line {
+    fn default() -> Self {
         let layout: Layout = [("line", [2])].into_iter().collect(); // slope and intercept
         Self(Manifest {
             validation_batches: 1,
@@ -68,7 +68,7 @@ pub fn train(mut seen: impl FnMut(f64) + Send + 'static) -> Result<Finished, dsg
         epochs: 5,
         ..RunConfig::default()
     };
-    Training::new(Arc::new(Line::new()), config)
+    Training::new(Arc::new(Line::default()), config)
         .named("line")
         .observe(move |record| {
             if let Event::EpochFinished { train, .. } = &record.event {

@@ -31,7 +31,7 @@ impl Beside for Alone {
 }
 
 /// An option's value: the path of a file that [`Task::load`](crate::Task::load) or
-/// [`Task::init`](crate::Task::init) reads.
+/// [`Model::init`](crate::Model::init) reads.
 ///
 /// Workers elsewhere get a copy of the file, by its content, and the option names the copy there.
 /// On the command line and in `config.toml` it is a path as any other. Files which have to lie in the

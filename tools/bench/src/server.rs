@@ -76,7 +76,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
         return work();
     }
     if args.serve {
-        return args.workers.iter().try_for_each(|&n| measure(n, &args));
+        return args.workers.iter().try_for_each(|&n| measure(n, args));
     }
     say(format_args!(
         "{} parameters, {} ms a batch, {} s each",

@@ -1,10 +1,9 @@
 //! Optimizers: how a gradient moves the parameters.
 //!
 //! An [`Optimizer`] is a formula on a contiguous piece of the flat vector, nothing
-//! else; the formulas are in `rules`. An [`Updater`] owns the state that a formula
-//! carries from step to step and runs it over all tensors of a layout. [`Versions`]
-//! does so for parameters that others are reading meanwhile. A [`Schedule`] says how
-//! large a step is.
+//! else; the formulas are in `rules`. Who owns the state that a formula carries from step to
+//! step, and runs it over all tensors of a layout, is the engine's store. A [`Schedule`] says
+//! how large a step is.
 //!
 //! Everything here is element by element, so the result is the same bit for bit
 //! however the vector is cut into pieces, whether it is updated in place or into

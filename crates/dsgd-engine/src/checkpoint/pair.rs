@@ -62,7 +62,7 @@ pub struct Resumed<S> {
 /// Writes a checkpoint into `dir` and returns the path of its weights, `DIR/STEM.safetensors`.
 ///
 /// It replaces one of that stem; until both files have their names, a crash then leaves neither,
-/// so a run gives each checkpoint a stem of its own and [`prune`]s the old ones.
+/// so a run gives each checkpoint a stem of its own and [`prune`](super::prune)s the old ones.
 ///
 /// # Errors
 /// `DiskFull`, `Forbidden`, `Write`: nothing has changed in the folder. `NotFinite`: the

@@ -46,7 +46,7 @@ fn a_run_is_stopped_from_elsewhere_saved_and_gone_on_with() {
         epochs: 1000,
         ..RunConfig::default()
     };
-    let model = Arc::new(Line::new());
+    let model = Arc::new(Line::default());
     let steps = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&steps);
     let training = Training::new(model.clone(), config.clone())
@@ -138,7 +138,7 @@ fn who_keeps_his_loop_joins_a_run() {
     let entrance = entrance(&folder, &config);
     let (invited, invitation) = mpsc::channel();
     let file = folder.file("invitation");
-    let training = Training::new(Arc::new(Line::new()), config)
+    let training = Training::new(Arc::new(Line::default()), config)
         .folder(folder, "")
         .launch(Joined::through(entrance))
         .observe(move |record| {
@@ -158,7 +158,7 @@ fn who_keeps_his_loop_joins_a_run() {
     invitation.recv_timeout(Duration::from_secs(60)).unwrap();
 
     let invitation = Invitation::from_line(&std::fs::read_to_string(file).unwrap()).unwrap();
-    let model = Line::new();
+    let model = Line::default();
     let mut worker = dsgd::join(&invitation, Arc::clone(&model.manifest().layout)).unwrap();
     let (mut failed, mut validated) = (0, 0);
     while let Some(work) = worker.pull().unwrap() {
