@@ -4,6 +4,7 @@
 //! [`core`] decides. All of it is a function of what it is given, so all of it can be tested in
 //! virtual time.
 
+pub mod codec;
 pub mod core;
 pub mod event;
 pub mod mode;

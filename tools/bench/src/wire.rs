@@ -16,6 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::median::median;
 use crate::route::{Cost, Moment, Round, Route};
 use crate::{load, raw};
+use dsgd_core::codec::Codec;
 use dsgd_core::core::Report;
 use dsgd_core::params::{Layout, Params, Snapshot};
 use dsgd_core::task::Batch;
@@ -130,6 +131,7 @@ impl Wire {
         let service = Service::new(Terms {
             token: token.clone(),
             layout: Arc::clone(layout),
+            codec: Codec::None,
             dead_after: PATIENCE,
             buffers: buffers.clone(),
             messages: sender,

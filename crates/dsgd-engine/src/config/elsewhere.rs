@@ -6,6 +6,7 @@ use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize};
 
 use super::values::{defaults, positive};
+use dsgd_core::codec::Codec;
 
 /// Where an ssh list is looked for when nothing else is said: the ancestor's file.
 pub const CLIENT_LIST: &str = "client_list.txt";
@@ -73,6 +74,9 @@ pub struct Elsewhere {
           default_value_t = false, default_missing_value = "true", hide_possible_values = true,
           hide_default_value = true)]
     pub prefetch: bool,
+    /// How parameters and gradients travel: none, as they are, or bf16, in half the bytes; the server's own stay f32
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    pub codec: Codec,
     /// A worker that is silent for so long is lost
     #[arg(long, value_name = "SECS", default_value_t = 10.0, value_parser = positive)]
     pub dead_after: f64,

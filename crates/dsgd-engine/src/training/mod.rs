@@ -34,7 +34,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// ```
 /// use std::sync::Arc;
 /// use dsgd_core::model::{Compute, Manifest, Model, Seat};
-/// use dsgd_core::params::{Gradient, Layout, Params, TensorId};
+/// use dsgd_core::params::{Gradient, Layout, Snapshot, TensorId};
 /// use dsgd_core::task::{Batch, Stats, TaskResult};
 /// use dsgd_engine::config::RunConfig;
 /// use dsgd_engine::training::Training;

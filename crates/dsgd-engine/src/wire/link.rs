@@ -30,6 +30,7 @@ use super::proto::{self, PullPart, PushPart, pull_part, push_part};
 use super::{LONGEST_PULL, MOST_MESSAGE, outgoing, words};
 use crate::worker::{Assignment, Link, Outcome, TransferTimes};
 use client::{Life, Own, Session};
+use dsgd_core::codec::Codec;
 use dsgd_core::core::WorkerId;
 use dsgd_core::params::{Gradient, Layout, Params, Snapshot};
 
@@ -47,6 +48,8 @@ pub struct Remote {
     traffic: Traffic,
     life: Life,
     leaving: Arc<AtomicBool>,
+    /// How values travel, as the last assignment said.
+    codec: Codec,
     /// The version that the parameters are, when they are whole.
     version: Option<u64>,
     // Both made once and used again and again.
@@ -73,6 +76,7 @@ impl Client {
             traffic: entered.traffic,
             life: entered.life,
             leaving: Arc::default(),
+            codec: Codec::None,
             version: None,
             params: Some(Params::zeros(Arc::clone(layout)).into()),
             gradient: None,
@@ -115,7 +119,7 @@ impl Remote {
                     push_secs: report.cost.push_secs,
                 }));
                 let gradient = Arc::new(*gradient);
-                let pieces = outgoing::gradient(&gradient, self.integrity);
+                let pieces = outgoing::gradient(&gradient, self.codec, self.integrity);
                 let pieces = pieces.flat_map(framing::piece);
                 let sent = self.send(iter::once(head).chain(pieces)).await;
                 // All of it has gone out and nobody looks at it any more.
@@ -191,6 +195,8 @@ impl Remote {
             }
         };
         let job = words::job(given.work).map_err(LinkError::unexpected)?;
+        let codec = Codec::of_id(given.codec);
+        self.codec = codec.ok_or_else(|| LinkError::unexpected("a codec that is unknown here"))?;
         let started = Instant::now();
         let params = self.params.take();
         let mut params = params.expect("a link that broke is not used again");
@@ -198,8 +204,10 @@ impl Remote {
         // What is here is whole again when all has come.
         let have = self.version.take();
         let mut incoming = match given.base {
-            None => IncomingParams::new(into, self.integrity),
-            base if base == have => IncomingParams::over(into, &given.fresh, self.integrity)?,
+            None => IncomingParams::new(into, self.codec, self.integrity),
+            base if base == have => {
+                IncomingParams::over(into, &given.fresh, self.codec, self.integrity)?
+            }
             _ => return Err(LinkError::unexpected("what is new to another version")),
         };
         while let Some(part) = next(&mut parts, &self.traffic).await? {

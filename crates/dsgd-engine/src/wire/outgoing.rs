@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::PIECE;
 use super::integrity::{Checksum, Integrity};
 use super::proto::{Chunk, Rows};
+use dsgd_core::codec::Codec;
 use dsgd_core::params::{Fresh, Gradient, Params, Part, Snapshot};
 
 #[cfg(target_endian = "big")]
@@ -28,6 +29,7 @@ pub enum Piece {
 /// The pieces of all parameters, or of what is new in them since the version that `snapshot` names.
 pub fn params(
     snapshot: Snapshot,
+    codec: Codec,
     integrity: Integrity,
 ) -> impl Iterator<Item = Piece> + Send + 'static {
     let Snapshot { params, since, .. } = snapshot;
@@ -39,65 +41,93 @@ pub fn params(
         match fresh {
             Fresh::Same => Box::new(std::iter::empty()) as Pieces,
             Fresh::Rows(rows) => {
-                let rows = rows_of_table(tensor, &params, range.start, width, rows, integrity);
+                let values = move |params: &Params, _, row: u32, out: &mut Vec<u8>| {
+                    let at = range.start + row as usize * width;
+                    codec.encode(&params.flat()[at..at + width], out);
+                };
+                let size = width * codec.width();
+                let rows = Gathered { tensor, rows, size }.messages(&params, values, integrity);
                 Box::new(rows.map(Piece::Rows))
             }
             Fresh::Whole => {
-                let bytes = view(&params, move |params| {
-                    bytemuck::cast_slice(&params.flat()[range.clone()])
-                });
-                Box::new(chunks(tensor, bytes, integrity).map(Piece::Chunk))
+                let values = at(move |params: &Params| &params.flat()[range.clone()]);
+                dense(tensor, &params, values, codec, integrity)
             }
         }
     });
     pieces.flatten()
 }
 
-/// Rows of a table of the parameters. They lie apart, so what goes into one message is copied together.
-fn rows_of_table(
+/// Rows of a table that do not lie as they travel: what goes into one message is put together first.
+struct Gathered {
     tensor: usize,
-    params: &Arc<Params>,
-    start: usize,
-    width: usize,
     rows: Vec<u32>,
-    integrity: Integrity,
-) -> impl Iterator<Item = Rows> + Send + 'static {
-    let params = Arc::clone(params);
-    let mut checksum = Checksum::new(integrity);
-    steps(rows.len(), rows_of_a_chunk(width)).map(move |at| {
-        let last = at.end == rows.len();
-        let rows = &rows[at];
-        let mut values = Vec::with_capacity(rows.len() * width * size_of::<f32>());
-        for &row in rows {
-            let at = start + row as usize * width;
-            values.extend_from_slice(bytemuck::cast_slice(&params.flat()[at..at + width]));
-        }
-        let indices = Bytes::from(bytemuck::cast_slice(rows).to_vec());
-        checksum.update(&indices);
-        checksum.update(&values);
-        Rows {
-            tensor: tensor as u32,
-            indices,
-            values: values.into(),
-            crc32: last.then(|| checksum.end()),
-        }
-    })
+    /// Bytes of a row.
+    size: usize,
+}
+
+impl Gathered {
+    /// At least one message, the last with the checksum. `values` adds the bytes of a row, by its place among
+    /// these and its number.
+    fn messages<O: Send + Sync + 'static>(
+        self,
+        owner: &Arc<O>,
+        values: impl Fn(&O, usize, u32, &mut Vec<u8>) + Send + 'static,
+        integrity: Integrity,
+    ) -> impl Iterator<Item = Rows> + Send + 'static {
+        let owner = Arc::clone(owner);
+        let mut checksum = Checksum::new(integrity);
+        let Self { tensor, rows, size } = self;
+        steps(rows.len(), rows_of_a_chunk(size)).map(move |at| {
+            let last = at.end == rows.len();
+            let mut bytes = Vec::with_capacity(at.len() * size);
+            for place in at.clone() {
+                values(&owner, place, rows[place], &mut bytes);
+            }
+            let rows = &rows[at];
+            let indices = Bytes::from(bytemuck::cast_slice(rows).to_vec());
+            checksum.update(&indices);
+            checksum.update(&bytes);
+            Rows {
+                tensor: tensor as u32,
+                indices,
+                values: bytes.into(),
+                crc32: last.then(|| checksum.end()),
+            }
+        })
+    }
 }
 
 /// The pieces of a gradient.
 pub fn gradient(
     gradient: &Arc<Gradient>,
+    codec: Codec,
     integrity: Integrity,
 ) -> impl Iterator<Item = Piece> + Send + 'static {
     let gradient = Arc::clone(gradient);
     let tensors = gradient.parts().len();
     (0..tensors).flat_map(move |tensor| match &gradient.parts()[tensor] {
         Part::Dense(_) => {
-            let bytes = view(&gradient, move |gradient| match &gradient.parts()[tensor] {
-                Part::Dense(values) => bytemuck::cast_slice(values),
+            let values = at(move |gradient: &Gradient| match &gradient.parts()[tensor] {
+                Part::Dense(values) => &values[..],
                 Part::Rows(_) => &[],
             });
-            Box::new(chunks(tensor, bytes, integrity).map(Piece::Chunk)) as Pieces
+            dense(tensor, &gradient, values, codec, integrity)
+        }
+        Part::Rows(rows) if codec != Codec::None => {
+            let (width, touched) = (rows.width(), rows.indices().to_vec());
+            let values = move |gradient: &Gradient, place: usize, _, out: &mut Vec<u8>| {
+                if let Part::Rows(rows) = &gradient.parts()[tensor] {
+                    codec.encode(&rows.values()[place * width..][..width], out);
+                }
+            };
+            let gathered = Gathered {
+                tensor,
+                rows: touched,
+                size: width * codec.width(),
+            };
+            let rows = gathered.messages(&gradient, values, integrity);
+            Box::new(rows.map(Piece::Rows)) as Pieces
         }
         Part::Rows(rows) => {
             let indices = view(&gradient, move |gradient| match &gradient.parts()[tensor] {
@@ -137,6 +167,41 @@ where
     Bytes::from_owner(View { owner, slice })
 }
 
+/// A closure that lends what it is lent, which the compiler does not see by itself.
+fn at<O, F: Fn(&O) -> &[f32]>(values: F) -> F {
+    values
+}
+
+/// A dense tensor's chunks: views of its memory, or what a codec makes of a piece at a time.
+fn dense<O: Send + Sync + 'static>(
+    tensor: usize,
+    owner: &Arc<O>,
+    values: impl Fn(&O) -> &[f32] + Send + 'static,
+    codec: Codec,
+    integrity: Integrity,
+) -> Pieces {
+    if codec == Codec::None {
+        let bytes = view(owner, move |owner| bytemuck::cast_slice(values(owner)));
+        return Box::new(chunks(tensor, bytes, integrity).map(Piece::Chunk));
+    }
+    let owner = Arc::clone(owner);
+    let len = values(&owner).len();
+    let mut checksum = Checksum::new(integrity);
+    let encoded = steps(len, PIECE / codec.width()).map(move |range| {
+        let mut bytes = Vec::with_capacity(range.len() * codec.width());
+        codec.encode(&values(&owner)[range.clone()], &mut bytes);
+        checksum.update(&bytes);
+        let last = range.end == len;
+        Piece::Chunk(Chunk {
+            tensor: tensor as u32,
+            offset: (range.start * codec.width()) as u64,
+            values: bytes.into(),
+            crc32: last.then(|| checksum.end()),
+        })
+    });
+    Box::new(encoded)
+}
+
 /// A dense tensor's chunks, at least one, the last with the checksum.
 fn chunks(tensor: usize, bytes: Bytes, integrity: Integrity) -> impl Iterator<Item = Chunk> + Send {
     let mut checksum = Checksum::new(integrity);
@@ -164,7 +229,7 @@ fn row_chunks(
     let row = width * size_of::<f32>();
     let count = indices.len() / size_of::<u32>();
     let mut checksum = Checksum::new(integrity);
-    steps(count, rows_of_a_chunk(width)).map(move |rows| {
+    steps(count, rows_of_a_chunk(row)).map(move |rows| {
         let at = |bytes: &Bytes, size| bytes.slice(rows.start * size..rows.end * size);
         let (indices, values) = (at(&indices, size_of::<u32>()), at(&values, row));
         checksum.update(&indices);
@@ -179,8 +244,8 @@ fn row_chunks(
 }
 
 /// Rows of a table that go into one message: one at least.
-pub(super) fn rows_of_a_chunk(width: usize) -> usize {
-    (PIECE / (size_of::<u32>() + width * size_of::<f32>())).max(1)
+pub(super) fn rows_of_a_chunk(row_bytes: usize) -> usize {
+    (PIECE / (size_of::<u32>() + row_bytes)).max(1)
 }
 
 /// `0..len` in ranges of `size`; one empty range for nothing.

@@ -305,10 +305,11 @@ impl Service {
                 // What is new is of use to whoever has what it is new to.
                 params.since = params.since.filter(|since| asked.have == Some(since.base));
                 *lock(&session.current) = Some((lease, job));
-                session.pulls(params_bytes(&params));
-                let head = words::assignment(lease, job, &params);
+                let codec = self.0.terms.codec;
+                session.pulls(params_bytes(&params, codec));
+                let head = words::assignment(lease, job, &params, codec);
                 let head = message(pull_part::Part::Assignment(head));
-                let pieces = outgoing::params(params, integrity).flat_map(framing::piece);
+                let pieces = outgoing::params(params, codec, integrity).flat_map(framing::piece);
                 Ok(framing::reply(std::iter::once(head).chain(pieces)))
             }
         }

@@ -5,6 +5,7 @@
 use super::proto;
 use super::proto::assignment::Work;
 use crate::worker::Job;
+use dsgd_core::codec::Codec;
 use dsgd_core::core::LeaseId;
 use dsgd_core::params::{Fresh, Kind, Layout, Snapshot, Tensor};
 use dsgd_core::task::{Batch, Stats};
@@ -24,7 +25,12 @@ pub(super) fn tensors(layout: &Layout) -> Vec<proto::Tensor> {
 }
 
 /// Something to do.
-pub(super) fn assignment(lease: LeaseId, job: Job, params: &Snapshot) -> proto::Assignment {
+pub(super) fn assignment(
+    lease: LeaseId,
+    job: Job,
+    params: &Snapshot,
+    codec: Codec,
+) -> proto::Assignment {
     let work = match job {
         Job::Train(batch) => Work::Train(proto::Train {
             epoch: batch.epoch,
@@ -48,6 +54,7 @@ pub(super) fn assignment(lease: LeaseId, job: Job, params: &Snapshot) -> proto::
         version: params.version,
         base: since.map(|since| since.base),
         fresh: fresh.unwrap_or_default(),
+        codec: codec.id(),
     }
 }
 

@@ -110,6 +110,7 @@ fn with_workers<T: Task>(training: Training, job: &Job<T>) -> anyhow::Result<Tra
         task: job.name,
         config: &job.text,
         files,
+        codec: wishes.codec,
         dead_after: Duration::from_secs_f64(wishes.dead_after),
         program: program_from_anywhere(),
     })?;

@@ -13,6 +13,7 @@ use dsgd::{
     Batch, Compute, Gradient, Invitation, Job, Layout, Manifest, Model, Seat, Snapshot, Stats,
     TaskResult, TensorId, Training,
 };
+use dsgd_core::codec::Codec;
 use dsgd_core::core::End;
 use dsgd_core::mode::Mode;
 
@@ -93,6 +94,7 @@ fn entrance(folder: &RunFolder, config: &RunConfig) -> Entrance {
         task: "line",
         config: "",
         files: Vec::new(),
+        codec: config.elsewhere.codec,
         dead_after: Duration::from_secs(10),
         program: "dsgd".to_owned(),
     };
@@ -232,7 +234,7 @@ impl Model for Table {
 }
 
 /// Trains the table for two epochs in sync mode, by one worker that comes through a port, or by a thread.
-fn train_table(joined: bool) -> (Vec<u32>, Vec<u64>) {
+fn train_table(joined: Option<Codec>) -> (Vec<f32>, Vec<u64>) {
     let folder = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(Some(&folder.path().join("run")), "table").unwrap();
     let mut config = RunConfig {
@@ -245,7 +247,8 @@ fn train_table(joined: bool) -> (Vec<u32>, Vec<u64>) {
     let (invited, invitation) = mpsc::channel();
     let mut training = Training::new(Arc::new(Table::new()), config.clone());
     let file = folder.file("invitation");
-    if joined {
+    if let Some(codec) = joined {
+        config.elsewhere.codec = codec;
         config.elsewhere.listen = Some("127.0.0.1:0".to_owned());
         config.workers = Some(0);
         config.mode = Mode::Async;
@@ -262,10 +265,9 @@ fn train_table(joined: bool) -> (Vec<u32>, Vec<u64>) {
     let run = thread::spawn(move || {
         let finished = training.run().unwrap();
         assert_eq!(finished.end, End::Done);
-        let bits = finished.params().flat().iter().map(|v| v.to_bits());
-        bits.collect::<Vec<_>>()
+        finished.params().flat().to_vec()
     });
-    if joined {
+    if joined.is_some() {
         invitation.recv_timeout(Duration::from_secs(60)).unwrap();
         let invitation = Invitation::from_line(&std::fs::read_to_string(file).unwrap()).unwrap();
         work(&invitation, &Table::new());
@@ -273,11 +275,36 @@ fn train_table(joined: bool) -> (Vec<u32>, Vec<u64>) {
     (run.join().unwrap(), seen.iter().collect())
 }
 
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+#[test]
+fn half_the_bytes_make_nearly_the_same_and_twice_the_same() {
+    let (here, _) = train_table(None);
+    let (there, bytes) = train_table(Some(Codec::Bf16));
+    let (again, _) = train_table(Some(Codec::Bf16));
+    assert!(bits(&there) == bits(&again), "rounding is no chance");
+    assert!(bits(&there) != bits(&here));
+    let far = here
+        .iter()
+        .zip(&there)
+        .map(|(a, b)| (a - b).abs() / a.abs().max(1e-3));
+    let far = far.fold(0.0, f32::max);
+    assert!(far < 0.02, "{far}");
+    let (row, dense) = (4 + 8 * 2, 16 * 2);
+    assert_eq!(bytes[0], 1000 * 8 * 2 + dense + row + dense);
+    assert_eq!(bytes[1], 2 * (row + dense));
+}
+
 #[test]
 fn what_is_new_travels_and_makes_the_same_bytes() {
-    let (here, nothing) = train_table(false);
-    let (there, bytes) = train_table(true);
-    assert!(here == there, "one worker, one order of batches");
+    let (here, nothing) = train_table(None);
+    let (there, bytes) = train_table(Some(Codec::None));
+    assert!(
+        bits(&here) == bits(&there),
+        "one worker, one order of batches"
+    );
     assert!(nothing.iter().all(|&bytes| bytes == 0));
     let row = 4 + 8 * 4;
     let (dense, push) = (16 * 4, row + 16 * 4);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dsgd::{Gradient, Layout, Params, Part, Snapshot, TensorId};
+use dsgd_core::codec::Codec;
 use dsgd_engine::wire::incoming::{IncomingGradient, IncomingParams};
 use dsgd_engine::wire::integrity::Integrity;
 use dsgd_engine::wire::outgoing;
@@ -15,7 +16,7 @@ use dsgd_engine::wire::proto::{Chunk, PullPart, PushPart, Rows, pull_part, push_
 
 /// All parameters as they travel to whoever has none.
 pub(crate) fn chunks(params: &Arc<Params>, integrity: Integrity) -> Vec<Chunk> {
-    let pieces = outgoing::params(Snapshot::new(1, Arc::clone(params)), integrity);
+    let pieces = outgoing::params(Snapshot::new(1, Arc::clone(params)), Codec::None, integrity);
     let chunk = |piece| match piece {
         outgoing::Piece::Chunk(chunk) => chunk,
         outgoing::Piece::Rows(_) => panic!("whole tensors travel as chunks"),
@@ -32,7 +33,7 @@ type Said = Vec<(Vec<u8>, Vec<u8>)>;
 /// When it accepts what was not said.
 pub(crate) fn push(layout: &Arc<Layout>, parts: &[PushPart]) -> Option<Said> {
     let buffer = Box::new(Gradient::new(Arc::clone(layout)));
-    let mut incoming = IncomingGradient::new(buffer, Integrity::Checksums);
+    let mut incoming = IncomingGradient::new(buffer, Codec::None, Integrity::Checksums);
     for part in parts {
         match &part.part {
             Some(push_part::Part::Chunk(chunk)) => incoming.chunk(chunk).ok()?,
@@ -67,7 +68,7 @@ pub(crate) fn push(layout: &Arc<Layout>, parts: &[PushPart]) -> Option<Said> {
 /// When it accepts what was not said.
 pub(crate) fn pull(layout: &Arc<Layout>, parts: &[PullPart]) -> Option<Said> {
     let mut params = Params::zeros(Arc::clone(layout));
-    let mut incoming = IncomingParams::new(&mut params, Integrity::Checksums);
+    let mut incoming = IncomingParams::new(&mut params, Codec::None, Integrity::Checksums);
     for part in parts {
         match &part.part {
             Some(pull_part::Part::Chunk(chunk)) => incoming.chunk(chunk).ok()?,

@@ -6,6 +6,7 @@ use super::error::WireError;
 use super::place::{Place, count_rows, no_such_row, rows_in, wrong_kind};
 use crate::wire::integrity::Integrity;
 use crate::wire::proto::{Chunk, Rows};
+use dsgd_core::codec::Codec;
 use dsgd_core::params::{Gradient, Part, Rows as Table, Tensor, add_squares};
 
 /// A gradient that arrives in a buffer.
@@ -19,10 +20,10 @@ pub struct IncomingGradient {
 
 impl IncomingGradient {
     /// All of the buffer will be written.
-    pub fn new(gradient: Box<Gradient>, integrity: Integrity) -> Self {
+    pub fn new(gradient: Box<Gradient>, codec: Codec, integrity: Integrity) -> Self {
         Self {
             gradient,
-            place: Place::new(integrity),
+            place: Place::new(codec, integrity),
             squares: (0.0, 0.0),
         }
     }
@@ -54,7 +55,7 @@ impl IncomingGradient {
         if self.place.offset == 0 {
             table.clear();
         }
-        let count = take_rows(entry, rows, table, self.place.offset == 0)?;
+        let count = take_rows(entry, rows, table, &self.place)?;
         self.place.offset += count;
         self.place.checksum.update(&rows.indices);
         self.place.checksum.update(&rows.values);
@@ -96,22 +97,22 @@ fn take_rows(
     entry: &Tensor,
     rows: &Rows,
     table: &mut Table,
-    first: bool,
+    place: &Place,
 ) -> Result<usize, WireError> {
     let name = || entry.name.clone();
-    let width = table.width();
-    let count = count_rows(entry, rows, width)?;
+    let (width, codec, first) = (table.width(), place.codec, place.offset == 0);
+    let count = count_rows(entry, rows, width, codec)?;
     // A table without touched rows is one empty message, and only that is.
     if count == 0 && !(first && rows.crc32.is_some()) {
         return Err(WireError::Empty { name: name() });
     }
-    for (row, values) in rows_in(rows, width) {
+    for (row, values) in rows_in(rows, width, codec) {
         if row as usize >= table.table_len() {
             return Err(no_such_row(entry, row, table.table_len()));
         }
         let before = table.len();
         let into = table.row(row as usize);
-        bytemuck::cast_slice_mut::<f32, u8>(into).copy_from_slice(values);
+        codec.decode(values, into);
         if table.len() == before {
             return Err(WireError::RowTwice { name: name(), row });
         }

@@ -6,6 +6,7 @@ use super::error::WireError;
 use super::place::{Place, count_rows, no_such_row, rows_in, wrong_kind};
 use crate::wire::integrity::Integrity;
 use crate::wire::proto::{Chunk, Rows};
+use dsgd_core::codec::Codec;
 use dsgd_core::params::{Kind, Params};
 
 /// What comes of a tensor.
@@ -28,9 +29,9 @@ pub struct IncomingParams<'a> {
 
 impl<'a> IncomingParams<'a> {
     /// All of the buffer will be written.
-    pub fn new(params: &'a mut Params, integrity: Integrity) -> Self {
+    pub fn new(params: &'a mut Params, codec: Codec, integrity: Integrity) -> Self {
         let comes = vec![Comes::All; params.layout().tensors().len()];
-        Self::of(params, comes, integrity)
+        Self::of(params, comes, codec, integrity)
     }
 
     /// What is new will be written over the version that the buffer holds; `fresh` has a byte for each tensor, as
@@ -38,6 +39,7 @@ impl<'a> IncomingParams<'a> {
     pub fn over(
         params: &'a mut Params,
         fresh: &[u8],
+        codec: Codec,
         integrity: Integrity,
     ) -> Result<Self, WireError> {
         let tensors = params.layout().tensors();
@@ -58,13 +60,13 @@ impl<'a> IncomingParams<'a> {
             }),
         });
         let comes = comes.collect::<Result<_, _>>()?;
-        Ok(Self::of(params, comes, integrity))
+        Ok(Self::of(params, comes, codec, integrity))
     }
 
-    fn of(params: &'a mut Params, comes: Vec<Comes>, integrity: Integrity) -> Self {
+    fn of(params: &'a mut Params, comes: Vec<Comes>, codec: Codec, integrity: Integrity) -> Self {
         let mut this = Self {
             params,
-            place: Place::new(integrity),
+            place: Place::new(codec, integrity),
             comes,
             next_row: 0,
         };
@@ -100,14 +102,14 @@ impl<'a> IncomingParams<'a> {
         if self.comes[self.place.tensor] != Comes::Rows {
             return Err(wrong_kind(entry, "all of a tensor", "rows of it"));
         }
-        let (width, table_len) = (entry.width(), entry.shape[0]);
-        let count = count_rows(entry, rows, width)?;
+        let (width, table_len, codec) = (entry.width(), entry.shape[0], self.place.codec);
+        let count = count_rows(entry, rows, width, codec)?;
         if count == 0 {
             let name = entry.name.clone();
             return Err(WireError::Empty { name });
         }
         let into = &mut self.params.flat_mut()[entry.range.clone()];
-        for (row, values) in rows_in(rows, width) {
+        for (row, values) in rows_in(rows, width, codec) {
             if row as usize >= table_len {
                 return Err(no_such_row(entry, row, table_len));
             }
@@ -117,7 +119,7 @@ impl<'a> IncomingParams<'a> {
             }
             self.next_row = row + 1;
             let at = row as usize * width;
-            bytemuck::cast_slice_mut(&mut into[at..at + width]).copy_from_slice(values);
+            codec.decode(values, &mut into[at..at + width]);
         }
         self.place.offset += count;
         self.place.checksum.update(&rows.indices);

@@ -5,6 +5,7 @@ use crate::wire::CHUNK;
 use crate::wire::integrity::{Checksum, Integrity};
 use crate::wire::proto::{Chunk, Rows};
 use crate::wire::streaming;
+use dsgd_core::codec::Codec;
 use dsgd_core::params::{Layout, SQUARES_BLOCK, Tensor};
 
 /// How far a transfer has come.
@@ -14,14 +15,16 @@ pub(super) struct Place {
     /// Elements of the tensor that are here; for a table the rows.
     pub(super) offset: usize,
     pub(super) checksum: Checksum,
+    pub(super) codec: Codec,
 }
 
 impl Place {
-    pub(super) fn new(integrity: Integrity) -> Self {
+    pub(super) fn new(codec: Codec, integrity: Integrity) -> Self {
         Self {
             tensor: 0,
             offset: 0,
             checksum: Checksum::new(integrity),
+            codec,
         }
     }
 
@@ -31,7 +34,7 @@ impl Place {
     }
 
     pub(super) fn expect(&self, tensor: u32, offset: Option<u64>) -> Result<(), WireError> {
-        let at = self.offset * size_of::<f32>();
+        let at = self.offset * self.codec.width();
         let offset = offset.unwrap_or(at as u64);
         if tensor as usize == self.tensor && offset == at as u64 {
             return Ok(());
@@ -58,12 +61,13 @@ impl Place {
         if bytes > CHUNK {
             return Err(WireError::TooLarge { bytes, most: CHUNK });
         }
-        if !bytes.is_multiple_of(size_of::<f32>()) {
+        let width = self.codec.width();
+        if !bytes.is_multiple_of(width) {
             let name = entry.name.clone();
             return Err(WireError::Broken { name, bytes });
         }
         let len = into.len();
-        let end = self.offset + bytes / size_of::<f32>();
+        let end = self.offset + bytes / width;
         if bytes == 0 && len > 0 {
             let name = entry.name.clone();
             return Err(WireError::Empty { name });
@@ -72,11 +76,16 @@ impl Place {
             let name = entry.name.clone();
             return Err(WireError::TooLong { name, len });
         };
-        let blocks = chunk.values.chunks(SQUARES_BLOCK * size_of::<f32>());
+        let blocks = chunk.values.chunks(SQUARES_BLOCK * width);
         for (into, block) in into.chunks_mut(SQUARES_BLOCK).zip(blocks) {
             self.checksum.update(block);
-            show(block.as_chunks().0);
-            streaming::copy(bytemuck::cast_slice_mut(into), block);
+            if self.codec == Codec::None {
+                show(block.as_chunks().0);
+                streaming::copy(bytemuck::cast_slice_mut(into), block);
+            } else {
+                self.codec.decode(block, into);
+                show(bytemuck::cast_slice(into));
+            }
         }
         self.offset = end;
         self.check(entry, chunk.crc32, end == len)
@@ -120,9 +129,14 @@ impl Place {
 }
 
 /// Number of rows in a message whose sizes are right.
-pub(super) fn count_rows(entry: &Tensor, rows: &Rows, width: usize) -> Result<usize, WireError> {
+pub(super) fn count_rows(
+    entry: &Tensor,
+    rows: &Rows,
+    width: usize,
+    codec: Codec,
+) -> Result<usize, WireError> {
     let name = || entry.name.clone();
-    let (index, row) = (size_of::<u32>(), width * size_of::<f32>());
+    let (index, row) = (size_of::<u32>(), width * codec.width());
     let bytes = rows.indices.len() + rows.values.len();
     let most = CHUNK.max(index + row);
     if bytes > most {
@@ -148,8 +162,12 @@ pub(super) fn count_rows(entry: &Tensor, rows: &Rows, width: usize) -> Result<us
 }
 
 /// The rows of a message whose sizes are right.
-pub(super) fn rows_in(rows: &Rows, width: usize) -> impl Iterator<Item = (u32, &[u8])> {
-    let row = width * size_of::<f32>();
+pub(super) fn rows_in(
+    rows: &Rows,
+    width: usize,
+    codec: Codec,
+) -> impl Iterator<Item = (u32, &[u8])> {
+    let row = width * codec.width();
     let indices = rows.indices.as_chunks().0.iter().enumerate();
     // Not chunks_exact: a table may have no columns.
     indices.map(move |(at, index)| {

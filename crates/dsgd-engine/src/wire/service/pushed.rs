@@ -13,6 +13,7 @@ use crate::wire::proto::{self, PushPart, push_part};
 use crate::wire::words::{cut, secs, told_stats};
 use crate::wire::{MOST_REASON, STALL};
 use crate::worker::Outcome;
+use dsgd_core::codec::Codec;
 use dsgd_core::core::Report;
 use dsgd_core::event::Cost;
 use dsgd_core::params::{Fresh, Gradient, Part, Snapshot, Tensor};
@@ -87,7 +88,7 @@ async fn gradient(
 ) -> Result<Outcome, Status> {
     let stats = told_stats(head.stats).map_err(Status::invalid_argument)?;
     let terms = parts.terms;
-    let mut incoming = IncomingGradient::new(terms.buffers.take(), integrity);
+    let mut incoming = IncomingGradient::new(terms.buffers.take(), terms.codec, integrity);
     let received = receive(&mut incoming, parts).await;
     if let Err(status) = received {
         terms.buffers.give(incoming.into_buffer());
@@ -102,7 +103,7 @@ async fn gradient(
         pull_secs: secs(head.pull_secs),
         push_secs: secs(head.push_secs),
         wait_secs: secs(head.wait_secs),
-        bytes: parts.session.pulled() + gradient_bytes(&gradient),
+        bytes: parts.session.pulled() + gradient_bytes(&gradient, terms.codec),
     };
     Ok(Outcome::Gradient {
         lease: head.lease,
@@ -128,25 +129,25 @@ async fn receive(incoming: &mut IncomingGradient, parts: &mut Parts<'_>) -> Resu
 }
 
 /// Bytes of the tensors and rows that a pull brings.
-pub(super) fn params_bytes(params: &Snapshot) -> u64 {
+pub(super) fn params_bytes(params: &Snapshot, codec: Codec) -> u64 {
     let (layout, since) = (params.layout(), params.since.as_ref());
     let Some(since) = since else {
-        return (layout.len() * size_of::<f32>()) as u64;
+        return (layout.len() * codec.width()) as u64;
     };
     let of_tensor = |(tensor, fresh): (&Tensor, &Fresh)| match fresh {
         Fresh::Same => 0,
-        Fresh::Rows(rows) => rows.len() * (size_of::<u32>() + tensor.width() * size_of::<f32>()),
-        Fresh::Whole => tensor.range.len() * size_of::<f32>(),
+        Fresh::Rows(rows) => rows.len() * (size_of::<u32>() + tensor.width() * codec.width()),
+        Fresh::Whole => tensor.range.len() * codec.width(),
     };
     let tensors = layout.tensors().iter().zip(&since.tensors);
     tensors.map(of_tensor).sum::<usize>() as u64
 }
 
 /// Bytes of the tensors and rows that a push brings.
-fn gradient_bytes(gradient: &Gradient) -> u64 {
+fn gradient_bytes(gradient: &Gradient, codec: Codec) -> u64 {
     let bytes = |part: &Part| match part {
-        Part::Dense(values) => size_of_val(&values[..]),
-        Part::Rows(rows) => size_of_val(rows.indices()) + size_of_val(rows.values()),
+        Part::Dense(values) => values.len() * codec.width(),
+        Part::Rows(rows) => size_of_val(rows.indices()) + rows.values().len() * codec.width(),
     };
     gradient.parts().iter().map(bytes).sum::<usize>() as u64
 }

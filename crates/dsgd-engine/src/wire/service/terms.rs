@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::server::Message;
 use crate::wire::credentials::Token;
 use crate::worker::Buffers;
+use dsgd_core::codec::Codec;
 use dsgd_core::params::Layout;
 
 /// What a service is made of.
@@ -16,6 +17,8 @@ pub struct Terms {
     pub token: Token,
     /// The model's tensors.
     pub layout: Arc<Layout>,
+    /// How values travel.
+    pub codec: Codec,
     /// Silence after which a worker is lost.
     pub dead_after: Duration,
     /// Where gradients are received.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dsgd::{Gradient, Layout, Params, Snapshot, TensorId};
+use dsgd_core::codec::Codec;
 use dsgd_core::params::{Fresh, Since};
 use dsgd_engine::wire::incoming::{IncomingGradient, IncomingParams, WireError};
 use dsgd_engine::wire::integrity::Integrity;
@@ -38,12 +39,12 @@ fn valid_gradient() -> Vec<Piece> {
         *value = k as f32;
     }
     gradient.dense(BIAS).copy_from_slice(&[1.0, 2.0]);
-    outgoing::gradient(&Arc::new(gradient), Integrity::Checksums).collect()
+    outgoing::gradient(&Arc::new(gradient), Codec::None, Integrity::Checksums).collect()
 }
 
 /// A gradient's way in, into a new buffer.
 fn arriving(layout: Arc<Layout>, integrity: Integrity) -> IncomingGradient {
-    IncomingGradient::new(Box::new(Gradient::new(layout)), integrity)
+    IncomingGradient::new(Box::new(Gradient::new(layout)), Codec::None, integrity)
 }
 
 /// What is found wrong with a gradient that was changed so.
@@ -79,7 +80,7 @@ fn params(change: impl FnOnce(&mut Vec<Chunk>)) -> Result<(), WireError> {
     assert_eq!(chunks.len(), 3, "one chunk and two");
     change(&mut chunks);
     let mut params = Params::zeros(layout);
-    let mut incoming = IncomingParams::new(&mut params, Integrity::Checksums);
+    let mut incoming = IncomingParams::new(&mut params, Codec::None, Integrity::Checksums);
     for chunk in &chunks {
         incoming.chunk(chunk)?;
     }
@@ -192,10 +193,10 @@ fn a_message_has_one_chunk_at_most() {
     let mut large = zeros(0, 0, bytes);
     large.crc32 = Some(crc32(&[&large.values]));
     assert_eq!(
-        IncomingParams::new(&mut params, Integrity::Checksums).chunk(&large),
+        IncomingParams::new(&mut params, Codec::None, Integrity::Checksums).chunk(&large),
         too_large
     );
-    let mut incoming = IncomingParams::new(&mut params, Integrity::Checksums);
+    let mut incoming = IncomingParams::new(&mut params, Codec::None, Integrity::Checksums);
     incoming.chunk(&zeros(0, 0, CHUNK)).unwrap();
     let numbers: Vec<_> = (0..ROWS as u32).collect();
     assert_eq!(
@@ -222,7 +223,8 @@ fn a_row_that_is_wider_than_a_chunk_comes_alone() {
     gradient.row(TensorId(0), 2).fill(2.0);
     gradient.row(TensorId(0), 0).fill(1.0);
     let sum = gradient.sum_of_squares();
-    let pieces: Vec<_> = outgoing::gradient(&Arc::new(gradient), Integrity::Checksums).collect();
+    let pieces: Vec<_> =
+        outgoing::gradient(&Arc::new(gradient), Codec::None, Integrity::Checksums).collect();
     assert_eq!(pieces.len(), 2);
     let mut incoming = arriving(Arc::clone(&layout), Integrity::Checksums);
     let mut all = (Vec::new(), Vec::new());
@@ -467,7 +469,8 @@ fn a_broken_transfer_leaves_a_buffer_that_is_as_good_as_new() {
     incoming.rows(&some_rows(&[9, 3], false)).unwrap();
     let error = incoming.rows(&some_rows(&[9], true));
     assert!(error.is_err());
-    let mut incoming = IncomingGradient::new(incoming.into_buffer(), Integrity::Checksums);
+    let mut incoming =
+        IncomingGradient::new(incoming.into_buffer(), Codec::None, Integrity::Checksums);
     for mut piece in valid_gradient() {
         match &mut piece {
             Piece::Chunk(chunk) => incoming.chunk(chunk).unwrap(),
@@ -495,10 +498,11 @@ fn partial(fresh: &[u8], change: impl FnOnce(&mut Vec<Piece>)) -> Result<Vec<f32
         since: Some(since),
         ..Snapshot::new(2, Arc::new(sent))
     };
-    let mut pieces: Vec<_> = outgoing::params(snapshot, Integrity::Checksums).collect();
+    let mut pieces: Vec<_> =
+        outgoing::params(snapshot, Codec::None, Integrity::Checksums).collect();
     change(&mut pieces);
     let mut params = Params::zeros(layout());
-    let mut incoming = IncomingParams::over(&mut params, fresh, Integrity::Checksums)?;
+    let mut incoming = IncomingParams::over(&mut params, fresh, Codec::None, Integrity::Checksums)?;
     for piece in pieces {
         match piece {
             Piece::Chunk(chunk) => incoming.chunk(&chunk)?,

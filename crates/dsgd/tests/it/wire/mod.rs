@@ -24,6 +24,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use dsgd::{Batch, Layout, Params, Snapshot};
+use dsgd_core::codec::Codec;
 use dsgd_engine::server::Message;
 use dsgd_engine::wire::credentials::{Identity, Token};
 use dsgd_engine::wire::link::Endpoint;
@@ -102,6 +103,7 @@ impl Served {
         let service = Service::new(Terms {
             token: token.clone(),
             layout: Arc::clone(&layout),
+            codec: Codec::None,
             dead_after: Duration::from_secs(2),
             buffers: buffers.clone(),
             messages: sender,

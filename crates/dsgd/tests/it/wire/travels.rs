@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread;
 
 use dsgd::{Batch, Gradient, Layout, Params, Part, Snapshot, Stats};
+use dsgd_core::codec::Codec;
 use dsgd_core::event::Cost;
 use dsgd_engine::server::Message;
 use dsgd_engine::wire::CHUNK;
@@ -122,7 +123,7 @@ fn parameters_arrive_bit_for_bit_however_they_are_cut() {
     for elements in [CHUNK / 4, 4096, 1000, 77_777] {
         for integrity in [Integrity::Checksums, Integrity::Tls] {
             let mut arrived = params(&layout, 2);
-            let mut incoming = IncomingParams::new(&mut arrived, integrity);
+            let mut incoming = IncomingParams::new(&mut arrived, Codec::None, integrity);
             for chunk in cut(crate::transfer::chunks(&sent, integrity), elements) {
                 incoming.chunk(&chunk).unwrap();
             }
@@ -145,8 +146,8 @@ fn gradients_arrive_bit_for_bit_with_their_norm() {
         let sent = Arc::new(gradient(&layout, seed, value));
         // Into a buffer that has been used.
         let used = Box::new(gradient(&layout, seed + 9, small));
-        let mut incoming = IncomingGradient::new(used, integrity);
-        for piece in outgoing::gradient(&sent, integrity) {
+        let mut incoming = IncomingGradient::new(used, Codec::None, integrity);
+        for piece in outgoing::gradient(&sent, Codec::None, integrity) {
             match piece {
                 Piece::Chunk(chunk) => incoming.chunk(&chunk).unwrap(),
                 Piece::Rows(rows) => incoming.rows(&rows).unwrap(),
@@ -254,4 +255,59 @@ fn a_round_through(served: &Served) {
         }
     }
     assert!(worker.join().unwrap() == sent);
+}
+
+/// Whatever a codec makes of a value arrives, however it is cut: in whole tensors, in rows, in a gradient.
+#[test]
+fn rounded_values_arrive_as_they_were_rounded() {
+    let layout = Arc::new(layout());
+    let codec = Codec::Bf16;
+    let rounded = |values: &[f32]| {
+        let mut bytes = Vec::new();
+        codec.encode(values, &mut bytes);
+        let mut back = vec![0.0; values.len()];
+        codec.decode(&bytes, &mut back);
+        back.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+    };
+    for integrity in [Integrity::Checksums, Integrity::Tls] {
+        let sent = Arc::new(params(&layout, 1));
+        let mut arrived = params(&layout, 2);
+        let mut incoming = IncomingParams::new(&mut arrived, codec, integrity);
+        let snapshot = Snapshot::new(1, Arc::clone(&sent));
+        for piece in outgoing::params(snapshot, codec, integrity) {
+            let Piece::Chunk(chunk) = piece else {
+                panic!("whole tensors travel as chunks");
+            };
+            incoming.chunk(&chunk).unwrap();
+        }
+        incoming.finish().unwrap();
+        assert!(bits_of(&arrived) == rounded(sent.flat()));
+
+        let sent = Arc::new(gradient(&layout, 3, |random| {
+            random.random_range(-1.0..1.0)
+        }));
+        let buffer = Box::new(Gradient::new(Arc::clone(&layout)));
+        let mut incoming = IncomingGradient::new(buffer, codec, integrity);
+        for piece in outgoing::gradient(&sent, codec, integrity) {
+            match piece {
+                Piece::Chunk(chunk) => incoming.chunk(&chunk).unwrap(),
+                Piece::Rows(rows) => incoming.rows(&rows).unwrap(),
+            }
+        }
+        let (arrived, norm) = incoming.finish().unwrap();
+        for (arrived, sent) in arrived.parts().iter().zip(sent.parts()) {
+            let (arrived, sent) = match (arrived, sent) {
+                (Part::Dense(arrived), Part::Dense(sent)) => (&arrived[..], &sent[..]),
+                (Part::Rows(arrived), Part::Rows(sent)) => {
+                    assert_eq!(arrived.indices(), sent.indices());
+                    (arrived.values(), sent.values())
+                }
+                _ => panic!("of one layout"),
+            };
+            let arrived: Vec<_> = arrived.iter().map(|v| v.to_bits()).collect();
+            assert!(arrived == rounded(sent));
+        }
+        // The norm is of what arrived.
+        assert_eq!(norm.to_bits(), arrived.sum_of_squares().sqrt().to_bits());
+    }
 }

@@ -69,6 +69,7 @@ def work(server, session):
                 return
             if part == "assignment":
                 assignment = pull.assignment
+                assert assignment.codec == 0, "f32 is all that is spoken here"
             if part == "chunk":
                 values += pull.chunk.values
         if assignment:

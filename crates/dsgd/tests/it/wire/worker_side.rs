@@ -288,6 +288,13 @@ fn a_pull_is_one_thing_from_beginning_to_end() {
         ..proto::Assignment::default()
     });
     assert_broken(pulls(vec![new]), "what is new to another version");
+    let coded = pull_part::Part::Assignment(proto::Assignment {
+        lease: 1,
+        work: Some(proto::assignment::Work::Validate(proto::Validate::default())),
+        codec: 9,
+        ..proto::Assignment::default()
+    });
+    assert_broken(pulls(vec![coded]), "a codec that is unknown here");
     let empty = Mistaken {
         session: "s".to_owned(),
         layout: tensors(),
