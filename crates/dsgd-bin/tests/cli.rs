@@ -794,3 +794,28 @@ fn a_run_goes_on_with_the_data_and_the_seed_that_it_was_made_from() {
     fs::write(&file, config).unwrap();
     program.ok(&resume);
 }
+
+/// A run of version 0.1 said nothing of metrics: its perplexity and tokens are what they were, and it goes on.
+#[test]
+fn a_run_of_version_0_1_is_read_and_goes_on() {
+    let program = Program::new();
+    let run = program.path("run");
+    fs::create_dir(&run).unwrap();
+    for file in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/0.1")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), run.join(file.file_name())).unwrap();
+    }
+    let said = program.ok(&["report", "run"]);
+    let best = "Best validation perplexity 28.14 (epoch 2), last 28.14 (epoch 2); training 26.44";
+    assert!(said.contains(best), "{said}");
+    assert!(said.contains("736 tokens/s"), "{said}");
+    let said = program.ok(&["runs", "run"]);
+    assert!(said.contains("best perplexity"), "{said}");
+    let said = program.ok(&["plot", "run"]);
+    assert!(said.contains("perplexity-time.svg"), "{said}");
+    let said = program.ok(&["eval", "run"]);
+    assert!(said.contains("perplexity  28.1374"), "{said}");
+    let said = program.ok(&["train", "--resume", "run", "--epochs", "3"]);
+    assert!(said.contains("Epoch 3 is done: train ppl 26"), "{said}");
+    assert!(said.contains("last 28.13 (epoch 3)"), "{said}");
+}

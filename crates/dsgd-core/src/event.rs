@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::metric::{Metric, Units};
 use crate::mode::Mode;
 use crate::task::Stats;
 
@@ -41,6 +42,12 @@ pub enum Event {
         epochs: u32,
         /// The task's own lines about model and data.
         about: Vec<String>,
+        /// What it is judged by; checkpoints, the learning rate and `--wait` go by the first one.
+        #[serde(default = "metrics_before")]
+        metrics: Vec<Metric>,
+        /// What its batches count besides examples.
+        #[serde(default = "units_before")]
+        units: Units,
         /// Steps done before, when this is a resumption.
         resumed_at: Option<u64>,
     },
@@ -104,10 +111,11 @@ pub enum Event {
         /// Why, in words.
         reason: String,
     },
-    /// Training perplexity is low enough: from now on every worker gets work (`--wait`).
+    /// The training metric is good enough: from now on every worker gets work (`--wait`).
     RampUp {
-        /// Training perplexity of this epoch so far.
-        perplexity: f64,
+        /// Training metric of this epoch so far.
+        #[serde(alias = "perplexity")]
+        value: f64,
     },
     /// The learning rate is lower from now on.
     RateDecayed {
@@ -237,6 +245,16 @@ pub struct Cost {
     pub wait_secs: f64,
     /// Bytes of tensors that travelled for it, both ways.
     pub bytes: u64,
+}
+
+/// The metric of every run of version 0.1, which did not say.
+fn metrics_before() -> Vec<Metric> {
+    vec![Metric::perplexity()]
+}
+
+/// What a run of version 0.1 counted, if it counted anything.
+fn units_before() -> Units {
+    ["source tokens", "target tokens"].into()
 }
 
 impl Event {

@@ -1,12 +1,13 @@
 //! The pure part of dsgd: no file, socket, clock or thread.
 //!
-//! [`params`] and [`task`] are words, [`optim`] formulas, [`event`] says what can be observed,
+//! [`params`], [`task`] and [`metric`] are words, [`optim`] formulas, [`event`] says what can be observed,
 //! [`core`] decides. All of it is a function of what it is given, so all of it can be tested in
 //! virtual time.
 
 pub mod codec;
 pub mod core;
 pub mod event;
+pub mod metric;
 pub mod mode;
 pub mod model;
 pub mod optim;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::metric::{Metric, Units};
 use crate::params::{Gradient, Layout, Params, Snapshot};
 use crate::task::{Batch, BatchSize, Stats, TaskResult, WordRows};
 
@@ -32,6 +33,11 @@ pub struct Manifest {
     pub batch_sizes: Vec<BatchSize>,
     /// The same of validation batches.
     pub validation_sizes: Vec<BatchSize>,
+    /// What it is judged by: checkpoints, the learning rate and `--wait` go by the first one, and the others
+    /// are shown beside it.
+    pub metrics: Vec<Metric>,
+    /// What its batches count besides examples ([`Stats::units`]), such as words: speeds are shown in it.
+    pub units: Units,
     /// What a checkpoint must carry besides tensors to be of use alone, such as vocabularies.
     pub metadata: BTreeMap<String, String>,
     /// Vocabularies by whose words rows of the model are told apart: a checkpoint with other words is
@@ -50,6 +56,8 @@ impl Manifest {
             validation_batches: 0,
             batch_sizes: Vec::new(),
             validation_sizes: Vec::new(),
+            metrics: vec![Metric::loss()],
+            units: Units::default(),
             metadata: BTreeMap::new(),
             word_rows: Vec::new(),
             about: Vec::new(),

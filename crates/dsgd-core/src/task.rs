@@ -1,6 +1,7 @@
 //! What a batch is, and what is known of one.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What a task's own code returns: any error, `?` works on all of them.
 pub type TaskResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -17,21 +18,32 @@ pub struct Batch {
     pub seed: u64,
 }
 
+/// Different things that a batch may count besides its examples.
+pub const UNITS: usize = 2;
+
+/// Sums that a batch may have besides its loss.
+pub const SUMS: usize = 8;
+
 /// What is known about a batch once it has been computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "WrittenStats")]
 pub struct Stats {
     /// Loss summed over `count` items, in nats for a perplexity. One that is not finite, or negative, is
     /// refused with its gradient.
-    #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
-    /// Items of the loss, such as words or examples: perplexity is exp(loss / count).
+    /// Items of the loss, such as words or examples.
     pub count: u64,
     /// Rows of the batch; gradients of one synchronous step are weighted by it.
     pub examples: u64,
-    /// Source tokens handled, for the speed shown; 0 where there are none.
-    pub source_tokens: u64,
-    /// Target tokens handled, for the speed shown.
-    pub target_tokens: u64,
+    /// How many there are of what the task counts, in the order of its names: for the speed shown.
+    #[serde(skip_serializing_if = "are_none")]
+    pub units: [u64; UNITS],
+    /// What else is summed over the items, for the task's metrics. One that is not finite is refused.
+    #[serde(
+        skip_serializing_if = "are_zero",
+        serialize_with = "without_last_zeros"
+    )]
+    pub sums: [f64; SUMS],
 }
 
 impl Stats {
@@ -43,11 +55,6 @@ impl Stats {
             examples,
             ..Self::default()
         }
-    }
-
-    /// exp(loss / count); infinite where the mean is too large, 1 for nothing.
-    pub fn perplexity(&self) -> f64 {
-        self.mean_loss().exp()
     }
 
     /// Loss of one item; 0 for nothing.
@@ -63,8 +70,12 @@ impl Stats {
         self.loss += other.loss;
         self.count = self.count.saturating_add(other.count);
         self.examples = self.examples.saturating_add(other.examples);
-        self.source_tokens = self.source_tokens.saturating_add(other.source_tokens);
-        self.target_tokens = self.target_tokens.saturating_add(other.target_tokens);
+        for (unit, more) in self.units.iter_mut().zip(other.units) {
+            *unit = unit.saturating_add(more);
+        }
+        for (sum, more) in self.sums.iter_mut().zip(other.sums) {
+            *sum += more;
+        }
     }
 }
 
@@ -77,8 +88,72 @@ pub struct BatchSize {
     pub count: u64,
 }
 
+/// [`Stats`] as events and checkpoints have them; those of version 0.1 counted tokens, of two kinds.
+#[derive(Deserialize)]
+struct WrittenStats {
+    #[serde(deserialize_with = "null_is_nan")]
+    loss: f64,
+    count: u64,
+    examples: u64,
+    #[serde(default)]
+    units: [u64; UNITS],
+    #[serde(default, deserialize_with = "some_sums")]
+    sums: [f64; SUMS],
+    #[serde(default)]
+    source_tokens: u64,
+    #[serde(default)]
+    target_tokens: u64,
+}
+
+impl From<WrittenStats> for Stats {
+    fn from(written: WrittenStats) -> Self {
+        let tokens = [written.source_tokens, written.target_tokens];
+        Self {
+            loss: written.loss,
+            count: written.count,
+            examples: written.examples,
+            units: if are_none(&tokens) {
+                written.units
+            } else {
+                tokens
+            },
+            sums: written.sums,
+        }
+    }
+}
+
+fn are_none(units: &[u64; UNITS]) -> bool {
+    units.iter().all(|&unit| unit == 0)
+}
+
+fn are_zero(sums: &[f64; SUMS]) -> bool {
+    used(sums).is_empty()
+}
+
+/// Up to the last one that is not 0.
+pub fn used(sums: &[f64; SUMS]) -> &[f64] {
+    let last = sums.iter().rposition(|&sum| sum != 0.0);
+    &sums[..last.map_or(0, |last| last + 1)]
+}
+
+fn without_last_zeros<S: Serializer>(sums: &[f64; SUMS], to: S) -> Result<S::Ok, S::Error> {
+    used(sums).serialize(to)
+}
+
+fn some_sums<'de, D: Deserializer<'de>>(from: D) -> Result<[f64; SUMS], D::Error> {
+    let written: Vec<Option<f64>> = Deserialize::deserialize(from)?;
+    let mut sums = [0.0; SUMS];
+    if written.len() > SUMS {
+        return Err(Error::invalid_length(written.len(), &"at most 8 sums"));
+    }
+    for (sum, written) in sums.iter_mut().zip(written) {
+        *sum = written.unwrap_or(f64::NAN);
+    }
+    Ok(sums)
+}
+
 /// JSON has no number that is not finite: `serde_json` writes null for it.
-fn null_is_nan<'de, D: serde::Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
+fn null_is_nan<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(value)?.unwrap_or(f64::NAN))
 }
 
@@ -91,4 +166,40 @@ pub struct WordRows {
     pub key: &'static str,
     /// Names of the tensors; the first row of each belongs to the first word.
     pub tensors: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_task_does_not_have_is_not_written() {
+        let mut stats = Stats::of_examples(1.5, 2);
+        let plain = r#"{"loss":1.5,"count":2,"examples":2}"#;
+        assert_eq!(serde_json::to_string(&stats).unwrap(), plain);
+        assert_eq!(serde_json::from_str::<Stats>(plain).unwrap(), stats);
+        (stats.units, stats.sums[1]) = ([7, 0], 0.5);
+        let json = serde_json::to_string(&stats).unwrap();
+        assert!(
+            json.ends_with(r#""units":[7,0],"sums":[0.0,0.5]}"#),
+            "{json}"
+        );
+        assert_eq!(serde_json::from_str::<Stats>(&json).unwrap(), stats);
+    }
+
+    #[test]
+    fn what_version_0_1_wrote_is_read() {
+        let json = r#"{"loss":null,"count":2,"examples":2,"source_tokens":20,"target_tokens":30}"#;
+        let stats: Stats = serde_json::from_str(json).unwrap();
+        assert_eq!(stats.units, [20, 30]);
+        assert!(stats.loss.is_nan());
+    }
+
+    #[test]
+    fn sums_that_are_not_finite_are_read_as_such_and_too_many_are_none() {
+        let json = r#"{"loss":1.0,"count":1,"examples":1,"sums":[null]}"#;
+        assert!(serde_json::from_str::<Stats>(json).unwrap().sums[0].is_nan());
+        let json = r#"{"loss":1.0,"count":1,"examples":1,"sums":[1,2,3,4,5,6,7,8,9]}"#;
+        assert!(serde_json::from_str::<Stats>(json).is_err());
+    }
 }

@@ -16,8 +16,8 @@ use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize};
 
 pub use elsewhere::{CLIENT_LIST, Elsewhere, Places, WHERE};
-use values::defaults;
 pub use values::positive;
+use values::{defaults, finite};
 
 use dsgd_core::core::Rules;
 use dsgd_core::mode::Mode;
@@ -54,8 +54,8 @@ pub struct RunConfig {
     /// sync: make each step without the K slowest workers (Chen et al. 2016)
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub backup_workers: usize,
-    /// One worker until training perplexity is below PPL
-    #[arg(long, value_name = "PPL", value_parser = positive)]
+    /// One worker until the training metric, such as the loss, is better than this
+    #[arg(long, value_name = "VALUE", value_parser = finite, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<f64>,
     /// Seconds after which a batch is offered to another worker
@@ -121,7 +121,7 @@ pub struct RunConfig {
         help_heading = "Optimizer"
     )]
     pub lr_schedule: LrSchedule,
-    /// decay: factor after each epoch, once validation perplexity has risen or --start-decay-at is reached
+    /// decay: factor after each epoch, once the validation metric got worse or --start-decay-at is reached
     #[arg(
         long,
         value_name = "FACTOR",

@@ -283,13 +283,13 @@ impl Server {
                 Action::Discard { lease } => self.store.discard(lease),
                 Action::Save {
                     epoch,
-                    perplexity,
+                    value,
                     best,
                     reason,
                 } => {
                     // What was seen before comes before the checkpoint, also in the log.
                     events.drain(..).for_each(|event| self.tell(event));
-                    events.extend(self.save(epoch, perplexity, best, reason));
+                    events.extend(self.save(epoch, value, best, reason));
                 }
                 Action::Dismiss { worker } => drop(self.inboxes.remove(&worker)),
                 Action::Observe(event) => events.push_back(event),
@@ -345,13 +345,13 @@ impl Server {
         step
     }
 
-    fn save(&mut self, epoch: u32, perplexity: f64, best: bool, reason: String) -> Option<Event> {
+    fn save(&mut self, epoch: u32, value: f64, best: bool, reason: String) -> Option<Event> {
         let saver = self.saver.as_mut()?;
         let started = Instant::now();
         let progress = self.core.progress();
         let request = SaveRequest {
             epoch,
-            perplexity,
+            value,
             best,
             contents: self.store.contents(),
             progress: &progress,

@@ -6,6 +6,7 @@
 //! is the row that it was, and of what happened only the last is kept, with counts of the rest.
 
 mod epochs;
+mod judged;
 mod rows;
 mod series;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use dsgd_core::event::{Event, Record, Step};
+use dsgd_core::metric::{self, Metric, Units};
 use dsgd_core::mode::Mode;
 
 pub use rows::{Counts, EpochRow, State, Totals, WorkerRow};
@@ -36,6 +38,10 @@ pub struct Board {
     pub task: String,
     /// The task's and the hosts' lines about themselves.
     pub about: Vec<String>,
+    /// What it is judged by: by the first one, and the others are shown.
+    pub metrics: Vec<Metric>,
+    /// What its batches count besides examples.
+    pub units: Units,
     /// Number of parameters.
     pub parameters: usize,
     /// Workers asked for; none where those work who join.
@@ -68,8 +74,7 @@ pub struct Board {
     pub series: Series,
     /// Epochs that are done.
     pub done: Vec<EpochRow>,
-    /// The one of them with the lowest validation perplexity; training perplexity where there is no
-    /// validation.
+    /// The one of them whose validation metric is best; its training metric where there is no validation.
     pub best: Option<EpochRow>,
     /// Workers by name.
     pub workers: BTreeMap<String, WorkerRow>,
@@ -293,12 +298,19 @@ impl Board {
             mode,
             epochs,
             about,
+            metrics,
+            units,
             resumed_at,
         } = event
         else {
             return;
         };
         self.lives += 1;
+        if metrics.first() != self.metrics.first() {
+            self.series.measure(metric::first(metrics));
+        }
+        self.metrics.clone_from(metrics);
+        self.units.clone_from(units);
         if self.lives == 1 {
             self.unix_secs = *unix_secs;
         } else {
@@ -335,13 +347,15 @@ impl Board {
         self.most_live = self.most_live.max(step.live);
         self.stepping_secs += self.secs - self.stepped_at;
         self.stepped_at = self.secs;
-        self.series.add(self.secs, step);
+        self.series
+            .add(self.secs, step, metric::first(&self.metrics));
         for part in &step.parts {
             let name = self.names.get(&part.worker);
             let name = name.map_or_else(|| format!("worker {}", part.worker), String::clone);
             self.totals.add(part, step.staleness);
             if let Some(row) = self.workers.get_mut(&name) {
-                row.gave(part, step.staleness, self.secs);
+                let (_, items) = self.units.shown(part.stats.units, part.stats.examples);
+                row.gave(part, step.staleness, self.secs, items);
             }
             push_bounded(
                 &mut self.moments,

@@ -1,6 +1,7 @@
 //! Figures as people read them.
 
 use crate::duration;
+use dsgd_core::metric::{Metric, Value};
 
 /// `12345` as `12,345`.
 pub fn whole(number: impl std::fmt::Display) -> String {
@@ -16,11 +17,12 @@ pub fn rate(value: f64) -> String {
     }
 }
 
-/// Perplexity of a mean loss.
-pub fn perplexity(loss: f64) -> String {
-    match loss.exp() {
-        value @ 1e6.. => format!("{value:.2e}"),
-        value @ 100.0.. => crate::plot::grouped(&format!("{value:.1}")),
+/// A metric's value.
+pub fn value(metric: &Metric, value: f64) -> String {
+    match value {
+        value if metric.value != Value::Perplexity => metric.words(value),
+        1e6.. => format!("{value:.2e}"),
+        100.0.. => crate::plot::grouped(&format!("{value:.1}")),
         value => format!("{value:.2}"),
     }
 }
@@ -97,7 +99,9 @@ mod tests {
         assert_eq!(bytes(149_000_000), "149 MB");
         assert_eq!(rate(3.456), "3.46");
         assert_eq!(count(1, "batch"), "1 batch");
-        assert_eq!(perplexity(0.0), "1.00");
+        let shown = [1.0, 1234.56, 2e6].map(|ppl| value(&Metric::perplexity(), ppl));
+        assert_eq!(shown, ["1.00", "1,234.6", "2.00e6"]);
+        assert_eq!(value(&Metric::accuracy(), 97.5), "97.50 %");
         assert_eq!(secs(3723.0), "1h 02m");
         assert_eq!(secs(0.0123), "12.3 ms");
     }

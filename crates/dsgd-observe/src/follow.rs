@@ -254,8 +254,8 @@ mod tests {
                 loss: 0.1,
                 count: 5,
                 examples: 6,
-                source_tokens: 7,
-                target_tokens: 8,
+                units: [7, 8],
+                sums: [0.0, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
             },
             cost: Cost {
                 compute_secs: 0.2,

@@ -1,11 +1,15 @@
 //! Speed and remaining time, from the events of an epoch.
 
 use dsgd_core::event::{Event, Record, Step};
-use dsgd_core::task::Stats;
+use dsgd_core::metric::{self, Metric, Units};
+use dsgd_core::task::{Stats, UNITS};
 
 /// What has been seen of the epoch so far.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
+    /// What the run is judged by, and what it counts.
+    metrics: Vec<Metric>,
+    units: Units,
     epoch_started_secs: f64,
     /// Batches that were counted before this process took the epoch up.
     counted_before: usize,
@@ -19,20 +23,25 @@ pub(super) struct Meter {
     pub(super) trained: Option<Speed>,
 }
 
-/// Tokens a second, counted as the ancestor counted them: with padding.
+/// What was done a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Speed {
-    pub(super) total: f64,
-    pub(super) source: f64,
-    pub(super) target: f64,
+    /// What the task counts.
+    pub(super) units: [f64; UNITS],
     pub(super) batches: f64,
 }
 
 impl Meter {
     pub(super) fn see(&mut self, record: &Record) {
         match &record.event {
+            Event::RunStarted { metrics, units, .. } => {
+                self.metrics.clone_from(metrics);
+                self.units.clone_from(units);
+            }
             Event::EpochStarted { counted, .. } => {
                 *self = Self {
+                    metrics: std::mem::take(&mut self.metrics),
+                    units: std::mem::take(&mut self.units),
                     epoch_started_secs: record.at_secs,
                     counted_before: *counted,
                     param_norm: self.param_norm,
@@ -52,6 +61,26 @@ impl Meter {
         }
     }
 
+    /// What the run goes by.
+    pub(super) fn metric(&self) -> &Metric {
+        metric::first(&self.metrics)
+    }
+
+    /// What is counted for short, and how many there were a second; examples where a task counts nothing else.
+    pub(super) fn rate(&self, at_secs: f64) -> (&str, f64) {
+        let secs = (at_secs - self.epoch_started_secs).max(1e-6);
+        let (name, number) = self.units.shown(self.seen.units, self.seen.examples);
+        (name, number as f64 / secs)
+    }
+
+    /// A speed in words: of what the task counts, or batches where it counts nothing.
+    pub(super) fn words(&self, speed: Speed) -> String {
+        match self.units.count(self.seen.units) {
+            0 => format!("{:.1} batches/s", speed.batches),
+            _ => self.units.speeds(speed.units),
+        }
+    }
+
     /// Whether this process has seen a step.
     pub(super) fn has_stepped(&self) -> bool {
         self.stepped
@@ -60,14 +89,8 @@ impl Meter {
     /// Means since the epoch was taken up.
     pub(super) fn speed(&self, at_secs: f64, counted: usize) -> Speed {
         let secs = (at_secs - self.epoch_started_secs).max(1e-6);
-        let (source, target) = (
-            self.seen.source_tokens as f64,
-            self.seen.target_tokens as f64,
-        );
         Speed {
-            total: (source + target) / secs,
-            source: source / secs,
-            target: target / secs,
+            units: self.seen.units.map(|unit| unit as f64 / secs),
             batches: counted.saturating_sub(self.counted_before) as f64 / secs,
         }
     }

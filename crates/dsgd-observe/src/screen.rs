@@ -17,7 +17,7 @@ use ratatui::style::{Color, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use style::{BAD, BOLD, DIM, ppl};
+use style::{BAD, BOLD, DIM, value};
 
 use crate::board::{Board, Kind};
 use crate::words::duration;
@@ -169,24 +169,21 @@ fn figures(board: &Board, width: u16) -> Line<'static> {
     let Some(last) = &board.last else {
         return Line::styled("waiting for the first step", DIM);
     };
-    let train = ppl(last.epoch_stats.perplexity());
-    let mut items = vec![item(
-        0,
-        "",
-        ["train ppl ".into(), Span::styled(train, BOLD)],
-    )];
+    let (metric, name) = (board.metric(), board.metric().short());
+    let train = value(metric, metric.value(&last.epoch_stats));
+    let train = [format!("train {name} ").into(), Span::styled(train, BOLD)];
+    let mut items = vec![item(0, "", train)];
     let valid = |row: &crate::board::EpochRow| row.validation.map(|valid| (row.epoch, valid));
     if let Some((epoch, valid)) = board.done.iter().rev().find_map(valid) {
-        let (valid, of) = (ppl(valid.perplexity()), format!(" (epoch {epoch})"));
+        let (valid, of) = (
+            value(metric, metric.value(&valid)),
+            format!(" (epoch {epoch})"),
+        );
         let (valid, of) = (Span::styled(valid, BOLD), Span::styled(of, DIM));
-        items.push(item(1, DOT, ["valid ppl ".into(), valid, of]));
+        items.push(item(1, DOT, [format!("valid {name} ").into(), valid, of]));
     }
     let rate: f64 = board.workers.values().map(|row| row.rate).sum();
-    let unit = if board.totals.tokens > 0 {
-        "tokens"
-    } else {
-        "examples"
-    };
+    let unit = board.unit();
     let mut plain = |rank, words| items.push(item(rank, DOT, [Span::raw(words)]));
     plain(2, format!("{} {unit}/s", HumanCount(rate as u64)));
     plain(3, format!("staleness {:.1}", board.totals.mean_staleness()));

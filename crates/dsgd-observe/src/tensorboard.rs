@@ -16,6 +16,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dsgd_core::event::{Event, Observer, Record, Step};
+use dsgd_core::metric::{Metric, Units, key};
 use dsgd_core::task::Stats;
 
 use histogram::Histogram;
@@ -53,6 +54,8 @@ pub fn tensorboard(folder: &Path, config: &str) -> io::Result<Observer> {
         name: path.display().to_string(),
         failed: false,
         settings: settings(config),
+        metrics: Vec::new(),
+        units: Units::default(),
         unix_secs: now,
         step: 0,
         sums: Sums::default(),
@@ -103,6 +106,8 @@ struct Board {
     name: String,
     failed: bool,
     settings: HashMap<String, Setting>,
+    metrics: Vec<Metric>,
+    units: Units,
     /// Seconds since 1970 at which the run, or its resumption, started.
     unix_secs: f64,
     /// The last step.
@@ -123,9 +128,12 @@ impl Board {
         match &record.event {
             Event::RunStarted {
                 unix_secs,
+                metrics,
+                units,
                 resumed_at,
                 ..
             } => {
+                (self.metrics, self.units) = (metrics.clone(), units.clone());
                 self.unix_secs = *unix_secs;
                 if let Some(step) = resumed_at {
                     self.step = step + 1;
@@ -148,13 +156,7 @@ impl Board {
             Event::EpochFinished {
                 validation: Some(stats),
                 ..
-            } => self.show(
-                at,
-                vec![
-                    Value::scalar("validation/loss", stats.mean_loss()),
-                    Value::scalar("validation/perplexity", stats.perplexity()),
-                ],
-            ),
+            } => self.show(at, self.judged("validation", stats)),
             Event::RunFinished { outcome, .. } => {
                 if self.sums.steps > 0.0 {
                     self.point(at);
@@ -203,22 +205,29 @@ impl Board {
             grad_norm,
             staleness,
         } = std::mem::take(&mut self.sums);
-        let (speed, items) = match stats.source_tokens + stats.target_tokens {
-            0 => ("speed/rows_per_s", stats.examples),
-            tokens => ("speed/tokens_per_s", tokens),
-        };
-        let values = vec![
-            Value::scalar("train/loss", stats.mean_loss()),
-            Value::scalar("train/perplexity", stats.perplexity()),
+        let (unit, items) = self.units.shown(stats.units, stats.examples);
+        let speed = format!("speed/{}_per_s", key(unit));
+        let mut values = self.judged("train", &stats);
+        values.extend([
             Value::scalar("train/learning_rate", f64::from(self.learning_rate)),
             Value::scalar("train/grad_norm", grad_norm / steps),
-            Value::scalar(speed, items as f64 / secs),
+            Value::scalar(&speed, items as f64 / secs),
             Value::scalar("workers/staleness", staleness / steps),
             Value::scalar("workers/live", self.live as f64),
-        ];
+        ]);
         self.points += 1;
         self.written_at = at;
         self.show(at, values);
+    }
+
+    /// The loss, and the task's metrics where they are known.
+    fn judged(&self, what: &str, stats: &Stats) -> Vec<Value> {
+        let loss = ("loss".to_owned(), stats.mean_loss());
+        let metrics = self.metrics.iter().map(|m| (m.key(), m.value(stats)));
+        let metrics = metrics.filter(|(key, value)| *key != loss.0 && !value.is_nan());
+        let all = [loss.clone()].into_iter().chain(metrics);
+        all.map(|(key, value)| Value::scalar(&format!("{what}/{key}"), value))
+            .collect()
     }
 
     fn histograms(&mut self, at: f64) {

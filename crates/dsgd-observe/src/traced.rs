@@ -36,6 +36,8 @@ pub fn json_terminal(verbosity: Verbosity, print_every: usize) -> Observer {
                 && record.at_secs >= last_line + LINE_EVERY_SECS
             {
                 last_line = record.at_secs;
+                let metric = meter.metric();
+                let (unit, units_per_s) = meter.rate(record.at_secs);
                 event!(
                     Level::INFO,
                     at_secs = record.at_secs,
@@ -45,10 +47,12 @@ pub fn json_terminal(verbosity: Verbosity, print_every: usize) -> Observer {
                     counted = step.counted,
                     batches = step.batches,
                     loss = step.epoch_stats.mean_loss(),
-                    perplexity = step.epoch_stats.perplexity(),
+                    metric = metric.name,
+                    value = metric.value(&step.epoch_stats),
                     grad_norm = step.grad_norm,
                     learning_rate = f64::from(step.learning_rate),
-                    tokens_per_s = meter.speed(record.at_secs, step.counted).total,
+                    unit,
+                    units_per_s,
                     staleness = meter.mean_staleness(),
                     workers = step.live,
                     "{}",

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::meter::Meter;
 use dsgd_core::event::{Event, Record, Step};
+use dsgd_core::metric::{Metric, Value};
 
 /// The line for an event; none for what only files want to know.
 pub(super) fn line(record: &Record, meter: &Meter) -> Option<String> {
@@ -64,8 +65,9 @@ pub(super) fn line(record: &Record, meter: &Meter) -> Option<String> {
         Event::BatchLeftOut { batch, reason } => {
             format!("Batch {batch} is left out of this epoch: {reason}")
         }
-        Event::RampUp { perplexity } => {
-            format!("Training perplexity is {perplexity:.2}: every worker gets work now (--wait)")
+        Event::RampUp { value } => {
+            let (name, value) = (&meter.metric().name, meter.metric().words(*value));
+            format!("Training {name} is {value}: every worker gets work now (--wait)")
         }
         Event::RateDecayed {
             learning_rate,
@@ -100,9 +102,11 @@ fn epoch_line(record: &Record, meter: &Meter) -> Option<String> {
     else {
         return None;
     };
-    let mut line = format!("Epoch {epoch} is done: train ppl {:.2}", train.perplexity());
+    let metric = meter.metric();
+    let figure = |stats| format!("{} {}", metric.short(), metric.words(metric.value(stats)));
+    let mut line = format!("Epoch {epoch} is done: train {}", figure(train));
     if let Some(validation) = validation {
-        let _ = write!(line, ", valid ppl {:.2}", validation.perplexity());
+        let _ = write!(line, ", valid {}", figure(validation));
     }
     if *staleness > 0.0 {
         let _ = write!(line, ", mean staleness {staleness:.2}");
@@ -117,7 +121,7 @@ fn epoch_line(record: &Record, meter: &Meter) -> Option<String> {
         let _ = write!(line, ", {left_out} batches left out");
     }
     if let Some(speed) = meter.trained {
-        let _ = write!(line, ", {} tokens/s total/source/target", tokens(speed));
+        let _ = write!(line, ", {}", meter.words(speed));
     }
     Some(line)
 }
@@ -139,26 +143,24 @@ pub(super) fn step_figures(at_secs: f64, step: &Step, meter: &Meter) -> String {
     let speed = meter.speed(at_secs, step.counted);
     let params = step.param_norm.or(meter.param_norm);
     let params = params.map_or(String::new(), |norm| format!("|param| {norm:.2}, "));
-    let rate = match speed.total {
-        0.0 => format!("{:.1} batches/s", speed.batches),
-        _ => format!("{} tokens/s total/source/target", tokens(speed)),
+    let rate = meter.words(speed);
+    let metric = meter.metric();
+    let judged = match metric.value {
+        // It stands there already.
+        Value::Loss => String::new(),
+        _ => format!("{} {}, ", metric.short(), metric.words(metric.value(stats))),
     };
     let plural = if step.live == 1 { "" } else { "s" };
     format!(
-        "loss {:.4}, ppl {:.2}, {params}|grad| {:.2}, lr {:.3e}, {rate}, {} worker{plural}, \
+        "loss {}, {judged}{params}|grad| {:.2}, lr {:.3e}, {rate}, {} worker{plural}, \
          staleness {:.1}, epoch ETA {}",
-        stats.mean_loss(),
-        stats.perplexity(),
+        Metric::loss().number(stats.mean_loss()),
         step.grad_norm,
         step.learning_rate,
         step.live,
         meter.mean_staleness(),
         duration(meter.remaining_secs(at_secs, step)),
     )
-}
-
-fn tokens(speed: crate::meter::Speed) -> String {
-    format!("{:.0}/{:.0}/{:.0}", speed.total, speed.source, speed.target)
 }
 
 /// `1h 02m`, `3m 07s`, `12s`.

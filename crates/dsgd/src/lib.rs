@@ -33,12 +33,13 @@ mod task;
 pub use cli::Tasks;
 #[cfg(feature = "cli")]
 pub use data::{Alone, Beside, DataFile};
+pub use dsgd_core::metric::{Better, Metric, Units};
 pub use dsgd_core::model::{Compute, Manifest, Model, Seat};
 pub use dsgd_core::params::{
     Gradient, Kind, Layout, Params, Part, Rows, Snapshot, Tensor, TensorId,
 };
 pub use dsgd_core::task::{Batch, BatchSize, Stats, TaskResult, WordRows};
-pub use dsgd_core::{event, mode, optim};
+pub use dsgd_core::{event, metric, mode, optim};
 pub use dsgd_engine::training::{Begun, Finished, Start, Stopper, Training};
 pub use dsgd_engine::wire::invitation::Invitation;
 pub use dsgd_engine::worker::{Assignment, Job};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dsgd::{
-    Batch, BatchSize, Compute, Gradient, Manifest, Params, Seat, Snapshot, Stats, Task,
+    Batch, BatchSize, Compute, Gradient, Manifest, Metric, Params, Seat, Snapshot, Stats, Task,
     TaskCommand, TaskResult, WordRows, checkpoint,
 };
 
@@ -260,6 +260,9 @@ fn manifest(options: &Options, corpus: &Corpus, model: &Model) -> Manifest {
             kind,
             &options.end_utterance,
         ),
+        metrics: vec![Metric::perplexity()],
+        // Padding is counted, too: it is computed.
+        units: ["source tokens", "target tokens"].into(),
         word_rows: word_rows(),
         about: about(corpus, model),
         ..Manifest::new(model.layout(), corpus.train.len())
@@ -333,8 +336,8 @@ fn stats(loss: Loss, batch: &SentenceBatch) -> Stats {
         loss: loss.nll,
         count: loss.words,
         examples: rows,
-        source_tokens: rows * batch.source_len as u64,
-        target_tokens: rows * batch.target_len as u64,
+        units: [batch.source_len, batch.target_len].map(|length| rows * length as u64),
+        ..Stats::default()
     }
 }
 

@@ -169,8 +169,7 @@ impl Model for Nothing {
     fn compute(&self, _seat: Seat) -> TaskResult<Box<dyn Compute + '_>> {
         Ok(Box::new(|_: Batch, _: &Snapshot, _: &mut Gradient| {
             Ok(Stats {
-                source_tokens: 1600,
-                target_tokens: 1600,
+                units: [1600, 1600],
                 ..Stats::of_examples(100.0, 64)
             })
         }))

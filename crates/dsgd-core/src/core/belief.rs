@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::task::{BatchSize, Stats};
+use crate::task::{BatchSize, Stats, used};
 
 /// No sum of losses is above this: `f32` losses are at most 3.4e38 an item, and sums of such as these
 /// over a run are still finite.
@@ -43,6 +43,7 @@ impl Belief {
     /// Whether this can be said of the batch; if not, why, in words.
     pub(super) fn check(&mut self, train: bool, batch: usize, stats: &Stats) -> Result<(), String> {
         check_loss(stats)?;
+        check_sums(stats)?;
         let size = BatchSize {
             examples: stats.examples,
             count: stats.count,
@@ -95,6 +96,20 @@ fn check_loss(stats: &Stats) -> Result<(), String> {
         return Err(format!("its loss of {loss} is of no items"));
     }
     Ok(())
+}
+
+/// The same bounds as of the loss; a sum may be negative.
+fn check_sums(stats: &Stats) -> Result<(), String> {
+    if stats.sums.iter().any(|sum| !sum.is_finite()) {
+        return Err("one of its sums is not finite".to_owned());
+    }
+    if let Some(sum) = stats.sums.iter().find(|sum| sum.abs() > MOST_LOSS) {
+        return Err(format!("one of its sums is absurd ({sum:e})"));
+    }
+    match used(&stats.sums) {
+        [.., sum] if stats.count == 0 => Err(format!("its sum of {sum} is of no items")),
+        _ => Ok(()),
+    }
 }
 
 /// Whether one is more than twice the other: what is random in a batch may change its items a little.

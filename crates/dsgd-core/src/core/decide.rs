@@ -213,14 +213,19 @@ impl Core {
     }
 
     fn ramp_up(&mut self, actions: &mut Vec<Action>) {
-        let perplexity = self.progress.stats.perplexity();
+        let value = self.training_metric();
         if let Some(wait) = self.rules.wait
             && !self.progress.ramped_up
-            && perplexity < wait
+            && self.rules.metric.better.beats(value, wait)
         {
             self.progress.ramped_up = true;
-            actions.push(Action::Observe(Event::RampUp { perplexity }));
+            actions.push(Action::Observe(Event::RampUp { value }));
         }
+    }
+
+    /// The metric over the epoch's batches so far.
+    pub(super) fn training_metric(&self) -> f64 {
+        self.rules.metric.value(&self.progress.stats)
     }
 
     /// Whether this worker computes under this lease.

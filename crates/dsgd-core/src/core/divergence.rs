@@ -16,8 +16,7 @@ const ABSURD: f64 = 10.0;
 /// One this many times as high is refused.
 const REFUSED: f64 = 1000.0;
 
-/// Where the first parameters have almost no loss, as trained ones, this one is the measure: it is 1
-/// nat for a perplexity.
+/// Where the first parameters have almost no loss, as trained ones, this one is the measure.
 const LEAST: f64 = 1.0;
 
 /// Batches from the first parameters that are the measure.

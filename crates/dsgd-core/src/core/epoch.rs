@@ -58,11 +58,12 @@ impl Core {
         };
         let mut sum = Stats::default();
         results.iter().flatten().for_each(|stats| sum.add(stats));
-        let validated = ledger.counted().len();
-        let validation = (validated > 0).then_some(sum);
+        let validation = (!ledger.counted().is_empty()).then_some(sum);
         let results = std::mem::take(results);
         let epoch = self.progress.epoch;
-        let perplexity = validation.unwrap_or(self.progress.stats).perplexity();
+        let metric = self.rules.metric.clone();
+        let validated = validation.map(|stats| metric.value(&stats));
+        let value = validated.unwrap_or_else(|| self.training_metric());
         actions.push(Action::Observe(Event::EpochFinished {
             epoch,
             train: self.progress.stats,
@@ -80,17 +81,15 @@ impl Core {
             return;
         }
         // What is not finite is no result: once NaN were the best, it would be so for ever.
+        let earlier = self.progress.best;
         let best =
-            perplexity.is_finite() && self.progress.best.is_none_or(|best| perplexity < best);
+            value.is_finite() && earlier.is_none_or(|earlier| metric.better.beats(value, earlier));
         if best {
-            self.progress.best = Some(perplexity);
+            self.progress.best = Some(value);
         }
-        if let Some(why) = self
-            .schedule
-            .end_epoch(epoch, validation.map(|v| v.perplexity()))
-        {
+        if let Some(why) = self.schedule.end_epoch(epoch, validated, metric.better) {
             let learning_rate = self.schedule.learning_rate(self.progress.version);
-            let reason = why.to_string();
+            let reason = why.words(&metric);
             actions.push(Action::Observe(Event::RateDecayed {
                 learning_rate,
                 reason,
@@ -103,7 +102,7 @@ impl Core {
         let due = |every: u32| every > 0 && (epoch + 1 - first).is_multiple_of(every);
         if epoch == last || due(self.rules.save_every) {
             let reason = format!("epoch {epoch} is done");
-            self.save(epoch, perplexity, best, reason, actions);
+            self.save(epoch, value, best, reason, actions);
         }
         if epoch >= last {
             self.over = true;
@@ -111,5 +110,7 @@ impl Core {
             return;
         }
         actions.push(Action::Observe(self.epoch_started()));
+        // Else nobody had work before the next message, or a tick.
+        self.open_group(actions);
     }
 }

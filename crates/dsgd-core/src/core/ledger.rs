@@ -326,12 +326,6 @@ impl Ledger {
         self.closed
     }
 
-    /// Batches that are with a worker: worker and batch.
-    pub(super) fn outstanding(&self) -> Vec<(WorkerId, usize)> {
-        let lease = |lease: &Lease| (lease.worker, self.order[lease.position]);
-        self.leases.values().map(lease).collect()
-    }
-
     fn in_state(&self, state: State) -> Vec<usize> {
         let places = self.places.iter().zip(&self.order);
         let mut batches: Vec<_> = places

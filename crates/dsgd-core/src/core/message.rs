@@ -116,9 +116,9 @@ pub enum Action {
     Save {
         /// 1-based epoch that names it.
         epoch: u32,
-        /// Perplexity that names it: validation's, or the epoch's own so far.
-        perplexity: f64,
-        /// Whether this is the lowest validation perplexity so far.
+        /// Value of the metric that names it: validation's, or the epoch's own so far.
+        value: f64,
+        /// Whether it is the best epoch so far.
         best: bool,
         /// Why now, in words.
         reason: String,

@@ -81,7 +81,8 @@ enum Phase {
 
 impl Core {
     /// A core at the given progress: that of a checkpoint, or [`Progress::start`].
-    pub fn new(rules: Rules, schedule: Schedule, progress: Progress) -> Self {
+    pub fn new(rules: Rules, mut schedule: Schedule, mut progress: Progress) -> Self {
+        progress.judge_by(&rules.metric, &mut schedule);
         let ledger = Ledger::training(&rules, &progress);
         let computed = progress.version > 0;
         Self {
@@ -243,7 +244,6 @@ impl Core {
     pub fn progress(&self) -> Progress {
         let mut progress = self.progress.clone();
         if let Phase::Training(ledger) = &self.phase {
-            progress.leases = ledger.outstanding();
             progress.left_out = ledger.left_out();
             progress.counted = ledger.counted();
         } else {
@@ -269,9 +269,8 @@ impl Core {
         self.roster.working()
     }
 
-    /// Panics where what it knows contradicts itself: a mistake of its own, whatever workers say.
-    ///
-    /// Takes time in proportion to the epoch's batches; for tests.
+    /// Panics where what it knows contradicts itself, whatever workers say. For tests: it takes time in
+    /// proportion to the epoch's batches.
     pub fn assert_sound(&self) {
         let ledger = self.ledger();
         ledger.assert_sound();
@@ -286,6 +285,8 @@ impl Core {
         );
         if self.rules.mode == Mode::Async {
             assert_eq!(ledger.taken(), computing, "pushed, not applied: {self:?}");
+        } else if matches!(self.phase, Phase::Training(_)) && !self.over {
+            assert!(!ledger.group().is_empty(), "no step is open: {self:?}");
         }
     }
 

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::message::WorkerId;
-use crate::optim::ScheduleState;
+use crate::metric::Metric;
+use crate::optim::{Schedule, ScheduleState};
 use crate::task::Stats;
 
 /// How far a run has come: all that the core needs to go on from a checkpoint.
@@ -17,8 +17,6 @@ pub struct Progress {
     pub counted: Vec<usize>,
     /// Batches of the epoch that are left out of it.
     pub left_out: Vec<usize>,
-    /// Who had which batch: for people; these batches are given out again.
-    pub leases: Vec<(WorkerId, usize)>,
     /// Sums over the epoch's counted batches.
     pub stats: Stats,
     /// Steps of the epoch.
@@ -36,8 +34,11 @@ pub struct Progress {
     pub learning_rate: f32,
     /// Whether `--wait` is over.
     pub ramped_up: bool,
-    /// Lowest validation perplexity so far.
+    /// Best value of the metric after an epoch so far.
     pub best: Option<f64>,
+    /// Name of the metric that this and the schedule's last value are of; version 0.1 had one for all tasks.
+    #[serde(default = "metric_before")]
+    pub metric: String,
     /// Median loss of an item with the first parameters: what a model has that was never trained.
     #[serde(default)]
     pub first_loss: Option<f64>,
@@ -53,7 +54,6 @@ impl Progress {
             version: 0,
             counted: Vec::new(),
             left_out: Vec::new(),
-            leases: Vec::new(),
             stats: Stats::default(),
             epoch_steps: 0,
             staleness: 0,
@@ -63,6 +63,7 @@ impl Progress {
             learning_rate: 0.0,
             ramped_up: false,
             best: None,
+            metric: String::new(),
             first_loss: None,
             schedule: ScheduleState::default(),
         }
@@ -75,9 +76,26 @@ impl Progress {
             learning_rate: self.learning_rate,
             ramped_up: self.ramped_up,
             best: self.best,
+            metric: self.metric.clone(),
             first_loss: self.first_loss,
             schedule: self.schedule,
             ..Self::start(self.epoch + 1)
         }
     }
+
+    /// Goes by this metric from now on. Where the values of one that it went by before say nothing of it,
+    /// they are forgotten.
+    pub(super) fn judge_by(&mut self, metric: &Metric, schedule: &mut Schedule) {
+        if self.metric == metric.name {
+            return;
+        }
+        let before = std::mem::replace(&mut self.metric, metric.name.clone());
+        let translated = |value| metric.from_other(&before, value);
+        self.best = self.best.and_then(translated);
+        schedule.translate(translated);
+    }
+}
+
+fn metric_before() -> String {
+    Metric::perplexity().name
 }

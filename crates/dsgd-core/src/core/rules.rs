@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::metric::Metric;
 use crate::mode::Mode;
 
 /// What the core needs to know of a run.
@@ -27,7 +28,9 @@ pub struct Rules {
     pub max_staleness: Option<u64>,
     /// Divide the learning rate by 1 + staleness.
     pub staleness_lr: bool,
-    /// One worker until training perplexity is below this.
+    /// What the run is judged by.
+    pub metric: Metric,
+    /// One worker until the training metric is better than this.
     pub wait: Option<f64>,
     /// How long a worker may keep a batch before it is offered to another.
     pub lease: Duration,
@@ -54,6 +57,7 @@ impl Rules {
             backup_workers: 0,
             max_staleness: None,
             staleness_lr: false,
+            metric: Metric::loss(),
             wait: None,
             lease: Duration::MAX,
             dead_after: None,

@@ -14,9 +14,9 @@ impl Core {
         self.last_save = self.now;
         if self.progress.version > self.saved_version {
             let minutes = after.as_secs_f64() / 60.0;
-            let (epoch, perplexity) = (self.progress.epoch, self.progress.stats.perplexity());
+            let (epoch, value) = (self.progress.epoch, self.training_metric());
             let reason = format!("{minutes} minutes have passed");
-            self.save(epoch, perplexity, false, reason, actions);
+            self.save(epoch, value, false, reason, actions);
         }
     }
 
@@ -26,8 +26,8 @@ impl Core {
             return;
         }
         if self.progress.version > self.saved_version {
-            let (epoch, perplexity) = (self.progress.epoch, self.progress.stats.perplexity());
-            self.save(epoch, perplexity, false, reason.to_owned(), actions);
+            let (epoch, value) = (self.progress.epoch, self.training_metric());
+            self.save(epoch, value, false, reason.to_owned(), actions);
         }
         actions.push(Action::Finish(end));
     }
@@ -35,7 +35,7 @@ impl Core {
     pub(super) fn save(
         &mut self,
         epoch: u32,
-        perplexity: f64,
+        value: f64,
         best: bool,
         reason: String,
         actions: &mut Vec<Action>,
@@ -44,7 +44,7 @@ impl Core {
         self.saved_version = self.progress.version;
         actions.push(Action::Save {
             epoch,
-            perplexity,
+            value,
             best,
             reason,
         });

@@ -1,12 +1,13 @@
 //! How the learning rate changes over a run.
 //!
 //! A pure function of the step and of how validation went. What it remembers is small,
-//! made of whole numbers and one perplexity, and is kept in checkpoints.
+//! made of whole numbers and one value of the metric, and is kept in checkpoints.
 
 use std::f64::consts::PI;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::metric::{Better, Metric};
 
 /// How the learning rate falls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "lowercase")]
 pub enum LrSchedule {
     /// Multiplied by `lr-decay` after each epoch, from the first one on whose validation
-    /// perplexity rose, and from `start-decay-at` on at the latest.
+    /// metric got worse, and from `start-decay-at` on at the latest.
     #[default]
     Decay,
     /// Half a cosine wave down to zero at the last step (Loshchilov & Hutter 2017).
@@ -34,7 +35,7 @@ pub struct ScheduleOptions {
     pub warmup_steps: u64,
     /// `Decay`: factor after an epoch.
     pub lr_decay: f32,
-    /// `Decay`: 1-based epoch after which it begins whatever the perplexity.
+    /// `Decay`: 1-based epoch after which it begins whatever the metric.
     pub start_decay_at: u32,
     /// `Cosine`: steps of the whole run, warm-up included.
     pub total_steps: u64,
@@ -47,15 +48,16 @@ pub struct ScheduleState {
     pub decays: u32,
     /// Whether decay has begun; it then goes on every epoch.
     pub decaying: bool,
-    /// Validation perplexity of the last epoch that had a finite one.
-    pub last_perplexity: Option<f64>,
+    /// Validation metric of the last epoch that had a finite one.
+    #[serde(alias = "last_perplexity")]
+    pub last: Option<f64>,
 }
 
 /// Why the rate has just been decayed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Decayed {
-    /// Validation perplexity is worse than the epoch before.
-    PerplexityRose {
+    /// The validation metric is worse than the epoch before.
+    Worsened {
         /// The epoch before.
         from: f64,
         /// This epoch.
@@ -67,14 +69,20 @@ pub enum Decayed {
     Begun,
 }
 
-impl fmt::Display for Decayed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Decayed {
+    /// In words, given what the run is judged by.
+    pub fn words(&self, metric: &Metric) -> String {
         match self {
-            Self::PerplexityRose { from, to } => {
-                write!(f, "validation perplexity rose from {from:.2} to {to:.2}")
+            Self::Worsened { from, to } => {
+                let went = match metric.better {
+                    Better::Lower => "rose",
+                    Better::Higher => "fell",
+                };
+                let [from, to] = [from, to].map(|value| metric.words(*value));
+                format!("validation {} {went} from {from} to {to}", metric.name)
             }
-            Self::EpochReached(epoch) => write!(f, "epoch {epoch} is where decay begins"),
-            Self::Begun => write!(f, "decay has begun in an earlier epoch"),
+            Self::EpochReached(epoch) => format!("epoch {epoch} is where decay begins"),
+            Self::Begun => "decay has begun in an earlier epoch".to_owned(),
         }
     }
 }
@@ -82,6 +90,7 @@ impl fmt::Display for Decayed {
 /// The learning rate of a run.
 ///
 /// ```
+/// use dsgd_core::metric::{Better, Metric};
 /// use dsgd_core::optim::{LrSchedule, Schedule, ScheduleOptions, ScheduleState};
 ///
 /// let options = ScheduleOptions {
@@ -93,9 +102,10 @@ impl fmt::Display for Decayed {
 ///     total_steps: 0,
 /// };
 /// let mut schedule = Schedule::new(options, ScheduleState::default());
-/// assert_eq!(schedule.end_epoch(1, Some(90.0)), None);
-/// let why = schedule.end_epoch(2, Some(95.0)).unwrap();
-/// assert_eq!(why.to_string(), "validation perplexity rose from 90.00 to 95.00");
+/// assert_eq!(schedule.end_epoch(1, Some(90.0), Better::Higher), None);
+/// let why = schedule.end_epoch(2, Some(85.0), Better::Higher).unwrap();
+/// let words = why.words(&Metric::accuracy());
+/// assert_eq!(words, "validation accuracy fell from 90.00 % to 85.00 %");
 /// assert_eq!(schedule.learning_rate(1000), 0.05);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -113,6 +123,11 @@ impl Schedule {
     /// What it remembers.
     pub fn state(&self) -> ScheduleState {
         self.state
+    }
+
+    /// Remembers the last value in another metric's terms, where there are any.
+    pub(crate) fn translate(&mut self, other: impl Fn(f64) -> Option<f64>) {
+        self.state.last = self.state.last.and_then(other);
     }
 
     /// The rate of the step that follows `version` earlier ones. With a warm-up of w steps the
@@ -147,23 +162,23 @@ impl Schedule {
         }
     }
 
-    /// Takes note that the 1-based `epoch` has ended with that validation perplexity, if there
-    /// was one, and says whether and why the rate is lower from now on. A perplexity that
-    /// is not finite counts as risen.
-    pub fn end_epoch(&mut self, epoch: u32, perplexity: Option<f64>) -> Option<Decayed> {
-        let last = self.state.last_perplexity;
-        let finite = perplexity.filter(|p| p.is_finite());
-        self.state.last_perplexity = finite.or(last);
+    /// Takes note that the 1-based `epoch` has ended with that value of the validation metric, if there
+    /// was one, and says whether and why the rate is lower from now on. A value that is not finite
+    /// counts as worse.
+    pub fn end_epoch(&mut self, epoch: u32, value: Option<f64>, better: Better) -> Option<Decayed> {
+        let last = self.state.last;
+        let finite = value.filter(|value| value.is_finite());
+        self.state.last = finite.or(last);
         if self.options.kind != LrSchedule::Decay {
             return None;
         }
-        let rose = match (last, perplexity) {
-            (Some(from), Some(to)) if to > from || !to.is_finite() => Some((from, to)),
+        let worsened = match (last, value) {
+            (Some(from), Some(to)) if better.beats(from, to) || !to.is_finite() => Some((from, to)),
             (None, Some(to)) if !to.is_finite() => Some((f64::NAN, to)),
             _ => None,
         };
-        let why = if let Some((from, to)) = rose {
-            Decayed::PerplexityRose { from, to }
+        let why = if let Some((from, to)) = worsened {
+            Decayed::Worsened { from, to }
         } else if self.state.decaying {
             Decayed::Begun
         } else if epoch >= self.options.start_decay_at {
@@ -195,11 +210,11 @@ mod tests {
     }
 
     /// The rate after each epoch.
-    fn rates(schedule: &mut Schedule, perplexities: &[Option<f64>]) -> Vec<f32> {
-        let epochs = perplexities.iter().zip(1..);
+    fn rates(schedule: &mut Schedule, values: &[Option<f64>]) -> Vec<f32> {
+        let epochs = values.iter().zip(1..);
         epochs
-            .map(|(&perplexity, epoch)| {
-                schedule.end_epoch(epoch, perplexity);
+            .map(|(&value, epoch)| {
+                schedule.end_epoch(epoch, value, Better::Lower);
                 schedule.learning_rate(1000)
             })
             .collect()
@@ -215,37 +230,67 @@ mod tests {
     }
 
     #[test]
-    fn decay_begins_when_perplexity_rises_and_goes_on() {
+    fn decay_begins_when_the_metric_gets_worse_and_goes_on() {
         let mut decay = schedule(LrSchedule::Decay, 0);
-        assert_eq!(decay.end_epoch(1, Some(90.0)), None);
+        assert_eq!(decay.end_epoch(1, Some(90.0), Better::Lower), None);
         let (from, to) = (90.0, 91.0);
-        let rose = Decayed::PerplexityRose { from, to };
-        assert_eq!(decay.end_epoch(2, Some(91.0)), Some(rose));
-        assert_eq!(decay.end_epoch(3, Some(60.0)), Some(Decayed::Begun));
+        let worsened = Decayed::Worsened { from, to };
+        assert_eq!(
+            decay.end_epoch(2, Some(91.0), Better::Lower),
+            Some(worsened)
+        );
+        assert_eq!(
+            decay.end_epoch(3, Some(60.0), Better::Lower),
+            Some(Decayed::Begun)
+        );
         assert_eq!(decay.learning_rate(0), 0.25);
     }
 
     #[test]
-    fn an_equal_perplexity_has_not_risen_and_an_infinite_one_has() {
+    fn an_equal_value_is_no_worse_and_an_infinite_one_is() {
         let mut decay = schedule(LrSchedule::Decay, 0);
         let found = rates(&mut decay, &[Some(9.0), Some(9.0), Some(f64::INFINITY)]);
         assert_eq!(found, [1.0, 1.0, 0.5]);
-        assert_eq!(decay.state().last_perplexity, Some(9.0));
+        assert_eq!(decay.state().last, Some(9.0));
         let mut diverged = schedule(LrSchedule::Decay, 0);
-        assert!(diverged.end_epoch(1, Some(f64::NAN)).is_some());
+        assert!(
+            diverged
+                .end_epoch(1, Some(f64::NAN), Better::Lower)
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn where_higher_is_better_a_fall_is_worse() {
+        let mut decay = schedule(LrSchedule::Decay, 0);
+        assert_eq!(decay.end_epoch(1, Some(90.0), Better::Higher), None);
+        assert_eq!(decay.end_epoch(2, Some(91.0), Better::Higher), None);
+        let (from, to) = (91.0, 90.0);
+        let worsened = Decayed::Worsened { from, to };
+        assert_eq!(
+            decay.end_epoch(3, Some(90.0), Better::Higher),
+            Some(worsened)
+        );
+    }
+
+    #[test]
+    fn what_version_0_1_remembered_is_read() {
+        let kept = r#"{"decays":1,"decaying":true,"last_perplexity":9.5}"#;
+        let state: ScheduleState = serde_json::from_str(kept).unwrap();
+        assert_eq!(state.last, Some(9.5));
     }
 
     #[test]
     fn a_resumed_schedule_goes_on_as_if_nothing_had_been() {
         let mut whole = schedule(LrSchedule::Decay, 0);
-        whole.end_epoch(1, Some(0.1 + 0.2));
+        whole.end_epoch(1, Some(0.1 + 0.2), Better::Lower);
         let kept = serde_json::to_string(&whole.state()).unwrap();
         let state = serde_json::from_str(&kept).unwrap();
         let mut resumed = Schedule::new(whole.options, state);
         assert_eq!(resumed, whole);
         assert_eq!(
-            resumed.end_epoch(2, Some(0.4)),
-            whole.end_epoch(2, Some(0.4))
+            resumed.end_epoch(2, Some(0.4), Better::Lower),
+            whole.end_epoch(2, Some(0.4), Better::Lower)
         );
     }
 
@@ -274,6 +319,6 @@ mod tests {
         assert!((cosine.learning_rate(10 + 50) - 0.5).abs() < 1e-6);
         assert_eq!(cosine.learning_rate(110), 0.0);
         assert_eq!(cosine.learning_rate(u64::MAX), 0.0);
-        assert_eq!(cosine.end_epoch(9, Some(1.0)), None);
+        assert_eq!(cosine.end_epoch(9, Some(1.0), Better::Lower), None);
     }
 }

@@ -111,12 +111,14 @@ fn core(rules: &Rules, sized: bool, progress: Progress) -> Core {
 
 /// Figures that no batch has.
 fn absurd(random: &mut ChaCha8Rng, mut stats: Stats) -> Stats {
-    match random.random_range(0..6) {
+    match random.random_range(0..8) {
         0 => stats.examples = 1 << 40,
         1 => stats.count = 1 << 40,
         2 => stats.loss = f64::NAN,
         3 => stats.loss = -1e6,
         4 => stats.loss = 1.7e308,
+        5 => stats.sums[0] = f64::INFINITY,
+        6 => stats.sums[7] = -1e100,
         _ => stats.count = 0,
     }
     stats
@@ -130,7 +132,7 @@ impl World {
         let rules = Rules {
             backup_workers: random.random_range(0..workers),
             max_staleness: random.random_bool(0.3).then(|| random.random_range(0..4)),
-            wait: random.random_bool(0.2).then_some(3.0),
+            wait: random.random_bool(0.2).then_some(1.1),
             lease: Duration::from_secs(20),
             epochs: (1, random.random_range(1..4)),
             save_after: Some(Duration::from_secs(30)),
@@ -314,6 +316,7 @@ impl World {
     fn say(&mut self, worker: WorkerId, message: Message, seen: &mut Seen) {
         let actions = self.core.handle(self.now, worker, message);
         self.follow(actions, seen);
+        self.core.assert_sound();
     }
 
     fn follow(&mut self, actions: Vec<Action>, seen: &mut Seen) {
@@ -443,6 +446,7 @@ fn assert_likely(stats: &Stats, most: u64) {
     assert_eq!(stats.count, stats.examples, "{stats:?}");
     let most = 2.0 * stats.count as f64;
     assert!((0.0..=most).contains(&stats.loss), "{stats:?}");
+    assert_eq!(stats.sums, [0.0; 8], "{stats:?}");
 }
 
 fn batch_of(work: Work) -> usize {

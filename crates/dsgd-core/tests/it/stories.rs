@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use dsgd_core::core::{Action, Core, LeaseId, Message, Progress, Report, Rules, Work, WorkerId};
 use dsgd_core::event::Cost;
+use dsgd_core::metric::Metric;
 use dsgd_core::mode::Mode;
 use dsgd_core::optim::{LrSchedule, Schedule, ScheduleOptions, ScheduleState};
 use dsgd_core::task::{BatchSize, Stats};
@@ -81,6 +82,11 @@ impl Story {
             max_staleness: take(&mut args, "max_staleness")?,
             staleness_lr: take(&mut args, "staleness_lr")?.unwrap_or(false),
             wait: take(&mut args, "wait")?,
+            metric: match args.take_key("metric") {
+                None => Metric::perplexity(),
+                Some("accuracy") => Metric::accuracy(),
+                Some(other) => return Err(format!("no metric {other}").into()),
+            },
             epochs: (1, take(&mut args, "epochs")?.unwrap_or(1)),
             seed: 3435,
             ..Rules::new(mode, workers, batches, validation)
@@ -142,6 +148,16 @@ impl Story {
                     loss,
                     count: take(&mut args, "count")?.unwrap_or(1),
                     examples: take(&mut args, "examples")?.unwrap_or(1),
+                    sums: [
+                        take(&mut args, "right")?.unwrap_or(0.0),
+                        0.,
+                        0.,
+                        0.,
+                        0.,
+                        0.,
+                        0.,
+                        0.,
+                    ],
                     ..Stats::default()
                 };
                 let reason = args.take_key("reason").unwrap_or("it said so").to_owned();
@@ -209,12 +225,17 @@ impl Story {
             Action::Dismiss { worker } => format!("dismiss worker {worker}"),
             Action::Save {
                 epoch,
-                perplexity,
+                value,
                 best,
                 reason,
             } => {
                 self.saved = self.core.as_ref().map(Core::progress);
-                format!("save epoch {epoch}, perplexity {perplexity:.2}, best {best}: {reason}")
+                let metric = &self.rules.as_ref().expect("it has started").metric;
+                let value = metric.words(*value);
+                format!(
+                    "save epoch {epoch}, {} {value}, best {best}: {reason}",
+                    metric.name
+                )
             }
             Action::Observe(event) => {
                 let json = serde_json::to_value(event).unwrap_or_default();

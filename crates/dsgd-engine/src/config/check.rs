@@ -47,7 +47,6 @@ impl RunConfig {
         let numbers = [
             ("learning-rate", f64::from(self.learning_rate), f64::MAX),
             ("lease-timeout", self.lease_timeout, year_secs),
-            ("wait", self.wait.unwrap_or(1.0), f64::MAX),
             ("dead-after", self.elsewhere.dead_after, year_secs),
             ("orphan-after", self.elsewhere.orphan_after, year_secs),
             ("give-up-after", self.elsewhere.give_up_after, year_secs),
@@ -66,6 +65,9 @@ impl RunConfig {
             if !value.is_finite() || value < 0.0 || value > most {
                 bail!("--{name} {value}: must be 0 or above{}", up_to(most));
             }
+        }
+        if let Some(wait) = self.wait.filter(|wait| !wait.is_finite()) {
+            bail!("--wait {wait}: must be a number");
         }
         if let Some(name) = &self.save_file
             && (name.contains(std::path::is_separator) || name.is_empty())

@@ -9,6 +9,14 @@ pub(super) fn defaults<C: Args + FromArgMatches>() -> C {
     C::from_arg_matches(&matches).expect("every option has a default or is optional")
 }
 
+/// A number, as an option's value.
+pub(super) fn finite(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        _ => Err("must be a number".to_owned()),
+    }
+}
+
 /// A number above 0, as an option's value.
 pub fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {

@@ -11,6 +11,7 @@ use crate::checkpoint::{self, CheckpointError, Snapshot};
 use crate::error::Error;
 use crate::store::{Contents, Updater, Versions};
 use dsgd_core::core::Progress;
+use dsgd_core::metric::Metric;
 use dsgd_core::params::Layout;
 
 /// Writes a checkpoint: the names it is to have, what it holds, where the run stands.
@@ -21,8 +22,8 @@ pub type Saver = Box<dyn FnMut(&SaveRequest<'_>) -> Result<String, String>>;
 pub struct SaveRequest<'a> {
     /// 1-based epoch for the name.
     pub epoch: u32,
-    /// Perplexity for the name.
-    pub perplexity: f64,
+    /// Value of the metric for the name.
+    pub value: f64,
     /// Whether it is the best so far.
     pub best: bool,
     /// Parameters and optimizer.
@@ -36,7 +37,7 @@ pub struct SaveRequest<'a> {
 struct State {
     /// How far the run has come.
     progress: Progress,
-    /// File of the checkpoint with the lowest validation perplexity so far.
+    /// File of the checkpoint with the best validation metric so far.
     best: Option<String>,
     /// What its steps were made from.
     #[serde(default, alias = "identity")]
@@ -49,6 +50,8 @@ pub struct Retention {
     pub folder: PathBuf,
     /// Start of the files' names.
     pub prefix: String,
+    /// What names them, by its value.
+    pub metric: Metric,
     /// How many to keep, besides the best.
     pub keep: usize,
     /// What the weights carry.
@@ -65,7 +68,7 @@ impl Retention {
         Box::new(move |request| self.save(request).map_err(|error| error.to_string()))
     }
 
-    /// Writes `PREFIX_epochE_PPL.safetensors`, without a perplexity that is not finite, and its state, and
+    /// Writes `PREFIX_epochE_VALUE.safetensors`, without a value that is not finite, and its state, and
     /// returns the path.
     ///
     /// # Errors
@@ -101,15 +104,11 @@ impl Retention {
     /// a crash would then leave neither of.
     fn stem(&self, request: &SaveRequest<'_>) -> String {
         let (prefix, epoch) = (&self.prefix, request.epoch);
-        if !request.perplexity.is_finite() {
+        if !request.value.is_finite() {
             return format!("{prefix}_epoch{epoch}_step{}", request.contents.version);
         }
-        let perplexity = match request.perplexity {
-            // As long as the number has no more digits than anybody reads.
-            small if small < 1e7 => format!("{small:.2}"),
-            large => format!("{large:.2e}"),
-        };
-        let stem = format!("{prefix}_epoch{epoch}_{perplexity}");
+        let value = self.metric.number(request.value);
+        let stem = format!("{prefix}_epoch{epoch}_{value}");
         if self.folder.join(format!("{stem}.safetensors")).exists() {
             return format!("{stem}_step{}", request.contents.version);
         }
@@ -176,7 +175,7 @@ pub fn resume(
     })
 }
 
-/// The checkpoint with the lowest validation perplexity; the newest where none is known.
+/// The checkpoint with the best validation metric; the newest where none is known.
 pub fn best(folder: &Path) -> Option<PathBuf> {
     let newest = checkpoint::list(folder).ok()?.found.into_iter().next()?;
     let state = checkpoint::load_state::<State>(&newest.path).ok();

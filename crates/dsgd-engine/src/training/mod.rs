@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dsgd_core::core::{Core, End};
 use dsgd_core::event::{Event, Observer, Record};
+use dsgd_core::metric;
 use dsgd_core::model::Model;
 use dsgd_core::optim::Schedule;
 use dsgd_core::params::Params;
@@ -156,6 +157,9 @@ impl Training {
     /// What makes no sense, or cannot be had. Nothing was written then.
     pub fn begin(mut self) -> Result<Begun, Error> {
         self.config.check()?;
+        let manifest = self.model.manifest();
+        metric::check(&manifest.metrics, &manifest.units)
+            .map_err(|why| Error::Options(format!("the task {} is wrong: {why}", self.name)))?;
         let start = match self.start.take() {
             Some(start) => start,
             None => Start::new(&self.name, &*self.model, &self.config)?,
@@ -186,6 +190,8 @@ impl Training {
     fn assemble(&mut self, start: Start, workers: usize) -> (Server, Event) {
         let (config, manifest) = (&self.config, self.model.manifest());
         let mut rules = config.rules(workers, manifest.batches, manifest.validation_batches);
+        let metric = metric::first(&manifest.metrics);
+        rules.metric = metric.clone();
         // Only workers elsewhere can be silent, or come later.
         if self
             .launchers
@@ -215,6 +221,8 @@ impl Training {
             mode: config.mode,
             epochs: config.epochs,
             about: about.collect(),
+            metrics: manifest.metrics.clone(),
+            units: manifest.units.clone(),
             resumed_at: start.resumed.then_some(start.progress.version),
         };
         let schedule = Schedule::new(config.schedule(&rules), start.progress.schedule);
@@ -229,6 +237,7 @@ impl Training {
                     .save_file
                     .clone()
                     .unwrap_or_else(|| self.name.clone()),
+                metric: metric.clone(),
                 keep: config.keep,
                 metadata: manifest.metadata.clone(),
                 fingerprint: std::mem::take(&mut self.fingerprint),

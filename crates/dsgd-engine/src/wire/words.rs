@@ -8,7 +8,7 @@ use crate::worker::Job;
 use dsgd_core::codec::Codec;
 use dsgd_core::core::LeaseId;
 use dsgd_core::params::{Fresh, Kind, Layout, Snapshot, Tensor};
-use dsgd_core::task::{Batch, Stats};
+use dsgd_core::task::{Batch, Stats, used};
 use dsgd_core::text;
 
 /// A count above this is no count: sums of them must fit.
@@ -73,36 +73,41 @@ pub(super) fn job(work: Option<Work>) -> Result<Job, &'static str> {
 
 /// Sums over a batch.
 pub(super) fn stats(stats: Stats) -> proto::Stats {
+    let counted = stats.units.iter().rposition(|&unit| unit > 0);
     proto::Stats {
         loss: stats.loss,
         count: stats.count,
         examples: stats.examples,
-        source_tokens: stats.source_tokens,
-        target_tokens: stats.target_tokens,
+        units: stats.units[..counted.map_or(0, |last| last + 1)].to_vec(),
+        sums: used(&stats.sums).to_vec(),
     }
 }
 
-/// Sums over a batch that a worker tells.
-pub(super) fn told_stats(stats: Option<proto::Stats>) -> Result<Stats, &'static str> {
-    let Some(stats) = stats else {
+/// Sums over a batch that a worker tells; whether they can be true is seen later.
+pub(super) fn told_stats(stats: Option<&proto::Stats>) -> Result<Stats, &'static str> {
+    let Some(told) = stats else {
         return Err("no stats");
     };
-    let counts = [
-        stats.count,
-        stats.examples,
-        stats.source_tokens,
-        stats.target_tokens,
-    ];
-    if counts.iter().any(|&count| count > MOST_COUNT) {
+    let mut stats = Stats {
+        loss: told.loss,
+        count: told.count,
+        examples: told.examples,
+        ..Stats::default()
+    };
+    let units = stats.units.get_mut(..told.units.len());
+    units
+        .ok_or("more than 2 units")?
+        .copy_from_slice(&told.units);
+    let sums = stats.sums.get_mut(..told.sums.len());
+    sums.ok_or("more than 8 sums")?.copy_from_slice(&told.sums);
+    let [first, second] = stats.units;
+    if [stats.count, stats.examples, first, second]
+        .iter()
+        .any(|&count| count > MOST_COUNT)
+    {
         return Err("a count above 2^40");
     }
-    Ok(Stats {
-        loss: stats.loss,
-        count: stats.count,
-        examples: stats.examples,
-        source_tokens: stats.source_tokens,
-        target_tokens: stats.target_tokens,
-    })
+    Ok(stats)
 }
 
 /// Seconds that make sense; others are none.

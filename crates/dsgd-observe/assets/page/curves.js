@@ -1,19 +1,19 @@
 // The curves of this run, and of runs that are laid over it.
 
-const view = { axis: "secs", measure: "ppl", log: true, smooth: true };
+const view = { axis: "secs", measure: null, log: true, smooth: true };
 
-/** Other runs by name: { series, done, colour }. */
+/** Other runs by name: { series, metrics, colour }. */
 const overlays = new Map();
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /** What is drawn: a number for each bucket of a series; `sum` where a mean over several is one of sums. */
 const CHARTS = [
-  { id: "loss", title: () => (view.measure === "ppl" ? "Perplexity" : "Loss"), large: true, smooth: true, floor: null,
-    logarithmic: () => view.log, values: (series) => lossCurve(series) },
+  { id: "metric", title: () => metricTitle(), large: true, smooth: true, floor: null,
+    logarithmic: () => view.log, values: (series, metrics) => metricCurve(series, measure(chosen().name, metrics)) },
   { id: "rate", title: () => "Learning rate", values: (series) => series.learning_rate },
   { id: "grad", title: () => "Gradient norm", smooth: true, values: (series) => mean(series.grad_norm, span(series)) },
-  { id: "speed", title: () => (unit() === "tokens" ? "Tokens a second" : "Examples a second"), values: (series) => speedCurve(series) },
+  { id: "speed", title: () => `${capital(unit())} a second`, values: (series) => speedCurve(series) },
   { id: "stale", title: () => "Staleness", values: (series) => mean(series.staleness, span(series)) },
 ];
 
@@ -33,19 +33,36 @@ function mean(values, reach) {
   return around(values, reach).map((sum, at) => (known[at] ? sum / known[at] : null));
 }
 
-function lossCurve(series, reach = span(series)) {
-  const [loss, items] = [around(series.loss, reach), around(series.count, reach)];
-  return loss.map((sum, at) => shown(items[at] ? sum / items[at] : null));
+function metricTitle() {
+  const { name, unit } = chosen();
+  return unit ? `${capital(name)} (${unit})` : capital(name);
 }
 
-/** A loss as it is drawn; what a logarithmic scale has no place for is left out. */
-function shown(loss) {
-  const value = loss === null ? null : measured(loss);
+/** Nothing where the run does not have the metric. */
+function metricCurve(series, metric, reach = span(series)) {
+  if (!metric) return [];
+  const none = series.count.map(() => 0);
+  const of = isOfLoss(metric) ? series.loss : (series.sums[metric.value.sum] ?? none);
+  const [sums, items] = [around(of, reach), around(series.count, reach)];
+  return sums.map((sum, at) => shown(items[at] ? made(metric, sum / items[at]) : null));
+}
+
+/** The lowest and the highest step of each bucket: they are known of what the run goes by. */
+function extremes(series) {
+  const [first, metric] = [measures(state.head?.metrics ?? [])[0], chosen()];
+  if (first.name !== metric.name && !(isOfLoss(first) && isOfLoss(metric))) return [];
+  // Of a perplexity its logarithm, which is the loss.
+  const value = (linear) => (metric.value === "perplexity" && linear !== null ? Math.exp(linear) : linear);
+  return [series.lowest, series.highest].map((values) => values.map((linear) => shown(value(linear))));
+}
+
+/** A value as it is drawn; what a logarithmic scale has no place for is left out. */
+function shown(value) {
   return value === null || !Number.isFinite(value) || (view.log && value <= 0) ? null : value;
 }
 
 function speedCurve(series) {
-  const items = series[series.tokens.at(-1) ? "tokens" : "examples"];
+  const items = series.items;
   const reach = Math.max(2, Math.ceil(series.step.length / 60));
   return around(items, reach).map((sum, at) => {
     const [from, to] = [at - reach - 1, Math.min(series.secs.length - 1, at + reach)];
@@ -74,20 +91,19 @@ class Chart {
     const all = [];
     const large = this.kind.large;
     for (const [name, run] of overlays) {
-      if (run.series.step.length) all.push({ name, colour: run.colour, dash: [6, 4], x: alongAxis(run.series), y: this.kind.values(run.series) });
+      const y = run.series.step.length ? this.kind.values(run.series, run.metrics) : [];
+      if (y.length) all.push({ name, colour: run.colour, dash: [6, 4], x: alongAxis(run.series), y });
     }
     const own = state.series;
-    // The lowest and the highest step of each bucket: what happened to one is not lost in a mean.
+    // What happened to one step is not lost in a mean.
     if (large && view.smooth) {
-      for (const extreme of [own.lowest, own.highest]) {
-        all.push({ colour: css("--accent"), faint: true, x: alongAxis(own), y: extreme.map(shown) });
-      }
+      for (const y of extremes(own)) all.push({ colour: css("--accent"), faint: true, x: alongAxis(own), y });
     }
     const label = large ? "train" : "";
-    all.push({ name: label, colour: css("--accent"), x: alongAxis(own), y: this.kind.values(own) });
+    all.push({ name: label, colour: css("--accent"), x: alongAxis(own), y: this.kind.values(own, state.head.metrics) });
     const valid = large ? state.done.filter((row) => row.validation?.count) : [];
     if (valid.length) {
-      all.push({ name: "valid", colour: css("--valid"), points: true, x: valid.map(doneX), y: valid.map((row) => shown(meanLoss(row.validation))) });
+      all.push({ name: "valid", colour: css("--valid"), points: true, x: valid.map(doneX), y: valid.map((row) => shown(measured(chosen(), row.validation))) });
     }
     return all;
   }
@@ -97,7 +113,7 @@ class Chart {
     const lines = this.lines();
     const width = Math.floor(this.plot.clientWidth);
     if (!width) return;
-    const shape = JSON.stringify([lines.map((line) => [line.name, line.colour]), view, matchMedia("(prefers-color-scheme: dark)").matches, unit()]);
+    const shape = JSON.stringify([lines.map((line) => [line.name, line.colour]), view, matchMedia("(prefers-color-scheme: dark)").matches, unit(), chosen().name]);
     const data = lines.length > 1
       ? uPlot.join(lines.map((line) => [line.x, line.y]).map(ascending))
       : ascending([lines[0].x, lines[0].y]);

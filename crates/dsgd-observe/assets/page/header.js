@@ -17,11 +17,6 @@ function status(head) {
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-/** exp(loss), or the loss itself: what the curves show. */
-const measured = (loss) => (loss === null || loss === undefined ? null : view.measure === "ppl" ? Math.exp(loss) : loss);
-
-const meanLoss = (stats) => (stats && stats.count ? stats.loss / stats.count : null);
-
 function renderHeader() {
   const head = state.head;
   const [kind, words] = status(head);
@@ -44,11 +39,12 @@ function renderHeader() {
   bar.firstElementChild.style.width = `${(100 * Math.min(share, 1)).toFixed(2)}%`;
   bar.setAttribute("aria-valuenow", (100 * Math.min(share, 1)).toFixed(0));
 
-  const valid = state.done.map((row) => meanLoss(row.validation)).filter((loss) => loss !== null);
-  const best = Math.min(...valid);
-  say($("loss-name"), view.measure === "ppl" ? "Train perplexity" : "Train loss");
-  setValue($("train"), figure(measured(head.train_loss)), "");
-  say($("valid"), valid.length ? `valid ${figure(measured(valid.at(-1)))}, best ${figure(measured(best))}` : "not validated yet");
+  const metric = chosen();
+  const valid = state.done.map((row) => measured(metric, row.validation)).filter((value) => value !== null);
+  say($("metric-name"), `Train ${metric.name}`);
+  setValue($("train"), figure(measured(metric, head.train)), metric.unit);
+  const told = (value) => withUnit(metric, figure(value));
+  say($("valid"), valid.length ? `valid ${told(valid.at(-1))}, best ${told(best(metric, valid))}` : "not validated yet");
 
   const working = [...state.workers.values()].filter((row) => row.state === "working");
   const speed = head.outcome ? wholeSpeed(head) : working.reduce((sum, row) => sum + row.rate, 0);
@@ -67,9 +63,9 @@ function renderHeader() {
   renderRemarks(head);
 }
 
-/** Tokens (or examples) a second, while steps were made. */
+/** What the task counts a second, while steps were made. */
 function wholeSpeed(head) {
-  const all = state.series[unit() === "tokens" ? "tokens" : "examples"].reduce((sum, one) => sum + one, 0);
+  const all = state.series.items.reduce((sum, one) => sum + one, 0);
   return head.stepping_secs > 0 ? all / head.stepping_secs : 0;
 }
 

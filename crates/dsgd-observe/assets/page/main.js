@@ -29,10 +29,9 @@ function onChoice(id, change) {
   });
 }
 
-let chosen = false;
 onChoice("axis", (input) => { view.axis = input.value; for (const chart of charts) chart.zoomed = false; });
-onChoice("measure", (input) => { view.measure = input.value; chosen = true; });
-onChoice("log", (input) => { view.log = input.checked; });
+onChoice("measure", (input) => { view.measure = input.value; chooseScale(); });
+onChoice("log", (input) => { [view.log, scaled] = [input.checked, true]; });
 onChoice("smooth", (input) => { view.smooth = input.checked; });
 $("which").addEventListener("change", () => schedule("happenings"));
 $("find").addEventListener("input", () => schedule("workers"));
@@ -41,20 +40,34 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   schedule(...Object.keys(PARTS));
 });
 
-/** A task without tokens has losses that are no entropies: perplexity would mean nothing. */
-function chooseMeasure() {
-  if (chosen || !state.head || !state.head.steps) return;
-  chosen = true;
-  if (!state.head.tokens) {
-    view.measure = "loss";
-    $("measure").querySelector("[value=loss]").checked = true;
-  }
+/** Whether the reader has chosen a scale: then it stays. */
+let scaled = false;
+
+function chooseScale() {
+  if (scaled) return;
+  view.log = isOfLoss(chosen());
+  $("log").checked = view.log;
+}
+
+/** What can be shown, once the run has said what it is judged by. */
+function offerMeasures() {
+  const names = measures(state.head.metrics).map((metric) => metric.name);
+  if (!state.head.lives || offerMeasures.offered === names.join()) return;
+  offerMeasures.offered = names.join();
+  if (!names.includes(view.measure)) view.measure = null;
+  $("measure").hidden = names.length < 2;
+  $("measure").replaceChildren($("measure").firstElementChild, ...names.map((name) => {
+    const input = el("input");
+    [input.type, input.name, input.value, input.checked] = ["radio", "measure", name, name === chosen().name];
+    return el("label", "", input, el("span", "", capital(name)));
+  }));
+  chooseScale();
 }
 
 startCurves();
 startTimeline();
 listen(() => {
-  if (state.head) chooseMeasure();
+  if (state.head) offerMeasures();
   onNews();
 });
 lookAtRuns();

@@ -3,6 +3,9 @@
 /** Pause between two looks at the list, and at the curves of a run that is not over. */
 const LOOK_AGAIN_MS = 10_000;
 
+/** Sums that a batch may have besides its loss. */
+const SUMS = 8;
+
 /** Colours for other runs; there are no more runs over each other than colours. */
 const OVER = ["--over1", "--over2", "--over3", "--over4", "--over5"];
 
@@ -39,9 +42,10 @@ async function fetchOverlay(name) {
     for (const column of ["step", "secs", "epochs", "grad_norm", "learning_rate", "staleness", "lowest", "highest"]) series[column].push(bucket[column]);
     series.loss.push(bucket.stats.loss);
     series.count.push(bucket.stats.count);
-    series.tokens.push(bucket.stats.source_tokens + bucket.stats.target_tokens);
-    series.examples.push(bucket.stats.examples);
+    for (let at = 0; at < SUMS; at++) (series.sums[at] ??= []).push(bucket.stats.sums?.[at] ?? 0);
   }
+  series.items = board.items;
+  overlay.metrics = board.metrics;
   [overlay.series, overlay.over] = [series, Boolean(board.outcome) && board.read >= board.size];
 }
 
@@ -55,7 +59,7 @@ async function compareWith(name, box) {
       box.checked = false;
       return say($("runs-hint"), `No more than ${OVER.length} runs are laid over each other: untick one.`);
     }
-    overlays.set(name, { name: free, colour: css(free), series: emptySeries(), over: false });
+    overlays.set(name, { name: free, colour: css(free), series: emptySeries(), metrics: [], over: false });
     try {
       await fetchOverlay(name);
     } catch (error) {
@@ -66,6 +70,13 @@ async function compareWith(name, box) {
   }
   say($("runs-hint"), "Tick a run to lay its curves over this one's.");
   schedule("runs", "series");
+}
+
+/** The chosen metric of a run that may have others. */
+function shownOf(run, stats) {
+  const metric = measure(chosen().name, run.metrics);
+  const value = measured(metric, stats);
+  return value === null ? "–" : withUnit(metric, figure(value));
 }
 
 function stateOf(run) {
@@ -96,7 +107,7 @@ function renderRuns() {
     const cell = (text, more = "") => el("td", `n ${more}`, text);
     return el("tr", isThis ? "this" : "", el("td", "", box), name, el("td", "", stateOf(run)),
       cell(run.epochs ? `${run.epoch} / ${run.epochs}` : "–"), cell(count(run.steps)),
-      cell(figure(measured(run.train_loss))), cell(figure(measured(run.validation_loss))), cell(moment(run.unix_secs)));
+      cell(shownOf(run, run.train)), cell(shownOf(run, run.validation)), cell(moment(run.unix_secs)));
   }));
   if (focused) body.querySelector(`[data-run="${CSS.escape(focused)}"]`)?.focus();
 }

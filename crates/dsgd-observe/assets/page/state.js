@@ -19,7 +19,7 @@ const MOST_MOMENTS = 400;
 const MOST_HAPPENINGS = 400;
 
 const emptySeries = () => ({
-  step: [], secs: [], epochs: [], loss: [], count: [], tokens: [], examples: [],
+  step: [], secs: [], epochs: [], loss: [], count: [], sums: [], items: [],
   lowest: [], highest: [],
   grad_norm: [], learning_rate: [], staleness: [],
 });
@@ -74,7 +74,11 @@ function take(frame) {
 
 /** Columns from a place on: what was there is replaced. */
 function append(series, columns) {
-  for (const name of Object.keys(series)) {
+  const { from, sums } = columns;
+  // A sum that was 0 in every bucket before had no column.
+  sums.forEach((_, at) => (series.sums[at] ??= new Array(from).fill(0)));
+  series.sums.forEach((sum, at) => sum.splice(from, Infinity, ...(sums[at] ?? [])));
+  for (const name of Object.keys(series).filter((name) => name !== "sums")) {
     series[name].length = columns.from;
     for (const value of columns[name]) series[name].push(value);
   }
@@ -116,6 +120,6 @@ async function refusal() {
   return "lost";
 }
 
-/** All items of the run: tokens, or examples where the task counts no tokens. */
-const unit = () => (state.head?.tokens ? "tokens" : "examples");
+/** What the run's speeds count, such as tokens. */
+const unit = () => state.head?.unit ?? "examples";
 

@@ -1,5 +1,7 @@
 //! Epochs that are done, and which was best.
 
+use std::cmp::Ordering;
+
 use super::Board;
 use super::rows::EpochRow;
 use dsgd_core::event::Event;
@@ -37,10 +39,7 @@ impl Board {
             staleness: *staleness,
         };
         self.done.push(row);
-        if self
-            .best
-            .is_none_or(|best| row.loss().total_cmp(&best.loss()).is_lt())
-        {
+        if self.best.is_none_or(|best| self.order(&row, &best).is_lt()) {
             self.best = Some(row);
         }
     }
@@ -48,7 +47,13 @@ impl Board {
     /// Epochs that ended after that step did not happen.
     pub(super) fn epochs_cut_after(&mut self, step: u64) {
         self.done.retain(|row| row.step <= step);
-        let best = |a: &EpochRow, b: &EpochRow| a.loss().total_cmp(&b.loss());
-        self.best = self.done.iter().copied().min_by(best);
+        let best = self.done.iter().min_by(|a, b| self.order(a, b));
+        self.best = best.copied();
+    }
+
+    /// The better one first.
+    fn order(&self, a: &EpochRow, b: &EpochRow) -> Ordering {
+        let metric = self.metric();
+        metric.better.order(a.linear(metric), b.linear(metric))
     }
 }

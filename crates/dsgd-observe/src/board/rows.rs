@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use dsgd_core::event::Contribution;
 use dsgd_core::task::Stats;
+use dsgd_core::task::UNITS;
 
 /// How often something happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -51,8 +52,8 @@ pub struct Totals {
     pub batches: u64,
     /// Rows of their batches.
     pub examples: u64,
-    /// Tokens with padding, source and target.
-    pub tokens: u64,
+    /// What the task counts of them.
+    pub units: [u64; UNITS],
     /// Seconds of computing.
     pub compute_secs: f64,
     /// Seconds in which parameters arrived.
@@ -71,7 +72,7 @@ impl Totals {
     pub(super) fn add(&mut self, part: &Contribution, staleness: u64) {
         self.batches += 1;
         self.examples += part.stats.examples;
-        self.tokens += part.stats.source_tokens + part.stats.target_tokens;
+        add_units(&mut self.units, part.stats.units);
         self.compute_secs += part.cost.compute_secs;
         self.pull_secs += part.cost.pull_secs;
         self.push_secs += part.cost.push_secs;
@@ -86,7 +87,7 @@ impl Totals {
         for one in all {
             sum.batches += one.batches;
             sum.examples += one.examples;
-            sum.tokens += one.tokens;
+            add_units(&mut sum.units, one.units);
             sum.compute_secs += one.compute_secs;
             sum.pull_secs += one.pull_secs;
             sum.push_secs += one.push_secs;
@@ -120,6 +121,12 @@ impl Totals {
     }
 }
 
+fn add_units(units: &mut [u64; UNITS], more: [u64; UNITS]) {
+    for (unit, more) in units.iter_mut().zip(more) {
+        *unit = unit.saturating_add(more);
+    }
+}
+
 /// What is known of a worker. Who comes back under the same name is the same row.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct WorkerRow {
@@ -142,7 +149,7 @@ pub struct WorkerRow {
     /// What was applied of it.
     #[serde(flatten)]
     pub totals: Totals,
-    /// Tokens a second over its last gradients; rows a second where a task counts no tokens.
+    /// What the task counts, or examples, a second over its last gradients.
     pub rate: f64,
     #[serde(skip)]
     recent: VecDeque<(f64, u64)>,
@@ -174,14 +181,10 @@ impl WorkerRow {
         }
     }
 
-    pub(super) fn gave(&mut self, part: &Contribution, staleness: u64, secs: f64) {
+    /// A gradient of it was applied, of a batch with so many of what its speed is of.
+    pub(super) fn gave(&mut self, part: &Contribution, staleness: u64, secs: f64, items: u64) {
         self.totals.add(part, staleness);
         self.last_secs = Some(secs);
-        let stats = part.stats;
-        let items = match stats.source_tokens + stats.target_tokens {
-            0 => stats.examples,
-            tokens => tokens,
-        };
         if self.recent.len() > RECENT {
             self.recent.pop_front();
         }
@@ -214,11 +217,4 @@ pub struct EpochRow {
     pub learning_rate: f32,
     /// Mean staleness of its steps.
     pub staleness: f64,
-}
-
-impl EpochRow {
-    /// Mean loss of what was not trained on, where there is any.
-    pub fn loss(&self) -> f64 {
-        self.validation.unwrap_or(self.train).mean_loss()
-    }
 }

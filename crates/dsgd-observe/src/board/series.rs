@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use dsgd_core::event::Step;
+use dsgd_core::metric::Metric;
 use dsgd_core::task::Stats;
 
 /// Buckets that are kept at most; half of them are when they are merged.
@@ -21,7 +22,8 @@ pub struct Bucket {
     pub steps: u64,
     /// Sums over the batches.
     pub stats: Stats,
-    /// The lowest mean loss of a step: means over many hide what happened to one.
+    /// The lowest value of a step's metric, of a perplexity its logarithm: means over many hide what
+    /// happened to one.
     pub lowest: f64,
     /// The highest.
     pub highest: f64,
@@ -34,16 +36,18 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    fn of(secs: f64, step: &Step) -> Self {
+    fn of(secs: f64, step: &Step, metric: &Metric) -> Self {
+        let stats = step.stats();
+        let value = metric.linear(&stats);
         let share = step.counted as f64 / step.batches.max(1) as f64;
         Self {
             step: step.version,
             secs,
             epochs: f64::from(step.epoch) - 1.0 + share,
             steps: 1,
-            stats: step.stats(),
-            lowest: step.stats().mean_loss(),
-            highest: step.stats().mean_loss(),
+            stats,
+            lowest: value,
+            highest: value,
             grad_norm: step.grad_norm,
             learning_rate: f64::from(step.learning_rate),
             staleness: step.staleness as f64,
@@ -85,8 +89,8 @@ impl Default for Series {
 }
 
 impl Series {
-    pub(super) fn add(&mut self, secs: f64, step: &Step) {
-        let new = Bucket::of(secs, step);
+    pub(super) fn add(&mut self, secs: f64, step: &Step, metric: &Metric) {
+        let new = Bucket::of(secs, step, metric);
         match self.buckets.last_mut() {
             Some(last) if last.steps < self.stride => last.merge(&new),
             _ => self.buckets.push(new),
@@ -99,6 +103,14 @@ impl Series {
                 bucket
             });
             self.buckets = pairs.collect();
+        }
+    }
+
+    /// From now on the run is judged by this. Of steps before only means are known of it.
+    pub(super) fn measure(&mut self, metric: &Metric) {
+        for bucket in &mut self.buckets {
+            let value = metric.linear(&bucket.stats);
+            (bucket.lowest, bucket.highest) = (value, value);
         }
     }
 

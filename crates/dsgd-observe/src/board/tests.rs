@@ -15,6 +15,8 @@ fn started(resumed_at: Option<u64>) -> Event {
         mode: Mode::Async,
         epochs: 3,
         about: Vec::new(),
+        metrics: vec![Metric::perplexity()],
+        units: ["source tokens", "target tokens"].into(),
         resumed_at,
     }
 }
@@ -49,8 +51,8 @@ fn step(version: u64, worker: u32, compute_secs: f64) -> Event {
                 loss: 2.0,
                 count: 1,
                 examples: 4,
-                source_tokens: 5,
-                target_tokens: 5,
+                units: [5, 5],
+                ..Stats::default()
             },
             cost: Cost {
                 compute_secs,

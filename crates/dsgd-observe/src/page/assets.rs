@@ -13,6 +13,7 @@ const STYLE: &str = concat!(
 const SCRIPT: &str = concat!(
     include_str!("../../assets/page/words.js"),
     include_str!("../../assets/page/state.js"),
+    include_str!("../../assets/page/metrics.js"),
     include_str!("../../assets/page/header.js"),
     include_str!("../../assets/page/curves.js"),
     include_str!("../../assets/page/workers.js"),

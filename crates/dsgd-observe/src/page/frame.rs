@@ -13,7 +13,9 @@ use serde::Serialize;
 
 use super::library::View;
 use crate::board::{Board, Bucket, Counts, EpochRow, Happening, Moment, State, WorkerRow};
+use dsgd_core::metric::Metric;
 use dsgd_core::mode::Mode;
+use dsgd_core::task::{Stats, used};
 
 /// What a reader has of a board.
 #[derive(Default)]
@@ -72,10 +74,13 @@ struct Head<'a> {
     grad_norm: Option<f64>,
     /// Seconds in which steps were made.
     stepping_secs: f64,
-    /// Loss of an item over this epoch so far.
-    train_loss: Option<f64>,
+    /// What it is judged by.
+    metrics: &'a [Metric],
+    /// Sums over this epoch so far.
+    train: Option<Stats>,
     counts: Counts,
-    tokens: u64,
+    /// What its speeds count.
+    unit: &'a str,
     bytes: u64,
     staleness: f64,
     saved: &'a Option<String>,
@@ -99,8 +104,10 @@ struct Columns {
     epochs: Vec<f32>,
     loss: Vec<f32>,
     count: Vec<u64>,
-    tokens: Vec<u64>,
-    examples: Vec<u64>,
+    /// Sums of metrics, as many of them as any step has.
+    sums: Vec<Vec<f32>>,
+    /// What speeds count.
+    items: Vec<u64>,
     lowest: Vec<f32>,
     highest: Vec<f32>,
     grad_norm: Vec<f32>,
@@ -196,9 +203,14 @@ impl Cursor {
             from,
             ..Columns::default()
         };
-        buckets[from..]
-            .iter()
-            .for_each(|bucket| columns.add(bucket));
+        let sums = buckets.iter().map(|bucket| used(&bucket.stats.sums).len());
+        columns.sums = vec![Vec::new(); sums.max().unwrap_or(0)];
+        for bucket in &buckets[from..] {
+            columns.add(
+                bucket,
+                board.items(bucket.stats.units, bucket.stats.examples),
+            );
+        }
         columns
     }
 
@@ -264,9 +276,10 @@ fn head(view: &View) -> Head<'_> {
         learning_rate: last.map(|step| step.learning_rate),
         grad_norm: last.map(|step| step.grad_norm),
         stepping_secs: millis(board.stepping_secs),
-        train_loss: last.map(|step| step.epoch_stats.mean_loss()),
+        metrics: &board.metrics,
+        train: last.map(|step| step.epoch_stats),
         counts: board.counts,
-        tokens: board.totals.tokens,
+        unit: board.unit(),
         staleness: board.totals.mean_staleness(),
         bytes: board.totals.bytes,
         saved: &board.saved,
@@ -280,15 +293,16 @@ fn head(view: &View) -> Head<'_> {
 }
 
 impl Columns {
-    fn add(&mut self, bucket: &Bucket) {
+    fn add(&mut self, bucket: &Bucket, items: u64) {
         self.step.push(bucket.step);
         self.secs.push(millis(bucket.secs));
         self.epochs.push(bucket.epochs as f32);
         self.loss.push(bucket.stats.loss as f32);
         self.count.push(bucket.stats.count);
-        self.tokens
-            .push(bucket.stats.source_tokens + bucket.stats.target_tokens);
-        self.examples.push(bucket.stats.examples);
+        for (column, sum) in self.sums.iter_mut().zip(bucket.stats.sums) {
+            column.push(sum as f32);
+        }
+        self.items.push(items);
         self.lowest.push(bucket.lowest as f32);
         self.highest.push(bucket.highest as f32);
         self.grad_norm.push(bucket.grad_norm as f32);

@@ -18,6 +18,8 @@ use tokio::sync::watch;
 use crate::board::Board;
 use crate::follow::{Follow, is_step};
 use dsgd_core::event::{Event, Record};
+use dsgd_core::metric::Metric;
+use dsgd_core::task::Stats;
 use dsgd_engine::mutex::lock;
 use dsgd_engine::run::{CONFIG, EVENTS};
 
@@ -91,10 +93,12 @@ pub(super) struct Listed {
     /// Epochs that are done, and how many there are to be.
     epoch: u32,
     epochs: u32,
-    /// Training loss of an item, in its last epoch so far.
-    train_loss: Option<f64>,
-    /// Validation loss of an item, where its last lines say it.
-    validation_loss: Option<f64>,
+    /// What it is judged by.
+    metrics: Vec<Metric>,
+    /// Sums over its last epoch so far.
+    train: Option<Stats>,
+    /// Sums over the validation batches, where its last lines say them.
+    validation: Option<Stats>,
     /// How it ended, when it has.
     outcome: Option<String>,
     /// Seconds since it last said something.
@@ -266,8 +270,9 @@ fn listed(name: &str, written: SystemTime, folder: &Path) -> io::Result<Listed> 
         steps: 0,
         epoch: 0,
         epochs: 0,
-        train_loss: None,
-        validation_loss: None,
+        metrics: Vec::new(),
+        train: None,
+        validation: None,
         outcome: None,
         idle_secs: written.elapsed().unwrap_or_default().as_secs_f64(),
     };
@@ -278,10 +283,12 @@ fn listed(name: &str, written: SystemTime, folder: &Path) -> io::Result<Listed> 
             unix_secs,
             task,
             epochs,
+            metrics,
             ..
         } = record.event
     {
         (listed.unix_secs, listed.task, listed.epochs) = (unix_secs, task, epochs);
+        listed.metrics = metrics;
     }
     let from = file.metadata()?.len().saturating_sub(TAIL);
     let tail = piece(&mut file, from)?;
@@ -315,10 +322,14 @@ fn piece(file: &mut File, from: u64) -> io::Result<Vec<u8>> {
 impl Listed {
     fn see(&mut self, event: Event) {
         match event {
-            Event::RunStarted { epochs, .. } => (self.epochs, self.outcome) = (epochs, None),
+            Event::RunStarted {
+                epochs, metrics, ..
+            } => {
+                (self.epochs, self.outcome, self.metrics) = (epochs, None, metrics);
+            }
             Event::Step(step) => {
                 (self.steps, self.epoch) = (step.version, step.epoch - 1);
-                self.train_loss = Some(step.epoch_stats.mean_loss());
+                self.train = Some(step.epoch_stats);
             }
             Event::EpochFinished {
                 epoch,
@@ -326,8 +337,7 @@ impl Listed {
                 validation,
                 ..
             } => {
-                (self.epoch, self.train_loss) = (epoch, Some(train.mean_loss()));
-                self.validation_loss = validation.map(|stats| stats.mean_loss());
+                (self.epoch, self.train, self.validation) = (epoch, Some(train), validation);
             }
             Event::RunFinished { outcome, steps } => {
                 (self.outcome, self.steps) = (Some(outcome), steps);

@@ -7,6 +7,7 @@ use std::fmt::{Display, Write};
 
 use super::library::View;
 use crate::board::{Board, State, WorkerRow};
+use dsgd_core::metric::key;
 use dsgd_core::task::Stats;
 
 /// What the text is, for the header.
@@ -51,19 +52,9 @@ const OF_A_RUN: &[Metric<Board>] = &[
         |b| known(train(b).map(Stats::mean_loss)),
     ),
     (
-        "train_perplexity",
-        "Perplexity over this epoch so far.",
-        |b| known(train(b).map(Stats::perplexity)),
-    ),
-    (
         "validation_loss",
         "Mean loss of an item, after the last epoch.",
         |b| known(validation(b).map(Stats::mean_loss)),
-    ),
-    (
-        "validation_perplexity",
-        "Perplexity after the last epoch.",
-        |b| known(validation(b).map(Stats::perplexity)),
     ),
     ("learning_rate", "Learning rate of the last step.", |b| {
         known(b.last.as_ref().map(|s| s.learning_rate.into()))
@@ -75,9 +66,6 @@ const OF_A_RUN: &[Metric<Board>] = &[
     ),
     ("gradients_total", "Gradients that were applied.", |b| {
         b.totals.batches as f64
-    }),
-    ("tokens_total", "Tokens of these, with padding.", |b| {
-        b.totals.tokens as f64
     }),
     ("examples_total", "Examples of these.", |b| {
         b.totals.examples as f64
@@ -131,7 +119,7 @@ const OF_A_WORKER: &[Metric<WorkerRow>] = &[
     }),
     (
         "worker_items_per_second",
-        "Tokens a second over its last gradients; rows where a task counts no tokens.",
+        "What the task counts, or examples, a second over its last gradients.",
         |w| w.rate,
     ),
     (
@@ -143,11 +131,6 @@ const OF_A_WORKER: &[Metric<WorkerRow>] = &[
         "worker_gradients_refused_total",
         "Gradients of it that were refused.",
         |w| w.refused as f64,
-    ),
-    (
-        "worker_tokens_total",
-        "Tokens of its gradients, with padding.",
-        |w| w.totals.tokens as f64,
     ),
     (
         "worker_bytes_total",
@@ -211,12 +194,14 @@ pub(super) fn text(run: &str, view: &View) -> String {
             text.value(name, &[], value);
         }
     }
+    judged(board, &mut text);
     for (name, help, value) in OF_A_WORKER {
         text.head(name, help);
         for (worker, row) in &board.workers {
             text.value(name, &of_worker(worker), value(row));
         }
     }
+    counted(board, &mut text);
     let seconds = "worker_seconds_total";
     text.head(seconds, "Seconds that its gradients took, by what for.");
     for (worker, row) in &board.workers {
@@ -228,6 +213,46 @@ pub(super) fn text(run: &str, view: &View) -> String {
     text.0
 }
 
+/// The task's own metrics, as far as they are known; shares in base units, from 0 to 1.
+fn judged(board: &Board, text: &mut Text) {
+    for metric in &board.metrics {
+        let of = [("train", train(board)), ("validation", validation(board))];
+        for (what, stats) in of {
+            let ending = if metric.unit == "%" { "_ratio" } else { "" };
+            let name = format!("{what}_{}{ending}", metric.key());
+            let value = known(stats.map(|stats| metric.value(stats))) / metric.scale();
+            if !value.is_nan() && !text.has(&name) {
+                let when = match what {
+                    "train" => "over this epoch so far",
+                    _ => "after the last epoch",
+                };
+                text.head(&name, &format!("The metric {}, {when}.", metric.name));
+                text.value(&name, &[], value);
+            }
+        }
+    }
+}
+
+/// What the task counts, of the run and of each worker.
+fn counted(board: &Board, text: &mut Text) {
+    let Some(unit) = board.units.name() else {
+        return;
+    };
+    let name = format!("{}_total", key(unit));
+    if !text.has(&name) {
+        text.head(&name, &format!("Number of {unit} in these."));
+        text.value(&name, &[], board.units.count(board.totals.units));
+    }
+    let name = format!("worker_{name}");
+    if !text.has(&name) {
+        text.head(&name, &format!("Number of {unit} in its gradients."));
+        for (worker, row) in &board.workers {
+            let number = board.units.count(row.totals.units);
+            text.value(&name, &of_worker(worker), number);
+        }
+    }
+}
+
 fn of_worker(name: &str) -> [(&str, &str); 2] {
     let host = name.rsplit_once('/').map_or(name, |(host, _)| host);
     [("worker", name), ("host", host)]
@@ -236,6 +261,11 @@ fn of_worker(name: &str) -> [(&str, &str); 2] {
 struct Text(String);
 
 impl Text {
+    /// Whether there is one of this name already: the task does not know ours.
+    fn has(&self, name: &str) -> bool {
+        self.0.contains(&format!("# TYPE dsgd_{name} "))
+    }
+
     fn head(&mut self, name: &str, help: &str) {
         let kind = if name.ends_with("_total") {
             "counter"

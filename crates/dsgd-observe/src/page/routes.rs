@@ -176,6 +176,9 @@ async fn document() -> Response {
 struct Whole<'a> {
     #[serde(flatten)]
     board: &'a Board,
+    /// What its speeds count, and how many of them each bucket of its series has.
+    unit: &'a str,
+    items: Vec<u64>,
     live: usize,
     remaining_secs: Option<f64>,
     slowest: Option<String>,
@@ -190,6 +193,13 @@ async fn board(State(site): State<Arc<Site>>, uri: Uri) -> Result<Response, Miss
     let board = &view.board;
     let whole = Whole {
         board,
+        unit: board.unit(),
+        items: board
+            .series
+            .buckets
+            .iter()
+            .map(|bucket| board.items(bucket.stats.units, bucket.stats.examples))
+            .collect(),
         live: board.live(),
         remaining_secs: board.remaining_secs(),
         slowest: board.slowest().map(|slowest| slowest.to_string()),

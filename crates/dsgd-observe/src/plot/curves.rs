@@ -1,4 +1,4 @@
-//! Log-perplexity against time and against epochs, several runs in one picture: training as a line,
+//! A metric against time and against epochs, several runs in one picture: training as a line,
 //! validation as markers.
 
 use plotters::backend::DrawingBackend;
@@ -6,7 +6,8 @@ use plotters::backend::DrawingBackend;
 use super::axes::{Axis, Frame, grouped};
 use super::canvas::{Drawn, HEIGHT, Pen, Picture, Sheet, WIDTH};
 use super::heading::{self, EDGE, Sample};
-use super::source::{Point, Source};
+use super::source::{Curve, Point, Source};
+use dsgd_core::metric::{Metric, Value};
 
 /// More markers on a curve hide it.
 const MOST_MARKS: usize = 40;
@@ -21,29 +22,34 @@ pub(super) enum Over {
 /// The picture.
 pub(super) struct Curves<'a> {
     over: Over,
-    sources: Vec<(&'a Source, Pen)>,
+    metric: &'a Metric,
+    sources: Vec<(&'a Source, &'a Curve, Pen)>,
     /// Seconds of the axis' unit, and its name.
     unit: (f64, &'static str),
 }
 
 impl<'a> Curves<'a> {
     /// None where no run tells of it.
-    pub(super) fn new(over: Over, sources: &'a [Source]) -> Option<Self> {
-        let pens = sources.iter().enumerate().map(|(n, s)| (s, Pen::of(n)));
+    pub(super) fn new(over: Over, metric: &'a Metric, sources: &'a [Source]) -> Option<Self> {
+        let sources = sources.iter().enumerate().filter_map(|(number, source)| {
+            let curve = source.curves.iter().find(|curve| curve.metric == *metric)?;
+            Some((source, curve, Pen::of(number)))
+        });
         let mut curves = Self {
             over,
-            sources: pens.collect(),
+            metric,
+            sources: sources.collect(),
             unit: (1.0, "seconds"),
         };
         let known: Vec<bool> = curves
             .sources
             .iter()
-            .map(|(source, _)| curves.points(source).next().is_some())
+            .map(|(_, curve, _)| curves.points(curve).next().is_some())
             .collect();
         let mut known = known.into_iter();
         curves.sources.retain(|_| known.next().unwrap_or(false));
         let all = curves.sources.iter();
-        let secs = all.flat_map(|(s, _)| s.train.iter().chain(&s.validation));
+        let secs = all.flat_map(|(_, c, _)| c.train.iter().chain(&c.validation));
         let longest = secs.filter_map(|point| point.secs).fold(0.0, f64::max);
         curves.unit = match longest {
             ..600.0 => (1.0, "seconds"),
@@ -64,16 +70,16 @@ impl<'a> Curves<'a> {
     fn pairs<'p>(&self, points: &'p [Point]) -> impl Iterator<Item = (f64, f64)> + use<'_, 'p> {
         points
             .iter()
-            .filter_map(|point| Some((self.x(point)?, point.loss)))
+            .filter_map(|point| Some((self.x(point)?, point.value)))
     }
 
-    fn points<'p>(&self, source: &'p Source) -> impl Iterator<Item = (f64, f64)> + use<'_, 'p> {
-        let ranges = source.train.iter().filter_map(|point| {
+    fn points<'p>(&self, curve: &'p Curve) -> impl Iterator<Item = (f64, f64)> + use<'_, 'p> {
+        let ranges = curve.train.iter().filter_map(|point| {
             let (lowest, highest) = point.range?;
             Some([(self.x(point)?, lowest), (self.x(point)?, highest)])
         });
-        self.pairs(&source.train)
-            .chain(self.pairs(&source.validation))
+        self.pairs(&curve.train)
+            .chain(self.pairs(&curve.validation))
             .chain(ranges.flatten())
     }
 
@@ -81,11 +87,11 @@ impl<'a> Curves<'a> {
         &self,
         sheet: &Sheet<'_, B>,
         frame: &Frame,
-        source: &Source,
+        curve: &Curve,
         pen: Pen,
     ) -> Drawn {
-        self.band(sheet, frame, source, pen)?;
-        let line: Vec<_> = self.pairs(&source.train).map(|p| frame.at(p)).collect();
+        self.band(sheet, frame, curve, pen)?;
+        let line: Vec<_> = self.pairs(&curve.train).map(|p| frame.at(p)).collect();
         match line.len() {
             0 => {}
             1 => sheet.mark(line[0], 3.5, pen)?,
@@ -100,17 +106,17 @@ impl<'a> Curves<'a> {
         &self,
         sheet: &Sheet<'_, B>,
         frame: &Frame,
-        source: &Source,
+        curve: &Curve,
         pen: Pen,
     ) -> Drawn {
         let edge = |high: bool| {
-            source.train.iter().filter_map(move |point| {
-                let (lowest, highest) = point.range.unwrap_or((point.loss, point.loss));
-                let loss = if high { highest } else { lowest };
-                Some(frame.at((self.x(point)?, loss)))
+            curve.train.iter().filter_map(move |point| {
+                let (lowest, highest) = point.range.unwrap_or((point.value, point.value));
+                let value = if high { highest } else { lowest };
+                Some(frame.at((self.x(point)?, value)))
             })
         };
-        if source.train.iter().all(|point| point.range.is_none()) {
+        if curve.train.iter().all(|point| point.range.is_none()) {
             return Ok(());
         }
         let mut corners: Vec<_> = edge(true).collect();
@@ -124,10 +130,10 @@ impl<'a> Curves<'a> {
         &self,
         sheet: &Sheet<'_, B>,
         frame: &Frame,
-        source: &Source,
+        curve: &Curve,
         pen: Pen,
     ) -> Drawn {
-        let marks: Vec<_> = self.pairs(&source.validation).collect();
+        let marks: Vec<_> = self.pairs(&curve.validation).collect();
         let every = marks.len().div_ceil(MOST_MARKS).max(1);
         // The last one is always there.
         let kept = marks.iter().rev().step_by(every).rev();
@@ -140,14 +146,24 @@ impl<'a> Curves<'a> {
 
 impl Picture for Curves<'_> {
     fn draw<B: DrawingBackend>(&self, sheet: &Sheet<'_, B>) -> Drawn {
-        let validated = self.sources.iter().any(|(s, _)| !s.validation.is_empty());
-        let (title, across) = match self.over {
-            Over::Time => ("Log-perplexity against time", self.unit.1),
-            Over::Epochs => ("Log-perplexity against epochs", "epochs"),
+        let validated = self
+            .sources
+            .iter()
+            .any(|(_, c, _)| !c.validation.is_empty());
+        let is_log = self.metric.value == Value::Perplexity;
+        let name = match &*self.metric.name {
+            name if is_log => format!("log-{name}"),
+            name => name.to_owned(),
         };
-        let across = match self.over {
-            Over::Time => format!("time of training ({across})"),
-            Over::Epochs => across.to_owned(),
+        let (title, across) = match self.over {
+            Over::Time => ("time", format!("time of training ({})", self.unit.1)),
+            Over::Epochs => ("epochs", "epochs".to_owned()),
+        };
+        let title = format!("{} against {title}", capitalized(&name));
+        let upwards = match &*self.metric.unit {
+            _ if is_log => format!("{name} (nats per item)"),
+            "" => name,
+            unit => format!("{name} ({unit})"),
         };
         let note = if validated {
             "line: training · markers: validation after each epoch"
@@ -157,31 +173,35 @@ impl Picture for Curves<'_> {
         let names: Vec<_> = self
             .sources
             .iter()
-            .map(|(source, pen)| (source.label.clone(), *pen))
+            .map(|(source, _, pen)| (source.label.clone(), *pen))
             .collect();
-        let top = heading::draw(sheet, (title, note), &names, Sample::Curve)?;
-        let points = || self.sources.iter().flat_map(|(s, _)| self.points(s));
+        let top = heading::draw(sheet, (&title, note), &names, Sample::Curve)?;
+        let points = || self.sources.iter().flat_map(|(_, c, _)| self.points(c));
         let frame = Frame::new(
             EDGE + 78.0..WIDTH - EDGE - 78.0,
             top + 14.0..HEIGHT - 76.0,
             Axis::new(across, points().map(|(x, _)| x), 8, true),
-            Axis::new(
-                "log-perplexity (nats per item)",
-                points().map(|(_, y)| y),
-                7,
-                false,
-            ),
+            Axis::new(upwards, points().map(|(_, y)| y), 7, false),
         );
         frame.draw(sheet)?;
-        frame.draw_right(sheet, "perplexity", perplexity)?;
-        for (source, pen) in &self.sources {
-            self.curve(sheet, &frame, source, *pen)?;
+        if is_log {
+            frame.draw_right(sheet, &self.metric.name, perplexity)?;
         }
-        for (source, pen) in &self.sources {
-            self.marks(sheet, &frame, source, *pen)?;
+        for (_, curve, pen) in &self.sources {
+            self.curve(sheet, &frame, curve, *pen)?;
+        }
+        for (_, curve, pen) in &self.sources {
+            self.marks(sheet, &frame, curve, *pen)?;
         }
         Ok(())
     }
+}
+
+/// With a capital letter, as a title begins.
+pub(crate) fn capitalized(name: &str) -> String {
+    let mut letters = name.chars();
+    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(letters).collect()
 }
 
 /// As many digits as are read.

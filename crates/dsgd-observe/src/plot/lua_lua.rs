@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use super::source::{Point, Source};
+use super::source::{Curve, Point, Source};
+use dsgd_core::metric::Metric;
 
 /// A line's figures.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,6 +42,8 @@ pub(super) fn parse(label: String, text: &str) -> Option<Source> {
         }
     }
     let mut source = Source::new(label);
+    "tokens".clone_into(&mut source.unit);
+    let mut curve = Curve::new(Metric::perplexity());
     let mut before = 0.0;
     let mut clock = 0.0;
     for (epoch, mut lines) in epochs {
@@ -56,7 +59,7 @@ pub(super) fn parse(label: String, text: &str) -> Option<Source> {
         }
         clock = last;
         for line in &lines {
-            source.train.extend(Point::of(
+            curve.train.extend(Point::of(
                 line.secs.map(|secs| before + secs),
                 f64::from(epoch) - 1.0 + line.batch.0 / line.batch.1,
                 line.perplexity.ln(),
@@ -65,12 +68,16 @@ pub(super) fn parse(label: String, text: &str) -> Option<Source> {
         if let Some(perplexity) = validation.get(&epoch) {
             let secs = (last > 0.0).then_some(before + last);
             let point = Point::of(secs, f64::from(epoch), perplexity.ln());
-            source.validation.extend(point);
+            curve.validation.extend(point);
         }
         // It is a mean over the epoch so far.
         source.rate = lines.iter().rev().find_map(|line| line.tokens_per_s);
     }
-    (!source.train.is_empty()).then_some(source)
+    if curve.train.is_empty() {
+        return None;
+    }
+    source.curves.push(curve);
+    Some(source)
 }
 
 /// Where lines have run into each other, each of them.

@@ -1,4 +1,4 @@
-//! Pictures of runs, as the ancestor's `parse_outputs.py` made them: how perplexity falls with time and
+//! Pictures of runs, as the ancestor's `parse_outputs.py` made them: how metrics change with time and
 //! epochs, what each worker did, what more workers bring.
 //!
 //! A picture is made of one or several [`Source`]s: folders of runs, and logs of the ancestor. What
@@ -17,11 +17,13 @@ mod workers;
 
 use clap::ValueEnum;
 
+use dsgd_core::metric::Metric;
 use dsgd_engine::Error;
 
 pub(crate) use axes::grouped;
+pub(crate) use curves::capitalized;
 pub use heading::shortened;
-pub use source::{Point, Source, Unit, WorkerBar};
+pub use source::{Curve, Point, Source, WorkerBar};
 
 use canvas::{Drawn, MOST_RUNS, Picture};
 use curves::{Curves, Over};
@@ -31,11 +33,11 @@ use workers::Workers;
 /// What a picture shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum What {
-    /// Log-perplexity against time
+    /// Each metric against time
     Time,
-    /// Log-perplexity against epochs
+    /// Each metric against epochs
     Epochs,
-    /// Tokens a second and staleness by worker
+    /// Speed and staleness by worker
     Workers,
     /// Speed-up by number of workers
     Speedup,
@@ -45,14 +47,19 @@ impl What {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Time, Self::Epochs, Self::Workers, Self::Speedup];
 
-    /// The name of its file, without an ending.
-    pub fn file_stem(self) -> &'static str {
+    /// The name of its file, without an ending, where it is of that metric.
+    pub fn file_stem(self, metric: &Metric) -> String {
         match self {
-            Self::Time => "perplexity-time",
-            Self::Epochs => "perplexity-epochs",
-            Self::Workers => "workers",
-            Self::Speedup => "speedup",
+            Self::Time => format!("{}-time", metric.key()),
+            Self::Epochs => format!("{}-epochs", metric.key()),
+            Self::Workers => "workers".to_owned(),
+            Self::Speedup => "speedup".to_owned(),
         }
+    }
+
+    /// Whether there is one of each metric.
+    pub fn is_curve(self) -> bool {
+        matches!(self, Self::Time | Self::Epochs)
     }
 
     /// What it needs, for who asks why there is none.
@@ -85,11 +92,30 @@ impl Format {
     }
 }
 
-/// Draws a picture; none where the runs do not tell what it needs.
+/// The metrics of these runs, as often as they are different.
+pub fn metrics(sources: &[Source]) -> Vec<Metric> {
+    let mut metrics: Vec<Metric> = Vec::new();
+    for curve in sources.iter().flat_map(|source| &source.curves) {
+        if metrics
+            .iter()
+            .all(|metric| metric.key() != curve.metric.key())
+        {
+            metrics.push(curve.metric.clone());
+        }
+    }
+    metrics
+}
+
+/// Draws a picture, if it is one of curves then of that metric; none where the runs do not tell what it needs.
 ///
 /// # Errors
 /// When there are more runs than can be told apart.
-pub fn draw(what: What, sources: &[Source], format: Format) -> Result<Option<Vec<u8>>, Error> {
+pub fn draw(
+    what: What,
+    metric: &Metric,
+    sources: &[Source],
+    format: Format,
+) -> Result<Option<Vec<u8>>, Error> {
     if sources.len() > MOST_RUNS {
         return Err(Error::Options(format!(
             "{} runs are too many for one picture: {MOST_RUNS} can be told apart; give fewer",
@@ -97,8 +123,8 @@ pub fn draw(what: What, sources: &[Source], format: Format) -> Result<Option<Vec
         )));
     }
     let drawn = match what {
-        What::Time => Curves::new(Over::Time, sources).map(|p| file(&p, format)),
-        What::Epochs => Curves::new(Over::Epochs, sources).map(|p| file(&p, format)),
+        What::Time => Curves::new(Over::Time, metric, sources).map(|p| file(&p, format)),
+        What::Epochs => Curves::new(Over::Epochs, metric, sources).map(|p| file(&p, format)),
         What::Workers => Workers::new(sources).map(|p| file(&p, format)),
         What::Speedup => SpeedUp::new(sources).map(|p| file(&p, format)),
     };

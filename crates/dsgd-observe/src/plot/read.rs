@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::lua_lua;
-use super::source::Source;
+use super::source::{Curve, Source};
 use crate::past::{self, Past};
 use dsgd_engine::Error;
 
@@ -22,9 +22,9 @@ impl Source {
         if path.is_dir() {
             let past = Past::read(path)?;
             let source = Self::of_board(label, &past.board);
-            if source.train.is_empty() && source.validation.is_empty() {
+            if source.curves.iter().all(Curve::is_empty) {
                 return Err(Error::Options(format!(
-                    "{} has nothing to draw: no step of it has a finite loss ({})",
+                    "{} has nothing to draw: no step of it has a finite metric ({})",
                     path.display(),
                     past.state
                 )));

@@ -7,7 +7,7 @@ use plotters::backend::DrawingBackend;
 use super::axes::{Axis, Frame, grouped};
 use super::canvas::{Drawn, HEIGHT, INK, Pen, Picture, SOFT, Sheet, Side, WIDTH};
 use super::heading::{self, EDGE, Sample};
-use super::source::{Source, Unit};
+use super::source::Source;
 
 /// A run in the picture.
 struct Spot {
@@ -19,7 +19,7 @@ struct Spot {
 /// The picture.
 pub(super) struct SpeedUp {
     spots: Vec<Spot>,
-    unit: Unit,
+    unit: String,
     /// Fewest workers, and their mean rate.
     base: (usize, f64),
     /// Mean rate by number of workers.
@@ -35,7 +35,7 @@ impl SpeedUp {
                 rate: source.rate?,
                 name: (source.label.clone(), Pen::of(number)),
             };
-            Some((spot, source.unit))
+            Some((spot, &source.unit))
         });
         let known: Vec<_> = known.collect();
         let unit = known.first()?.1;
@@ -50,7 +50,7 @@ impl SpeedUp {
         let (&workers, &rate) = means.first_key_value()?;
         (means.len() > 1).then_some(Self {
             spots,
-            unit,
+            unit: unit.clone(),
             base: (workers, rate),
             means,
         })
@@ -64,7 +64,7 @@ impl Picture for SpeedUp {
         let plural = if fewest == 1 { "" } else { "s" };
         let base = grouped(&format!("{rate:.0}"));
         let note = format!(
-            "{} while training, against {base} with {fewest} worker{plural} · dashed: ideal · numbers: means",
+            "{}/s while training, against {base} with {fewest} worker{plural} · dashed: ideal · numbers: means",
             self.unit
         );
         let names: Vec<_> = self.spots.iter().map(|spot| spot.name.clone()).collect();

@@ -1,4 +1,4 @@
-//! Tokens a second and staleness of each worker, in two columns of bars.
+//! Speed and staleness of each worker, in two columns of bars.
 //!
 //! Many workers are shown by hosts, many hosts as those that did most.
 
@@ -9,7 +9,7 @@ use plotters::backend::DrawingBackend;
 use super::axes::{Axis, Frame, grouped};
 use super::canvas::{Drawn, HEIGHT, INK, Pen, Picture, SOFT, Sheet, Side, WIDTH};
 use super::heading::{self, EDGE, Sample, shortened};
-use super::source::{Source, Unit, WorkerBar};
+use super::source::{Source, WorkerBar};
 
 /// Rows that can be read.
 const MOST_ROWS: usize = 24;
@@ -30,7 +30,7 @@ struct Row {
 
 /// The picture.
 pub(super) struct Workers {
-    unit: Unit,
+    unit: String,
     names: Vec<(String, Pen)>,
     rows: Vec<Row>,
     by_hosts: bool,
@@ -46,13 +46,13 @@ impl Workers {
         let all: usize = told.iter().map(|(_, s)| s.workers.len()).sum();
         let by_hosts = all > MOST_ROWS;
         let mut picture = Self {
-            unit: first.unit,
+            unit: first.unit.clone(),
             names: Vec::new(),
             rows: Vec::new(),
             by_hosts,
             left_out: 0,
         };
-        // Tokens and rows cannot stand on one axis.
+        // Different things cannot stand on one axis.
         let told = told.into_iter().filter(|(_, s)| s.unit == picture.unit);
         for (number, source) in told {
             let pen = Pen::of(number);
@@ -131,7 +131,7 @@ impl Picture for Workers {
         let columns = [
             (
                 left,
-                Axis::new(self.unit.to_string(), rates.clone(), 4, true),
+                Axis::new(format!("{}/s", self.unit), rates.clone(), 4, true),
                 rates.collect::<Vec<_>>(),
                 0,
             ),

@@ -12,12 +12,14 @@ mod markdown;
 pub use document::{Block, Table};
 pub use faults::faults;
 
-use crate::figures::{bytes, count, date, percent, perplexity, rate, secs, whole};
+use crate::figures::{bytes, count, date, percent, rate, secs, value, whole};
 use faults::{fault_blocks, fault_words, has_diverged};
 
 use crate::board::{Board, EpochRow};
 use crate::past::Past;
-use crate::plot::{Format, Source, What, draw};
+use crate::plot::{Format, Source, What, capitalized, draw};
+use dsgd_core::metric::Metric;
+use dsgd_core::task::Stats;
 
 /// Epochs that are shown: the first, the last, and some between.
 const MOST_EPOCHS: usize = 16;
@@ -78,7 +80,7 @@ impl Facts<'_> {
         }
         blocks.extend(self.pictures(What::Time));
         if !board.done.is_empty() {
-            blocks.push(Block::Table(epochs(&board.done)));
+            blocks.push(Block::Table(epochs(board)));
         }
         blocks.push(Block::Heading("Who did what".to_owned()));
         blocks.push(Block::Table(hosts(board)));
@@ -128,15 +130,23 @@ impl Facts<'_> {
         named.collect()
     }
 
-    fn pictures(&self, what: What) -> Option<Block> {
-        let source = Source::of_board(self.past.name(), &self.past.board);
-        let picture = draw(what, &[source], Format::Svg).ok()??;
-        let caption = match what {
-            What::Workers => "Speed and staleness of each worker",
-            _ => "Perplexity over the time of training",
+    /// The picture, or one of each metric.
+    fn pictures(&self, what: What) -> Vec<Block> {
+        let board = &self.past.board;
+        let source = [Source::of_board(self.past.name(), board)];
+        let picture = |metric: &Metric| {
+            let picture = draw(what, metric, &source, Format::Svg).ok()??;
+            let caption = match what {
+                What::Workers => "Speed and staleness of each worker".to_owned(),
+                _ => format!("{} over the time of training", capitalized(&metric.name)),
+            };
+            let svg = String::from_utf8(picture).ok()?;
+            Some(Block::Picture(svg, caption))
         };
-        let svg = String::from_utf8(picture).ok()?;
-        Some(Block::Picture(svg, caption.to_owned()))
+        match what.is_curve() {
+            true => board.metrics.iter().filter_map(picture).collect(),
+            false => picture(board.metric()).into_iter().collect(),
+        }
     }
 }
 
@@ -145,49 +155,52 @@ pub fn last_epoch(board: &Board) -> u32 {
     board.done.last().map_or(0, |row| row.epoch)
 }
 
-/// Tokens, or rows, a second while steps were made.
+/// Speed while steps were made.
 pub fn speed(board: &Board) -> Option<String> {
     let source = Source::of_board(String::new(), board);
-    Some(format!("{} {}", rate(source.rate?), source.unit))
+    Some(format!("{} {}/s", rate(source.rate?), source.unit))
 }
 
 fn about(board: &Board) -> Option<Block> {
     (!board.about.is_empty()).then(|| Block::List(board.about.clone()))
 }
 
-/// Best and last perplexity, in a sentence without its full stop.
+/// Best and last value of the metric, in a sentence without its full stop.
 fn results(board: &Board) -> Option<String> {
     let (best, last) = (board.best?, board.done.last()?);
-    let of = |row: &EpochRow| perplexity(row.loss());
-    if !best.loss().exp().is_finite() || (has_diverged(board) && best.epoch == last.epoch) {
+    let (metric, name) = (board.metric(), &board.metric().name);
+    let of = |row: &EpochRow| value(metric, row.value(metric));
+    if !best.value(metric).is_finite() || (has_diverged(board) && best.epoch == last.epoch) {
         let (last, number) = (of(last), last.epoch);
-        return Some(format!(
-            "No epoch is best: perplexity {last} in epoch {number}"
-        ));
+        return Some(format!("No epoch is best: {name} {last} in epoch {number}"));
     }
     let what = match best.validation {
         Some(_) => "validation",
         None => "training",
     };
     let mut words = format!(
-        "Best {what} perplexity {} (epoch {}), last {} (epoch {})",
+        "Best {what} {name} {} (epoch {}), last {} (epoch {})",
         of(&best),
         best.epoch,
         of(last),
         last.epoch
     );
     if last.validation.is_some() {
-        let train = perplexity(last.train.mean_loss());
+        let train = value(metric, metric.value(&last.train));
         words = format!("{words}; training {train}");
     }
     Some(words)
 }
 
-fn epochs(done: &[EpochRow]) -> Table {
+fn epochs(board: &Board) -> Table {
+    let done = &board.done;
     let validated = done.iter().any(|row| row.validation.is_some());
-    let mut table = Table::new(&["epoch", "step", "time", "train ppl"]);
-    if validated {
-        table.head.push("valid ppl".to_owned());
+    let mut table = Table::new(&["epoch", "step", "time"]);
+    for metric in &board.metrics {
+        table.head.push(format!("train {}", metric.short()));
+        if validated {
+            table.head.push(format!("valid {}", metric.short()));
+        }
     }
     let more = ["learning rate", "staleness"].map(ToOwned::to_owned);
     table.head.extend(more);
@@ -195,16 +208,13 @@ fn epochs(done: &[EpochRow]) -> Table {
     let last = done.len() - 1;
     let shown = (0..done.len()).filter(|at| at % every == 0 || *at == last);
     for row in shown.filter_map(|at| done.get(at)) {
-        let validation = row.validation.map(|stats| perplexity(stats.mean_loss()));
-        let train = perplexity(row.train.mean_loss());
-        let mut cells = vec![
-            row.epoch.to_string(),
-            whole(row.step),
-            secs(row.secs),
-            train,
-        ];
-        if validated {
-            cells.push(validation.unwrap_or_default());
+        let mut cells = vec![row.epoch.to_string(), whole(row.step), secs(row.secs)];
+        for metric in &board.metrics {
+            let of = |stats: Stats| value(metric, metric.value(&stats));
+            cells.push(of(row.train));
+            if validated {
+                cells.push(row.validation.map_or_else(String::new, of));
+            }
         }
         cells.push(format!("{:.3e}", row.learning_rate));
         cells.push(format!("{:.2}", row.staleness));

@@ -1,4 +1,4 @@
-//! The curve of perplexity over epochs.
+//! The curve of the run's metric over epochs.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -7,12 +7,13 @@ use ratatui::symbols::Marker;
 use ratatui::text::Line;
 use ratatui::widgets::{Axis, Chart, Dataset, GraphType, LegendPosition, Widget};
 
-use super::style::{DIM, ppl};
+use super::style::{DIM, value};
 use crate::board::Board;
 use dsgd_core::task::Stats;
 
-/// Perplexity, on a logarithmic scale: training as a line, validation as points.
+/// The metric, a perplexity on a logarithmic scale: training as a line, validation as points.
 pub(super) fn draw(board: &Board, area: Rect, cells: &mut Buffer) {
+    let metric = board.metric();
     let finite = |&(_, y): &(f64, f64)| y.is_finite();
     // No more points than columns: the mean of several says more than their scatter, which lies pale behind.
     let buckets = &board.series.buckets;
@@ -24,7 +25,7 @@ pub(super) fn draw(board: &Board, area: Rect, cells: &mut Buffer) {
         for bucket in buckets {
             sum.add(&bucket.stats);
         }
-        Some((buckets.last()?.epochs, sum.mean_loss()))
+        Some((buckets.last()?.epochs, metric.linear(&sum)))
     });
     let train: Vec<_> = train.filter(finite).collect();
     let extremes = buckets
@@ -34,7 +35,7 @@ pub(super) fn draw(board: &Board, area: Rect, cells: &mut Buffer) {
     let extremes: Vec<_> = extremes.filter(finite).collect();
     let valid = board.done.iter().filter_map(|row| {
         let valid = row.validation?;
-        Some((f64::from(row.epoch), valid.mean_loss()))
+        Some((f64::from(row.epoch), metric.linear(&valid)))
     });
     let valid: Vec<_> = valid.filter(finite).collect();
     let all = || train.iter().chain(&valid).chain(&extremes);
@@ -43,12 +44,13 @@ pub(super) fn draw(board: &Board, area: Rect, cells: &mut Buffer) {
     let from = all().map(|p| p.0).fold(f64::INFINITY, f64::min);
     let to = all().map(|p| p.0).fold(f64::NEG_INFINITY, f64::max);
     if train.len() < 2 {
-        let words = Line::styled("the curve of perplexity begins with the second step", DIM);
-        return words.render(area, cells);
+        let words = format!("the curve of {} begins with the second step", metric.name);
+        return Line::styled(words, DIM).render(area, cells);
     }
     let high = high.max(low + 1e-3);
     let to = to.max(from + 1e-3);
-    let labels = [low, f64::midpoint(low, high), high].map(|loss| ppl(loss.exp()));
+    let labels =
+        [low, f64::midpoint(low, high), high].map(|linear| value(metric, metric.of_linear(linear)));
     let sets = vec![
         // The lowest and the highest step of those that a point of the line is the mean of.
         Dataset::default()
@@ -80,7 +82,7 @@ pub(super) fn draw(board: &Board, area: Rect, cells: &mut Buffer) {
         )
         .y_axis(
             Axis::default()
-                .title("perplexity")
+                .title(metric.name.clone())
                 .style(DIM)
                 .bounds([low, high])
                 .labels(labels),

@@ -1,5 +1,6 @@
 //! How the picture's text looks.
 
+use dsgd_core::metric::{Metric, Value};
 use ratatui::style::{Color, Modifier, Style};
 
 /// Quiet text.
@@ -9,11 +10,11 @@ pub(super) const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 /// Something is wrong.
 pub(super) const BAD: Style = Style::new().fg(Color::Indexed(9));
 
-/// A perplexity in as many digits as say something.
-pub(super) fn ppl(value: f64) -> String {
-    if value < 10_000.0 {
-        format!("{value:.2}")
-    } else {
-        format!("{value:.2e}")
+/// A metric's value in as many digits as there is room for.
+pub(super) fn value(metric: &Metric, value: f64) -> String {
+    match value {
+        value if metric.value != Value::Perplexity => metric.words(value),
+        ..10_000.0 => format!("{value:.2}"),
+        _ => format!("{value:.2e}"),
     }
 }

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use dsgd_core::event::{Contribution, Cost, Event, Record, Step};
+use dsgd_core::metric::Metric;
 use dsgd_core::task::Stats;
 
 fn see(board: &mut Board, at_secs: f64, event: Event) {
@@ -22,6 +23,8 @@ fn board(steps: u64) -> Board {
             mode: dsgd_core::mode::Mode::Async,
             epochs: 3,
             about: Vec::new(),
+            metrics: vec![Metric::perplexity()],
+            units: ["source tokens", "target tokens"].into(),
             resumed_at: None,
         },
     );
@@ -43,8 +46,8 @@ fn board(steps: u64) -> Board {
             loss: 100.0 * (4.0 / (version as f64).sqrt() + 1.0),
             count: 100,
             examples: 10,
-            source_tokens: 100,
-            target_tokens: 100,
+            units: [100, 100],
+            ..Stats::default()
         };
         let step = Step {
             epoch: 1,
@@ -127,7 +130,7 @@ fn a_wide_screen_shows_progress_curve_workers_and_the_slowest() {
 #[test]
 fn a_peak_of_one_step_is_in_the_curve() {
     let peak = 9.0_f64;
-    let label = super::ppl(peak.exp());
+    let label = super::value(&Metric::perplexity(), peak.exp());
     let mut board = board(600);
     assert!(!super::lines(&board, 80, 24).join("\n").contains(&label));
     let stats = Stats {

@@ -62,11 +62,7 @@ pub(super) fn draw(board: &Board, first: usize, area: Rect, cells: &mut Buffer) 
         let cells = cells.into_iter().zip(kept);
         Row::new(cells.filter_map(|(cell, kept)| kept.then_some(cell)))
     };
-    let unit = if board.totals.tokens > 0 {
-        "tokens/s"
-    } else {
-        "examples/s"
-    };
+    let unit = format!("{}/s", board.unit());
     let head = row([
         "worker".into(),
         right(unit).into(),

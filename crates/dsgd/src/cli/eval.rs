@@ -10,6 +10,7 @@ use super::fingerprint::fingerprint;
 use super::layers;
 use crate::cli::call::{Call, complain};
 use crate::task::Task;
+use dsgd_core::metric::Value;
 use dsgd_core::model::Seat;
 use dsgd_core::params::Snapshot;
 use dsgd_core::task::Stats;
@@ -89,7 +90,15 @@ pub(super) fn eval<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
     drop(compute);
     say(file.display());
     say(format_args!("loss        {:.4}", sum.mean_loss()));
-    say(format_args!("perplexity  {:.4}", sum.perplexity()));
+    let metrics = model.manifest().metrics.iter();
+    // The loss stands there already, and what is of nothing is not known.
+    for metric in metrics.filter(|metric| metric.value != Value::Loss) {
+        let value = metric.value(&sum);
+        if !value.is_nan() {
+            let line = format!("{:<11} {value:.4} {}", metric.name, metric.unit);
+            say(line.trim_end());
+        }
+    }
     for (name, value) in model.report(&params, args.threads).map_err(task)? {
         say(format_args!("{name:<11} {value}"));
     }

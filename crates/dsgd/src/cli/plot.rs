@@ -8,8 +8,9 @@ use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::cli::call::complain;
+use dsgd_core::metric::{self, Metric};
 use dsgd_observe::output::say;
-use dsgd_observe::plot::{Format, Source, What, draw};
+use dsgd_observe::plot::{Format, Source, What, draw, metrics};
 
 /// Folder for pictures, where nothing else is said.
 const FOLDER: &str = "plots";
@@ -43,7 +44,7 @@ struct PlotArgs {
 
 pub(super) fn command() -> Command {
     PlotArgs::augment_args(Command::new("plot"))
-        .about("Draw perplexity, speed and staleness of runs; several in one picture")
+        .about("Draw metrics, speed and staleness of runs; several in one picture")
 }
 
 pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
@@ -74,26 +75,41 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     } else {
         &args.picture
     };
+    let metrics = metrics(&sources);
     let mut written = 0;
     for &what in wanted {
-        for &format in &args.format {
-            let Some(picture) = draw(what, &sources, format)? else {
-                complain(format_args!(
-                    "No {}: it needs {}",
-                    what.file_stem(),
-                    what.needs()
-                ));
-                break;
-            };
-            let name = format!("{}.{}", what.file_stem(), format.ending());
-            write(&folder.join(name), &picture)?;
-            written += 1;
+        // Of what is no curve there is one, whatever the metric.
+        let number = if what.is_curve() { metrics.len() } else { 1 };
+        for metric in metrics.iter().take(number) {
+            written += draw_all(&args, &sources, &folder, what, metric)?;
         }
     }
     if written == 0 {
         bail!("there is nothing to draw");
     }
     Ok(())
+}
+
+/// A picture in all formats; how many files there are of it.
+fn draw_all(
+    args: &PlotArgs,
+    sources: &[Source],
+    folder: &Path,
+    what: What,
+    metric: &Metric,
+) -> anyhow::Result<usize> {
+    let stem = what.file_stem(metric);
+    for &format in &args.format {
+        let Some(picture) = draw(what, metric, sources, format)? else {
+            complain(format_args!("No {stem}: it needs {}", what.needs()));
+            return Ok(0);
+        };
+        write(
+            &folder.join(format!("{stem}.{}", format.ending())),
+            &picture,
+        )?;
+    }
+    Ok(args.format.len())
 }
 
 /// A single picture, into that file.
@@ -106,9 +122,11 @@ fn one(args: &PlotArgs, sources: &[Source], file: &Path, format: Format) -> anyh
             file.display()
         ),
     };
-    match draw(what, sources, format)? {
+    let metrics = metrics(sources);
+    let metric = metric::first(&metrics);
+    match draw(what, metric, sources, format)? {
         Some(picture) => write(file, &picture),
-        None => bail!("no {}: it needs {}", what.file_stem(), what.needs()),
+        None => bail!("no {}: it needs {}", what.file_stem(metric), what.needs()),
     }
 }
 

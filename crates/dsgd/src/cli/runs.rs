@@ -10,10 +10,11 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use super::layers;
 use super::report::plain;
 use crate::cli::call::complain;
+use dsgd_core::metric::Metric;
 use dsgd_engine::run::CONFIG;
 use dsgd_observe::board::EpochRow;
 use dsgd_observe::duration;
-use dsgd_observe::figures::{perplexity, whole};
+use dsgd_observe::figures::{value, whole};
 use dsgd_observe::output::say;
 use dsgd_observe::past::{Past, is_run};
 use dsgd_observe::plot::shortened;
@@ -77,25 +78,42 @@ fn list(folder: &Path) -> anyhow::Result<()> {
             folder.display()
         );
     }
+    let common = common_metric(&runs);
+    let best = match common {
+        Some(metric) => format!("best {}", metric.short()),
+        None => "best".to_owned(),
+    };
     let mut table = Table::new(&[
-        "run", "task", "state", "epochs", "steps", "best ppl", "speed", "workers", "time", "faults",
+        "run", "task", "state", "epochs", "steps", &best, "speed", "workers", "time", "faults",
     ]);
     for past in &runs {
-        table.row(row(past));
+        table.row(row(past, common.is_none()));
     }
     table.plain().iter().for_each(say);
     Ok(())
 }
 
-fn row(past: &Past) -> [String; 10] {
+/// What all of them are judged by, if it is the same.
+fn common_metric(runs: &[Past]) -> Option<&Metric> {
+    let mut metrics = runs.iter().map(|past| past.board.metric());
+    let first = metrics.next()?;
+    metrics.all(|metric| metric == first).then_some(first)
+}
+
+/// A run's line; it says what the run is judged by where that is not the same for all.
+fn row(past: &Past, named: bool) -> [String; 10] {
     let board = &past.board;
+    let mut best = best(past);
+    if named && !best.is_empty() {
+        best = format!("{} {best}", board.metric().short());
+    }
     [
         shortened(&past.name(), NAME),
         shortened(&board.task, 10),
         shortened(&past.state.to_string(), 11),
         format!("{}/{}", last_epoch(board), board.epochs),
         whole(board.steps),
-        best(past),
+        best,
         short_speed(past),
         workers(past),
         duration(board.secs),
@@ -113,12 +131,13 @@ fn short_speed(past: &Past) -> String {
 
 fn best(past: &Past) -> String {
     let best = past.board.best;
-    best.map_or_else(String::new, |row| ppl_of(&row))
+    best.map_or_else(String::new, |row| figure(past, &row))
 }
 
-/// Validation's perplexity, or training's, which is said.
-fn ppl_of(row: &EpochRow) -> String {
-    let figure = perplexity(row.loss());
+/// The metric of validation, or of training, which is said.
+fn figure(past: &Past, row: &EpochRow) -> String {
+    let metric = past.board.metric();
+    let figure = value(metric, row.value(metric));
     match row.validation {
         Some(_) => figure,
         None => format!("{figure} (train)"),
@@ -144,7 +163,9 @@ fn compare(runs: &[Past]) {
         values.any(|value| Some(value) != first)
     });
     let differing: Vec<_> = differing.collect();
-    let figures = ROWS.map(|(name, _)| name.len()).into_iter();
+    let common = common_metric(runs);
+    let rows: Vec<_> = ROWS.iter().filter_map(|row| named(row, common)).collect();
+    let figures = rows.iter().map(|(name, _)| name.len());
     let first = figures.chain(differing.iter().map(|name| name.len())).max();
     let first = first.unwrap_or(0);
     let room = WIDTH - first;
@@ -158,9 +179,9 @@ fn compare(runs: &[Past]) {
         table.head.push("run".to_owned());
         let heads = runs.iter().map(|past| shortened(&past.name(), width));
         table.head.extend(heads);
-        for (name, figure) in ROWS {
+        for (name, figure) in &rows {
             let figures = runs.iter().map(|past| shortened(&figure(past), width));
-            table.row(std::iter::once(name.to_owned()).chain(figures));
+            table.row(std::iter::once(name.clone()).chain(figures));
         }
         for name in &differing {
             let values = settings.iter().map(|of| shortened(&value(of, name), width));
@@ -180,22 +201,34 @@ fn compare(runs: &[Past]) {
 /// A figure of a run.
 type Figure = fn(&Past) -> String;
 
+/// A row and its name; what the runs are judged by has one of its own where it is not the same for all.
+fn named((name, figure): &(&str, Figure), common: Option<&Metric>) -> Option<(String, Figure)> {
+    let name = match (common, *name) {
+        (Some(_), "metric") => return None,
+        (Some(metric), name) => name.replace("METRIC", &metric.name),
+        (None, name) => name.trim_end_matches(" METRIC").to_owned(),
+    };
+    Some((name, *figure))
+}
+
 /// What is compared.
-const ROWS: [(&str, Figure); 13] = [
+const ROWS: [(&str, Figure); 14] = [
     ("task", |past| past.board.task.clone()),
     ("state", |past| past.state.to_string()),
     ("epochs", |past| {
         format!("{} of {}", last_epoch(&past.board), past.board.epochs)
     }),
     ("steps", |past| whole(past.board.steps)),
-    ("best perplexity", best),
-    ("last perplexity", |past| {
+    ("metric", |past| past.board.metric().name.clone()),
+    ("best METRIC", best),
+    ("last METRIC", |past| {
         let last = past.board.done.last();
-        last.map_or_else(String::new, ppl_of)
+        last.map_or_else(String::new, |row| figure(past, row))
     }),
-    ("last train perplexity", |past| {
+    ("last train METRIC", |past| {
+        let metric = past.board.metric();
         let last = past.board.done.last();
-        last.map_or_else(String::new, |row| perplexity(row.train.mean_loss()))
+        last.map_or_else(String::new, |row| value(metric, metric.value(&row.train)))
     }),
     ("speed", short_speed),
     ("workers", workers),

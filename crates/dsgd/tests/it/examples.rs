@@ -2,8 +2,13 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::path::PathBuf;
+
+use dsgd_core::event::Event;
+use dsgd_core::metric::Metric;
 
 use crate::program::{Program, finished};
+use crate::runs::records;
 use crate::ssh::Lab;
 
 #[test]
@@ -105,4 +110,103 @@ fn a_file_of_ones_own_travels() {
         weights("here") == weights("there"),
         "the same bytes as here"
     );
+}
+
+/// Rows of two classes, sorted by class, that a line between them tells apart.
+fn rows() -> String {
+    let mut csv = String::new();
+    for i in 0..400 {
+        let part = |step: f64| f64::from(i) * step % 1.0;
+        let (x, class) = (part(0.618), i / 200);
+        let y = x + 0.4 * part(0.414) + 0.6 * f64::from(class);
+        writeln!(csv, "{x},{y},{class}").unwrap();
+    }
+    csv
+}
+
+/// What is said of a run anywhere but at its page: by the program, and in its files.
+fn all_that_is_said(program: &Program, said: String) -> Vec<(&'static str, String)> {
+    let read = |path: PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+    let board = fs::read_dir(program.path("run/tensorboard")).unwrap();
+    let board = board.map(|file| file.unwrap().path()).next().unwrap();
+    vec![
+        ("train", said),
+        ("log.txt", read(program.path("run/log.txt"))),
+        ("TensorBoard", read(board)),
+        ("report", program.says("report run")),
+        ("report.md", read(program.path("run/report.md"))),
+        ("report.html", read(program.path("run/report.html"))),
+        ("runs", program.says("runs .")),
+        ("runs of one", program.says("runs run")),
+        ("watch", program.says("watch run")),
+        ("plot", program.says("plot run --out pictures")),
+    ]
+}
+
+/// Files of the run's weights.
+fn checkpoints(program: &Program) -> Vec<String> {
+    let files = fs::read_dir(program.path("run")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names
+        .filter(|name| name.ends_with(".safetensors") && !name.ends_with(".state.safetensors"))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Wherever a perplexity stands for a language model, an accuracy does for a classifier.
+#[test]
+fn a_classifier_is_judged_by_its_accuracy() {
+    let source = include_str!("../../examples/classifier.rs");
+    assert!(source.lines().count() <= 80);
+    let program = Program::of("classifier");
+    fs::write(program.path("rows.csv"), rows()).unwrap();
+    let said = program.says(
+        "train -n 2 --mode sync --learning-rate 1 --lr-schedule constant --wait 70 --epochs 8 --print-every 10 \
+         --run-dir run --csv rows.csv",
+    );
+    assert!(
+        said.contains("every worker gets work now (--wait)"),
+        "{said}"
+    );
+    for (what, words) in all_that_is_said(&program, said) {
+        assert!(words.contains("ccuracy"), "{what}: {words}");
+        for no in ["ppl", "perplexity", "token"] {
+            assert!(!words.contains(no), "{what}: {words}");
+        }
+    }
+    // The best is the highest, and is kept.
+    let records = records(&program.path("run"));
+    let accuracies = records.iter().filter_map(|record| match &record.event {
+        Event::EpochFinished { validation, .. } => {
+            Some(Metric::accuracy().value(&validation.unwrap()))
+        }
+        _ => None,
+    });
+    let accuracies: Vec<f64> = accuracies.collect();
+    let best = accuracies.iter().copied().fold(0.0, f64::max);
+    assert!(accuracies[0] < best && best > 95.0, "{accuracies:?}");
+    let (epoch, first) = (1..).zip(&accuracies).find(|(_, a)| **a >= best).unwrap();
+    let kept = checkpoints(&program);
+    let name = format!("classifier_epoch{epoch}_{first:.2}.safetensors");
+    assert!(kept.contains(&name), "{name} of {kept:?}");
+    let out = program.says("eval run");
+    assert!(out.contains(&name), "{out}");
+    assert!(out.contains(&format!("accuracy    {best:.4} %")), "{out}");
+}
+
+/// What has no words in it has no perplexity and no tokens.
+#[test]
+fn a_regression_is_judged_by_its_loss() {
+    let program = Program::of("table");
+    fs::write(program.path("points.csv"), points()).unwrap();
+    let said = program.says(
+        "train -n 2 --learning-rate 0.3 --epochs 3 --print-every 10 --run-dir run --csv points.csv",
+    );
+    for (what, words) in all_that_is_said(&program, said) {
+        assert!(words.contains("oss"), "{what}: {words}");
+        for no in ["ppl", "erplexity", "token", "0/0/0"] {
+            assert!(!words.contains(no), "{what}: {words}");
+        }
+    }
 }

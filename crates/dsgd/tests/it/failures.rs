@@ -11,6 +11,7 @@ use std::sync::Arc;
 use dsgd::{Gradient, Layout, Params};
 use dsgd_core::core::Progress;
 use dsgd_core::event::{Event, Record};
+use dsgd_core::metric::Metric;
 use dsgd_core::optim::{Hyper, OptimizerKind, StepSize};
 use dsgd_engine::run::{Retention, SaveRequest};
 use dsgd_engine::store::{Updater, Versions};
@@ -527,6 +528,7 @@ fn a_checkpoint_never_takes_the_name_of_an_earlier_one() {
     let mut retention = Retention {
         folder: folder.path().to_owned(),
         prefix: "model".to_owned(),
+        metric: Metric::perplexity(),
         keep: 3,
         metadata: [].into(),
         fingerprint: dsgd_engine::run::Fingerprint::new(),
@@ -541,7 +543,7 @@ fn a_checkpoint_never_takes_the_name_of_an_earlier_one() {
         versions.step(&Gradient::new(layout.clone()), size);
         let request = SaveRequest {
             epoch: 1,
-            perplexity: 2.0,
+            value: 2.0,
             best: false,
             contents: versions.contents(),
             progress: &Progress::start(1),

@@ -142,7 +142,7 @@ fn examples() -> &'static Path {
         let mut cargo = Command::new(env!("CARGO"));
         // As `./check` builds everything, so that nothing is built twice.
         cargo.args(["build", "--quiet", "--workspace"]);
-        for example in ["linear", "candle", "table", "trouble"] {
+        for example in ["linear", "candle", "table", "classifier", "trouble"] {
             cargo.args(["--example", example]);
         }
         match profile.file_name().and_then(OsStr::to_str).unwrap() {

@@ -140,10 +140,11 @@ fn lines_of_json_are_for_programs() {
     assert_eq!(of("epoch_finished").count(), 2);
     assert_eq!(of("run_finished").count(), 1);
     let step = of("step").next().expect("a step's figures");
-    assert!(
-        step["fields"]["perplexity"].as_f64().unwrap() > 0.0,
-        "{step}"
-    );
+    let fields = &step["fields"];
+    assert_eq!(fields["metric"], "perplexity");
+    assert!(fields["value"].as_f64().unwrap() > 0.0, "{step}");
+    assert_eq!(fields["unit"], "tokens");
+    assert!(fields["units_per_s"].as_f64().unwrap() > 0.0, "{step}");
     assert!(lines.iter().all(|line| line["level"] == "INFO"), "{said}");
 }
 

@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use dsgd::{
-    Batch, Compute, DataFile, Gradient, Layout, Manifest, Model, Params, Seat, Snapshot, Stats,
-    Task, TaskResult, TensorId,
+    Batch, Compute, DataFile, Gradient, Layout, Manifest, Metric, Model, Params, Seat, Snapshot,
+    Stats, Task, TaskResult, TensorId,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -232,8 +232,7 @@ impl Compute for &Words {
             gradient.dense(BIAS)[0] = f32::NAN;
         }
         Ok(Stats {
-            source_tokens: 2 * (end - start) as u64,
-            target_tokens: (end - start) as u64,
+            units: [2, 1].map(|tokens| tokens * (end - start) as u64),
             ..Stats::of_examples(loss, (end - start) as u64)
         })
     }
@@ -292,6 +291,8 @@ fn manifest(options: &Options) -> Manifest {
     let batches = options.examples.div_ceil(options.batch_size);
     Manifest {
         validation_batches: VALIDATION_BATCHES,
+        metrics: vec![Metric::perplexity()],
+        units: ["source tokens", "target tokens"].into(),
         ..Manifest::new(layout, batches)
     }
 }

@@ -68,7 +68,7 @@ pub(super) async fn outcome(
         Head::Gradient(head) => gradient(integrity, &head, parts).await,
         Head::Evaluated(evaluated) => Ok(Outcome::Evaluated {
             lease: evaluated.lease,
-            stats: told_stats(evaluated.stats).map_err(Status::invalid_argument)?,
+            stats: told_stats(evaluated.stats.as_ref()).map_err(Status::invalid_argument)?,
         }),
         Head::Failed(failed) => {
             let (lease, reason) = (failed.lease, cut(failed.reason, MOST_REASON));
@@ -86,7 +86,7 @@ async fn gradient(
     head: &proto::Gradient,
     parts: &mut Parts<'_>,
 ) -> Result<Outcome, Status> {
-    let stats = told_stats(head.stats).map_err(Status::invalid_argument)?;
+    let stats = told_stats(head.stats.as_ref()).map_err(Status::invalid_argument)?;
     let terms = parts.terms;
     let mut incoming = IncomingGradient::new(terms.buffers.take(), terms.codec, integrity);
     let received = receive(&mut incoming, parts).await;

@@ -2,6 +2,7 @@ use serde_json::Value;
 
 use super::*;
 use dsgd_core::event::{Contribution, Event, Record, Step};
+use dsgd_core::metric::Units;
 
 fn see(view: &mut View, event: Event) {
     let at_secs = 1.0;
@@ -17,6 +18,8 @@ fn started(resumed_at: Option<u64>) -> Event {
         mode: Mode::Async,
         epochs: 1,
         about: Vec::new(),
+        metrics: vec![Metric::accuracy()],
+        units: Units::default(),
         resumed_at,
     }
 }

@@ -255,6 +255,7 @@ impl Watch {
 mod tests {
     use super::*;
     use dsgd_core::event::{Contribution, Step};
+    use dsgd_core::metric::Units;
     use dsgd_core::mode::Mode;
     use dsgd_core::task::Stats;
 
@@ -281,6 +282,8 @@ mod tests {
             workers: 1,
             mode: Mode::Async,
             about: Vec::new(),
+            metrics: Vec::new(),
+            units: Units::default(),
             resumed_at: Some(resumed_at),
         }
     }

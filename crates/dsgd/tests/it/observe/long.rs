@@ -6,6 +6,7 @@ use std::process::Command;
 
 use dsgd::Stats;
 use dsgd_core::event::{Contribution, Cost, Event, Record, Step};
+use dsgd_core::metric::Metric;
 use dsgd_core::mode::Mode;
 use dsgd_observe::tensorboard;
 
@@ -26,6 +27,8 @@ fn started() -> Record {
         mode: Mode::Async,
         epochs: 1,
         about: Vec::new(),
+        metrics: vec![Metric::perplexity()],
+        units: ["source tokens", "target tokens"].into(),
         resumed_at: None,
     };
     let at_secs = 0.0;
@@ -38,8 +41,8 @@ fn step(version: u64) -> Record {
         loss: 2.0,
         count: 1,
         examples: 1,
-        source_tokens: 5,
-        target_tokens: 5,
+        units: [5, 5],
+        ..Stats::default()
     };
     let part = Contribution {
         stats,

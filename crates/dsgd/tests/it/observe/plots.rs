@@ -178,7 +178,7 @@ fn the_ancestors_logs_are_read() {
     let point = |secs, epochs, perplexity: f64| Point {
         secs: Some(secs),
         epochs,
-        loss: perplexity.ln(),
+        value: perplexity.ln(),
         range: None,
     };
     assert_eq!(source.label, "8-machines");
@@ -187,14 +187,14 @@ fn the_ancestors_logs_are_read() {
         point(200.0, 1.0, 500.0),
         point(300.0, 2.0, 161.82),
     ];
-    assert_eq!(source.train, train);
-    assert_eq!(source.validation, [point(200.0, 1.0, 450.5)]);
+    assert_eq!(source.curves[0].train, train);
+    assert_eq!(source.curves[0].validation, [point(200.0, 1.0, 450.5)]);
     assert_eq!(source.rate, Some(1787.0));
     // One of its versions lets the clock begin anew with each epoch.
     let anew = LUA_LUA.replace("ellapse: 300", "ellapse: 80");
     fs::write(&file, anew).unwrap();
     let source = Source::read(&file).unwrap();
-    assert_eq!(source.train[2], point(280.0, 2.0, 161.82));
+    assert_eq!(source.curves[0].train[2], point(280.0, 2.0, 161.82));
 }
 
 #[test]

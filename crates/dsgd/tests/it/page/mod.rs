@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use dsgd::Stats;
 use dsgd_core::event::{Contribution, Cost, Event, Record, Step};
+use dsgd_core::metric::Metric;
 use dsgd_core::mode::Mode;
 use dsgd_engine::run;
 use dsgd_engine::wire::credentials::Token;
@@ -72,6 +73,8 @@ impl Runs {
             mode: Mode::Async,
             epochs: 2,
             about: vec!["pairs of words".to_owned()],
+            metrics: vec![Metric::perplexity()],
+            units: ["source tokens", "target tokens"].into(),
             resumed_at: None,
         };
         let joined = (0..workers).map(|worker| Event::WorkerJoined {
@@ -97,8 +100,8 @@ fn step(version: u64, workers: u32) -> (f64, Event) {
         loss: 100.0 * (2.0 + 5.0 / (1.0 + version as f64 / 1000.0)),
         count: 100,
         examples: 10,
-        source_tokens: 100,
-        target_tokens: 100,
+        units: [100, 100],
+        ..Stats::default()
     };
     let part = Contribution {
         worker: version as u32 % workers,

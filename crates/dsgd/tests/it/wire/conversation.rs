@@ -305,8 +305,8 @@ fn counts_are_no_larger_than_their_sums_can_be() {
         let fields: [fn(&mut proto::Stats) -> &mut u64; 4] = [
             |s| &mut s.count,
             |s| &mut s.examples,
-            |s| &mut s.source_tokens,
-            |s| &mut s.target_tokens,
+            |s| &mut s.units[0],
+            |s| &mut s.units[1],
         ];
         for field in fields {
             let of = |count| {
@@ -323,6 +323,22 @@ fn counts_are_no_larger_than_their_sums_can_be() {
             }
             worker.given(1, Job::Validate(0), &served.layout).await;
             worker.caller.push(vec![of(most)]).await.unwrap();
+        }
+        let wrong = [
+            (vec![0; 3], vec![], "more than 2 units"),
+            (vec![], vec![0.0; 9], "more than 8 sums"),
+        ];
+        for (units, sums, why) in wrong {
+            let stats = Some(proto::Stats {
+                units,
+                sums,
+                ..stats()
+            });
+            let evaluated = push_part::Part::Evaluated(proto::Evaluated { lease: 1, stats });
+            worker.given(1, Job::Validate(0), &served.layout).await;
+            let result = worker.caller.push(vec![evaluated]).await;
+            assert_refused(result, Code::InvalidArgument, why);
+            worker = served.worker("h1/0").await;
         }
         worker.given(1, TRAIN, &served.layout).await;
         let stats = None;

@@ -286,8 +286,8 @@ fn stats() -> proto::Stats {
         loss: 1.0,
         count: 10,
         examples: 10,
-        source_tokens: 0,
-        target_tokens: 0,
+        units: vec![0; 2],
+        sums: vec![],
     }
 }
 

@@ -75,14 +75,14 @@ const SCENARIOS = {
   async live() {
     const page = await open();
     assert.match(await page.locator("#status").innerText(), /Running/);
-    const first = await points(page, "loss");
+    const first = await points(page, "metric");
     await page.waitForFunction(([least]) => {
-      const words = document.querySelector("#chart-loss .plot").getAttribute("aria-label") ?? "";
+      const words = document.querySelector("#chart-metric .plot").getAttribute("aria-label") ?? "";
       return Number(/(\d+) points/.exec(words)?.[1] ?? 0) > least;
     }, [first + 20]);
-    tell({ grew: [first, await points(page, "loss")] });
+    tell({ grew: [first, await points(page, "metric")] });
     await fits(page);
-    for (const chart of ["loss", "rate", "grad", "speed", "stale"]) assert.ok((await points(page, chart)) > 0, chart);
+    for (const chart of ["metric", "rate", "grad", "speed", "stale"]) assert.ok((await points(page, chart)) > 0, chart);
     assert.ok((await page.locator("#workers tbody tr").count()) >= 2);
     assert.ok((await page.locator("#gantt canvas").getAttribute("aria-label")).includes("computing"));
     for (const choice of ["Epoch", "Step", "Loss", "Perplexity", "Time"]) {
@@ -149,10 +149,10 @@ const SCENARIOS = {
   /** Two runs over each other. */
   async compare() {
     const page = await open();
-    const before = await page.locator("#chart-loss .keys li").count();
+    const before = await page.locator("#chart-metric .keys li").count();
     await page.getByLabel(`Lay the curves of ${rest[0]} over this run's`).check();
-    await page.waitForFunction((count) => document.querySelectorAll("#chart-loss .keys li").length > count, before);
-    assert.match(await page.locator("#chart-loss .keys").innerText(), new RegExp(rest[0]));
+    await page.waitForFunction((count) => document.querySelectorAll("#chart-metric .keys li").length > count, before);
+    assert.match(await page.locator("#chart-metric .keys").innerText(), new RegExp(rest[0]));
     await page.locator("#runs a", { hasText: rest[0] }).click();
     await page.locator("h1", { hasText: rest[0] }).waitFor();
   },
