@@ -20,6 +20,9 @@ pub mod training;
 pub mod wire;
 pub mod worker;
 
+/// Modules whose spans and events (`tracing`) say what goes on inside.
+pub const LOGGED: [&str; 6] = ["checkpoint", "launch", "server", "ssh", "wire", "worker"];
+
 pub use error::Error;
 pub use host_name::host_name;
 pub use join::{Worker, join};

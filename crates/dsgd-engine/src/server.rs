@@ -16,6 +16,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
+use tracing::{debug, trace};
 
 use crate::run::{SaveRequest, Saver};
 use crate::store::Store;
@@ -211,20 +212,17 @@ impl Server {
                     given: None,
                 };
                 self.inboxes.insert(worker, inbox);
-                self.core
-                    .handle(now, worker, core::Message::Join { name, pulses })
+                self.hear(now, worker, core::Message::Join { name, pulses })
             }
             Message::Alive { worker, transfers } => {
-                self.core
-                    .handle(now, worker, core::Message::Alive { transfers })
+                self.hear(now, worker, core::Message::Alive { transfers })
             }
             Message::Done { worker, outcome } => {
                 let message = self.unpack(outcome);
-                self.core.handle(now, worker, message)
+                self.hear(now, worker, message)
             }
             Message::Lost { worker, reason } => {
-                self.core
-                    .handle(now, worker, core::Message::Lost { reason })
+                self.hear(now, worker, core::Message::Lost { reason })
             }
             Message::OthersMayJoin => {
                 self.joinable = true;
@@ -243,6 +241,14 @@ impl Server {
             }
             Message::Interrupt => self.core.interrupt(now, "interrupted"),
         }
+    }
+
+    fn hear(&mut self, now: Duration, worker: WorkerId, message: core::Message) -> Vec<Action> {
+        match &message {
+            core::Message::Alive { .. } => trace!(worker, "lives"),
+            message => debug!(worker, ?message, "the core hears"),
+        }
+        self.core.handle(now, worker, message)
     }
 
     /// What the core is to know of an outcome; the gradient stays here.
@@ -271,6 +277,11 @@ impl Server {
         let mut end = None;
         let mut events = VecDeque::new();
         for action in actions {
+            match &action {
+                // Onlookers are told, and say it.
+                Action::Observe(event) => trace!(event = event.kind(), "the core tells"),
+                action => debug!(?action, "the core decides"),
+            }
             match action {
                 Action::Grant {
                     worker,

@@ -8,6 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
+use tracing::debug;
+
 use crate::mutex::lock;
 use dsgd_core::core::{LeaseId, Report};
 use dsgd_core::event::Cost;
@@ -187,8 +189,9 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
     let mut spare = None;
     let mut waiting_since = Instant::now();
     while let Some(assignment) = link.exchange(outcome.take()).map_err(Broken::Link)? {
-        let lease = assignment.lease;
+        let (lease, job) = (assignment.lease, assignment.job);
         let mut compute = slot.occupy();
+        debug!(lease, ?job, version = assignment.params.version, "computes");
         let transfer = assignment.transfer;
         let away = waiting_since.elapsed().as_secs_f64();
         let cost = Cost {
@@ -198,7 +201,7 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
             wait_secs: (away - transfer.pull_secs - transfer.push_secs).max(0.0),
             bytes: 0,
         };
-        let result = match assignment.job {
+        let result = match job {
             Job::Train(batch) => {
                 let mut gradient = spare.take().unwrap_or_else(|| link.buffer());
                 let params = assignment.params;
@@ -221,6 +224,7 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
         };
         drop(compute);
         waiting_since = Instant::now();
+        debug!(lease, well = result.is_ok(), "has computed");
         match result {
             Ok(done) => outcome = Some(done),
             Err(Failure { reason, panicked }) if panicked => {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Serialize, de::DeserializeOwned};
+use tracing::debug;
 
 use super::error::{self, CheckpointError};
 use super::file::{CHECKSUM, Contents, Reader, VERSION, publish, sync_folder};
@@ -122,6 +123,7 @@ pub fn save<S: Serialize>(
     publish(state_file, &state_path).map_err(failed(&state_path))?;
     publish(weights_file, &path).map_err(failed(&path))?;
     sync_folder(dir).map_err(failed(&path))?;
+    debug!(path = %path.display(), "a checkpoint is whole");
     Ok(path)
 }
 

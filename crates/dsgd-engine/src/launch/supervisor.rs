@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
+use tracing::debug;
 
 use super::program::{Prepared, ProgramSpec, reach};
 use super::trouble::Trouble;
@@ -125,6 +126,7 @@ impl HostSupervisor {
                 (next, chances) = (PAUSES.0, CHANCES);
             }
             let words = trouble.to_string();
+            debug!(host = self.host.name, lived = ?length, words, "the program there has ended");
             let pause = match &trouble {
                 Trouble::Left { .. } => Some(PREEMPTED),
                 permanent if permanent.is_permanent() => {
@@ -231,6 +233,11 @@ impl HostSupervisor {
         invitation.endpoint.address = address;
         invitation.slots = Some(self.slots.load(Ordering::Relaxed));
         let args = ["worker", "--tethered", "--run", run];
+        debug!(
+            host = self.host.name,
+            address = invitation.endpoint.address,
+            "starts the program there"
+        );
         remote.start(&program, &args, &invitation.to_line()).await
     }
 

@@ -11,6 +11,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{debug, trace};
 
 use super::SshError;
 use super::lines::{Line, Stream, send_lines};
@@ -115,6 +116,7 @@ impl Channel {
         patience: Duration,
         stderr_to: Stderr,
     ) -> Result<Self, SshError> {
+        debug!(host = remote.name(), script.what, "starts a script");
         let text = script.text();
         let mut child = remote
             .ssh(&["--", "none", &command_line("read -r line; ", text.len())])
@@ -146,6 +148,7 @@ impl Channel {
         let text = format!("{}\n{text}", command_line("", text.len()));
         let _ = channel.write(text.as_bytes()).await?;
         channel.wait_until_it_runs().await?;
+        trace!(host = remote.name(), script.what, "the script runs");
         Ok(channel)
     }
 
@@ -278,6 +281,7 @@ impl Channel {
         let status = status.map_err(|_| self.timed_out())?;
         let status =
             status.map_err(|source| SshError::local("cannot wait for", "ssh".as_ref(), source))?;
+        debug!(host = self.remote.name(), self.what, %status, "a script has ended");
         let stderr = match self.stderr.take() {
             Some(task) => {
                 let kept = timeout_at(Instant::now() + Duration::from_secs(1), task).await;

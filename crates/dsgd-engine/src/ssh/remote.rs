@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::debug;
 
 use super::control::{Control, Slot};
 use super::said::{interpret, said};
@@ -66,6 +67,7 @@ impl Remote {
 
     async fn try_connecting(host: &Host, options: &Options, slot: Slot) -> Result<Self, SshError> {
         let effective = options.effective(host).await?;
+        debug!(host = host.name, "logs in");
         let log = File::create(&slot.log)
             .map_err(|source| SshError::local("cannot write", &slot.log, source))?;
         // The shell writes its number down before it becomes ssh: the reaper misses nobody.
@@ -98,6 +100,7 @@ impl Remote {
             }
             sleep(Duration::from_millis(5)).await;
         }
+        debug!(host = host.name, "has logged in");
         Ok(Self(Arc::new(Login {
             name: host.name.clone(),
             slot,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at};
+use tracing::debug;
 
 use super::object::{Object, Presence};
 use super::size::size;
@@ -97,6 +98,7 @@ async fn send_to(
         for object in lacks {
             let shown = bar.clone();
             let progress = move |bytes| shown.set_position(done + bytes);
+            debug!(host = remote.name(), bytes = object.bytes, "sends a file");
             wire_bytes += remote.send(object, progress).await?;
             done += object.bytes;
         }

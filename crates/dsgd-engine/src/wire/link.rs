@@ -21,6 +21,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tonic::body::Body;
 use tonic::transport::Channel;
+use tracing::debug;
 
 use super::framing::{self, Messages};
 use super::incoming::IncomingParams;
@@ -121,7 +122,9 @@ impl Remote {
                 let gradient = Arc::new(*gradient);
                 let pieces = outgoing::gradient(&gradient, self.codec, self.integrity);
                 let pieces = pieces.flat_map(framing::piece);
+                debug!(lease, "a push begins");
                 let sent = self.send(iter::once(head).chain(pieces)).await;
+                debug!(lease, well = sent.is_ok(), "a push has ended");
                 // All of it has gone out and nobody looks at it any more.
                 self.gradient = Arc::try_unwrap(gradient).ok().map(Box::new);
                 return sent;
@@ -195,6 +198,8 @@ impl Remote {
             }
         };
         let job = words::job(given.work).map_err(LinkError::unexpected)?;
+        let (lease, version) = (given.lease, given.version);
+        debug!(lease, ?job, version, base = given.base, "a pull begins");
         let codec = Codec::of_id(given.codec);
         self.codec = codec.ok_or_else(|| LinkError::unexpected("a codec that is unknown here"))?;
         let started = Instant::now();
@@ -223,6 +228,7 @@ impl Remote {
             self.client.hear();
         }
         incoming.finish()?;
+        debug!(lease, "a pull has arrived");
         self.params = Some(Arc::clone(&params));
         self.version = Some(given.version);
         Ok(Some(Assignment {

@@ -4,6 +4,7 @@
 //! can touch what belongs to another. The end of its `Live` stream is the end of its session.
 
 mod pushed;
+mod sent;
 mod sessions;
 mod terms;
 
@@ -21,6 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::BoxStream;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::{Instrument, debug, debug_span, trace};
 
 use super::framing::{self, Messages};
 use super::integrity::Integrity;
@@ -40,6 +42,7 @@ use dsgd_core::core::WorkerId;
 use dsgd_core::event::Event;
 use dsgd_core::text;
 use pushed::{Parts, params_bytes};
+use sent::Sent;
 use sessions::{Session, Sessions};
 pub use terms::Terms;
 
@@ -78,6 +81,7 @@ impl Service {
         let Some(refused) = self.0.sessions.refuse() else {
             return;
         };
+        debug!(from, why, "refuses a connection");
         let message = format!("refused a connection from {from}: {why}; {refused} refused so far");
         self.tell(Message::Tell(Event::Warning { message }));
     }
@@ -135,6 +139,7 @@ impl Service {
 
     /// A worker is gone, and what it shows is of no use any more.
     fn lose(&self, worker: WorkerId, reason: String) {
+        debug!(worker, reason, "a session ends");
         self.0.sessions.close(worker);
         self.tell(Message::Lost { worker, reason });
     }
@@ -152,6 +157,7 @@ impl Dsgd for Service {
         let hello = request.into_inner();
         let host = cut(hello.host, MOST_NAME);
         let program = cut(hello.program, MOST_NAME);
+        debug!(host, program, "says hello");
         let ours = |name: &str| name.starts_with("dsgd ");
         if hello.protocol != PROTOCOL || (ours(&program) && program != PROGRAM) {
             let version = PROGRAM.trim_start_matches("dsgd ");
@@ -195,6 +201,7 @@ impl Dsgd for Service {
         let worker = self.0.terms.numbers.fetch_add(1, Ordering::Relaxed);
         let process = peer.as_ref().map(|peer| peer.number);
         let name = text::name(&join.name);
+        debug!(worker, name, "joins");
         let session = self.0.sessions.open(worker, name, process)?;
         if let Some(peer) = peer {
             peer.admit();
@@ -278,6 +285,7 @@ impl Service {
         let asked = asked.map_err(|_| Status::deadline_exceeded("no request came"))??;
         let asked = asked.ok_or_else(|| Status::invalid_argument("a pull is one PullRequest"))?;
         let wait = Duration::from_millis(u64::from(asked.wait_ms)).min(LONGEST_PULL);
+        trace!(worker = session.name, have = ?asked.have, "asks for work");
         let message = |part| framing::message(&PullPart { part: Some(part) });
         let only = |part| framing::reply(std::iter::once(message(part)));
         let Ok(mut inbox) = session.inbox.try_lock() else {
@@ -306,11 +314,15 @@ impl Service {
                 params.since = params.since.filter(|since| asked.have == Some(since.base));
                 *lock(&session.current) = Some((lease, job));
                 let codec = self.0.terms.codec;
-                session.pulls(params_bytes(&params, codec));
+                let bytes = params_bytes(&params, codec);
+                session.pulls(bytes);
+                let span = debug_span!("pull", worker = session.name, lease);
+                debug!(parent: &span, ?job, version = params.version, bytes, "begins");
                 let head = words::assignment(lease, job, &params, codec);
                 let head = message(pull_part::Part::Assignment(head));
                 let pieces = outgoing::params(params, codec, integrity).flat_map(framing::piece);
-                Ok(framing::reply(std::iter::once(head).chain(pieces)))
+                let pieces = std::iter::once(head).chain(pieces);
+                Ok(framing::reply(Sent::new(pieces, span)))
             }
         }
     }
@@ -331,7 +343,10 @@ impl Service {
             traffic,
         };
         let head = pushed::head(&mut parts).await?;
-        let outcome = pushed::outcome(integrity, head, &mut parts).await;
+        let span = debug_span!("push", worker = session.name);
+        debug!(parent: &span, "begins");
+        let outcome = pushed::outcome(integrity, head, &mut parts);
+        let outcome = outcome.instrument(span.clone()).await;
         let outcome = outcome.inspect_err(|status| {
             // Its work is not done and it has it no more: what it had goes to another.
             self.lose(worker, format!("its push broke: {}", status.message()));
@@ -339,6 +354,7 @@ impl Service {
         if matches!(outcome, Outcome::Panicked { .. }) {
             self.0.sessions.close(worker);
         }
+        debug!(parent: &span, "has arrived");
         self.tell(Message::Done { worker, outcome });
         Ok(())
     }

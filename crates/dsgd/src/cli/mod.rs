@@ -12,6 +12,7 @@ mod gcloud;
 mod hosts;
 mod keygen;
 mod layers;
+mod log;
 mod memory;
 mod plot;
 mod report;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::call::{complain, program, program_from_anywhere};
+use super::log::Log;
 use super::shown::{Form, Shown};
 use super::supervise::{GONE, Supervisor};
 use super::{dashboard, files, signals};
@@ -49,6 +50,7 @@ pub(super) fn serve<T: Task>(job: Job<T>) -> anyhow::Result<()> {
         job.folder.clone(),
         job.config.clone(),
     );
+    let log = job.shown.log.as_deref().map(Log::begin).transpose()?;
     let verbosity = job.shown.form().last_words(job.shown.verbosity());
     let page = job.shown.dashboard.as_deref();
     let page = page.map(|wanted| dashboard::prepare(wanted, &folder));
@@ -70,6 +72,9 @@ pub(super) fn serve<T: Task>(job: Job<T>) -> anyhow::Result<()> {
         .made_from(job.fingerprint)
         .folder(folder.clone(), &job.text)
         .begin()?;
+    if let Some(log) = log {
+        log.write(&folder)?;
+    }
     let told = job
         .supervisor
         .map(|supervisor| supervisor.tell(folder.path(), stopper, &job.shown));

@@ -3,6 +3,7 @@
 use clap::{ArgAction, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::log;
 use dsgd_observe::Verbosity;
 
 /// How this call is shown. The next life of a killed server is shown alike.
@@ -25,6 +26,11 @@ pub(super) struct Shown {
     #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "",
           help_heading = "Output")]
     pub(super) dashboard: Option<String>,
+    /// Write what goes on inside to debug.log in the run's folder: LEVEL, or PART=LEVEL, separated by commas, such
+    /// as debug,wire=trace
+    #[arg(long, value_name = "FILTER", value_parser = log::filter, help_heading = "Output")]
+    #[serde(default)]
+    pub(super) log: Option<String>,
     /// Say only what went wrong, and the end
     #[arg(long, short, help_heading = "Output")]
     quiet: bool,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::{files, layers, memory, signals};
+use super::{files, layers, log, memory, signals};
 use crate::cli::call::{Call, complain};
 use crate::data;
 use crate::task::Task;
@@ -43,6 +43,9 @@ struct WorkerArgs {
     #[arg(long, value_name = "N",
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
     threads: Option<usize>,
+    /// Say on standard error what goes on inside: LEVEL, or PART=LEVEL, separated by commas, such as debug,wire=trace
+    #[arg(long, value_name = "FILTER", value_parser = log::filter)]
+    log: Option<String>,
     /// End when standard input ends
     #[arg(long, hide = true)]
     tethered: bool,
@@ -118,6 +121,9 @@ pub(super) fn end(matches: &ArgMatches, worked: anyhow::Result<()>) -> anyhow::R
 
 pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow::Result<()> {
     let args = WorkerArgs::from_arg_matches(call.matches)?;
+    if let Some(filter) = &args.log {
+        log::to_stderr(filter)?;
+    }
     if args.tethered {
         thread::Builder::new().spawn(end_with_stdin)?;
     }

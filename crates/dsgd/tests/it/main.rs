@@ -3,6 +3,7 @@
 
 mod ancestor;
 mod arch;
+mod debug_log;
 mod elsewhere;
 mod equivalence;
 mod examples;

@@ -16,6 +16,7 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tower::service_fn;
+use tracing::debug;
 
 use super::endpoint::{Endpoint, reach};
 use super::error::LinkError;
@@ -140,6 +141,7 @@ impl Client {
         };
         let pulse_every = Duration::from_millis(u64::from(reply.dead_after_ms.max(40)) / 4);
         let life = self.live(client, &session, pulse_every).await?;
+        debug!(worker = reply.worker, "has joined");
         lock(&self.sessions).insert(reply.worker, session.clone());
         Ok(Entered {
             worker: reply.worker,
@@ -183,6 +185,7 @@ impl Client {
                 }
             };
             tokio::select! { () = beat => {}, () = listen => {} }
+            debug!("signs of life do not arrive any more");
             alive.store(false, Ordering::Relaxed);
         });
         let task = task.abort_handle();

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use tonic::Status;
+use tracing::trace;
 
 use super::sessions::{Session, Sessions};
 use super::terms::Terms;
@@ -169,6 +170,7 @@ impl Parts<'_> {
             arrived
         };
         let part = while_moving(arrived, self.messages.next()).await;
+        trace!(bytes = self.traffic.read(), "a part has come, or the end");
         match part.ok_or_else(nothing_came)?? {
             None => Ok(None),
             Some(PushPart { part: Some(part) }) => Ok(Some(part)),
