@@ -35,10 +35,10 @@ fn main() {
             for read in [false, true] {
                 let hyper = Hyper::default();
                 let updater = Updater::new(kind, hyper, layout.clone()).with_threads(threads);
-                let slots = updater.slots().len();
+                let state = updater.state().len();
                 let took = step(updater, Params::zeros(layout.clone()), &gradient, read);
                 // Parameters and state are read and written, the gradient is read.
-                let bytes = moved * 4 * (3 + 2 * slots);
+                let bytes = moved * 4 * (3 + 2 * state);
                 let place = if read {
                     "into another buffer"
                 } else {

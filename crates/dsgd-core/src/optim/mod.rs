@@ -25,7 +25,7 @@ mod schedule;
 
 use serde::{Deserialize, Serialize};
 
-pub use optimizer::{Hyper, MAX_SLOTS, OptimError, Optimizer, StepSize};
+pub use optimizer::{Hyper, MAX_STATE, OptimError, Optimizer, StepSize};
 pub use schedule::{Decayed, LrSchedule, Schedule, ScheduleOptions, ScheduleState};
 
 /// Which optimizer.

@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 /// ```
 pub trait Optimizer: Send + Sync {
     /// Names of the vectors that it carries from step to step, each as long as the
-    /// parameters and zero at the start. At most [`MAX_SLOTS`].
-    fn slots(&self) -> &'static [&'static str];
+    /// parameters and zero at the start. At most [`MAX_STATE`].
+    fn state_names(&self) -> &'static [&'static str];
 
-    /// Moves `params` by one step, the `number`-th, counted from 1. `gradient` and the first `slots().len()` of `state`
+    /// Moves `params` by one step, the `number`-th, counted from 1. `gradient` and the first `state_names().len()` of `state`
     /// are the same piece of their vectors as `params` is of its own; the others are empty.
     fn update(
         &self,
@@ -26,12 +26,12 @@ pub trait Optimizer: Send + Sync {
         size: StepSize,
         params: &mut [f32],
         gradient: &[f32],
-        state: [&mut [f32]; MAX_SLOTS],
+        state: [&mut [f32]; MAX_STATE],
     );
 }
 
 /// State vectors that an optimizer may have.
-pub const MAX_SLOTS: usize = 2;
+pub const MAX_STATE: usize = 2;
 
 /// How large a step is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -134,10 +134,10 @@ pub enum OptimError {
         wanted: Vec<String>,
     },
     /// A state vector has another length than the parameters.
-    #[error("optimizer state {slot} has {found} elements, the model has {wanted}")]
+    #[error("optimizer state {name} has {found} elements, the model has {wanted}")]
     Length {
         /// Name of the vector.
-        slot: String,
+        name: String,
         /// Its length.
         found: usize,
         /// Number of parameters.

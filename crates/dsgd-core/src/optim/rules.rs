@@ -3,13 +3,13 @@
 //! learning rate. Every operation rounds once, as IEEE 754 says: no fused multiply-add, so
 //! that all machines agree.
 
-use super::optimizer::{Hyper, MAX_SLOTS, Optimizer, StepSize};
+use super::optimizer::{Hyper, MAX_STATE, Optimizer, StepSize};
 
 /// p ← p - η g
 pub(super) struct Sgd(pub(super) Hyper);
 
 impl Optimizer for Sgd {
-    fn slots(&self) -> &'static [&'static str] {
+    fn state_names(&self) -> &'static [&'static str] {
         &[]
     }
 
@@ -19,7 +19,7 @@ impl Optimizer for Sgd {
         size: StepSize,
         params: &mut [f32],
         gradient: &[f32],
-        _: [&mut [f32]; MAX_SLOTS],
+        _: [&mut [f32]; MAX_STATE],
     ) {
         let (rate, scale, decay) = (size.learning_rate, size.scale, self.0.weight_decay);
         for (p, g) in params.iter_mut().zip(gradient) {
@@ -34,7 +34,7 @@ impl Optimizer for Sgd {
 pub(super) struct Momentum(pub(super) Hyper);
 
 impl Optimizer for Momentum {
-    fn slots(&self) -> &'static [&'static str] {
+    fn state_names(&self) -> &'static [&'static str] {
         &["velocity"]
     }
 
@@ -44,7 +44,7 @@ impl Optimizer for Momentum {
         size: StepSize,
         params: &mut [f32],
         gradient: &[f32],
-        [velocity, _]: [&mut [f32]; MAX_SLOTS],
+        [velocity, _]: [&mut [f32]; MAX_STATE],
     ) {
         let (rate, scale, decay) = (size.learning_rate, size.scale, self.0.weight_decay);
         let momentum = self.0.momentum;
@@ -61,7 +61,7 @@ impl Optimizer for Momentum {
 pub(super) struct Nesterov(pub(super) Hyper);
 
 impl Optimizer for Nesterov {
-    fn slots(&self) -> &'static [&'static str] {
+    fn state_names(&self) -> &'static [&'static str] {
         &["velocity"]
     }
 
@@ -71,7 +71,7 @@ impl Optimizer for Nesterov {
         size: StepSize,
         params: &mut [f32],
         gradient: &[f32],
-        [velocity, _]: [&mut [f32]; MAX_SLOTS],
+        [velocity, _]: [&mut [f32]; MAX_STATE],
     ) {
         let (rate, scale, decay) = (size.learning_rate, size.scale, self.0.weight_decay);
         let momentum = self.0.momentum;
@@ -88,7 +88,7 @@ impl Optimizer for Nesterov {
 pub(super) struct Adagrad(pub(super) Hyper);
 
 impl Optimizer for Adagrad {
-    fn slots(&self) -> &'static [&'static str] {
+    fn state_names(&self) -> &'static [&'static str] {
         &["hist"]
     }
 
@@ -98,7 +98,7 @@ impl Optimizer for Adagrad {
         size: StepSize,
         params: &mut [f32],
         gradient: &[f32],
-        [hist, _]: [&mut [f32]; MAX_SLOTS],
+        [hist, _]: [&mut [f32]; MAX_STATE],
     ) {
         let (rate, scale, decay) = (size.learning_rate, size.scale, self.0.weight_decay);
         for ((p, g), h) in params.iter_mut().zip(gradient).zip(hist) {
@@ -114,7 +114,7 @@ impl Optimizer for Adagrad {
 pub(super) struct Adam(pub(super) Hyper);
 
 impl Optimizer for Adam {
-    fn slots(&self) -> &'static [&'static str] {
+    fn state_names(&self) -> &'static [&'static str] {
         &["mean", "square"]
     }
 
@@ -124,7 +124,7 @@ impl Optimizer for Adam {
         size: StepSize,
         params: &mut [f32],
         gradient: &[f32],
-        [mean, square]: [&mut [f32]; MAX_SLOTS],
+        [mean, square]: [&mut [f32]; MAX_STATE],
     ) {
         let adam = Moments::new(&self.0, number, size.learning_rate);
         let (scale, decay) = (size.scale, self.0.weight_decay);
@@ -141,7 +141,7 @@ impl Optimizer for Adam {
 pub(super) struct Adamw(pub(super) Hyper);
 
 impl Optimizer for Adamw {
-    fn slots(&self) -> &'static [&'static str] {
+    fn state_names(&self) -> &'static [&'static str] {
         &["mean", "square"]
     }
 
@@ -151,7 +151,7 @@ impl Optimizer for Adamw {
         size: StepSize,
         params: &mut [f32],
         gradient: &[f32],
-        [mean, square]: [&mut [f32]; MAX_SLOTS],
+        [mean, square]: [&mut [f32]; MAX_STATE],
     ) {
         let adam = Moments::new(&self.0, number, size.learning_rate);
         let (scale, decay) = (size.scale, size.learning_rate * self.0.weight_decay);
@@ -217,8 +217,8 @@ mod tests {
         g.map(|g| {
             number += 1;
             let mut places = state.iter_mut().map(|vector| &mut vector[..]);
-            let state = std::array::from_fn(|slot| {
-                let vector = places.next().filter(|_| slot < rule.slots().len());
+            let state = std::array::from_fn(|at| {
+                let vector = places.next().filter(|_| at < rule.state_names().len());
                 vector.unwrap_or_default()
             });
             rule.update(number, size, &mut params, &[g], state);

@@ -30,7 +30,7 @@ pub struct Rows {
     index: Vec<u32>,
     values: Vec<f32>,
     /// For each row of the table its place in `index`, or `UNTOUCHED`.
-    slot: Vec<u32>,
+    place: Vec<u32>,
 }
 
 const UNTOUCHED: u32 = u32::MAX;
@@ -155,14 +155,14 @@ impl Rows {
             width,
             index: Vec::new(),
             values: Vec::new(),
-            slot: vec![UNTOUCHED; rows],
+            place: vec![UNTOUCHED; rows],
         }
     }
 
     /// No row is touched any more.
     pub fn clear(&mut self) {
         for &row in &self.index {
-            self.slot[row as usize] = UNTOUCHED;
+            self.place[row as usize] = UNTOUCHED;
         }
         self.index.clear();
         self.values.clear();
@@ -173,12 +173,12 @@ impl Rows {
     /// # Panics
     /// When the table has no such row.
     pub fn row(&mut self, row: usize) -> &mut [f32] {
-        if self.slot[row] == UNTOUCHED {
-            self.slot[row] = self.index.len() as u32;
+        if self.place[row] == UNTOUCHED {
+            self.place[row] = self.index.len() as u32;
             self.index.push(row as u32);
             self.values.resize(self.index.len() * self.width, 0.0);
         }
-        let at = self.slot[row] as usize * self.width;
+        let at = self.place[row] as usize * self.width;
         &mut self.values[at..at + self.width]
     }
 
@@ -221,7 +221,7 @@ impl Rows {
 
     /// Rows of the whole table.
     pub fn table_len(&self) -> usize {
-        self.slot.len()
+        self.place.len()
     }
 
     /// Number of touched rows.

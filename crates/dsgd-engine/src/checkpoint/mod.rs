@@ -3,7 +3,7 @@
 //! A checkpoint is a pair in the `safetensors` format. `STEM.safetensors` holds the weights
 //! under the layout's names and shapes, with string metadata: what `PyTorch`, and anyone who
 //! only wants the model, reads. `STEM.state.safetensors` beside it holds what going on with the
-//! run needs besides: the optimizer's vectors, each as tensors `SLOT.TENSOR`, and under the
+//! run needs besides: the optimizer's vectors, each as tensors `NAME.TENSOR`, and under the
 //! metadata key `state` the caller's own state as JSON.
 //!
 //! Both files are written whole, under other names, and forced to disk before the first gets

@@ -17,7 +17,7 @@ const OWN: &str = "dsgd.";
 /// In the state: the checksum of the weights that it belongs to.
 const WEIGHTS: &str = "dsgd.weights";
 /// In the state: names of the optimizer's vectors, separated by commas.
-const SLOTS: &str = "dsgd.slots";
+const OPTIMIZER: &str = "dsgd.slots";
 /// In the state: the caller's own, as JSON.
 const STATE: &str = "state";
 
@@ -29,7 +29,7 @@ pub struct Snapshot<'a, S> {
     /// The weights.
     pub params: &'a Params,
     /// The optimizer's vectors, each as long as the parameters.
-    pub slots: &'a [(&'a str, &'a [f32])],
+    pub optimizer: &'a [(&'a str, &'a [f32])],
     /// What the weights must carry to be of use alone, such as vocabularies.
     pub metadata: &'a BTreeMap<String, String>,
     /// What going on needs besides: epoch, counters, seeds, leases, ...
@@ -55,7 +55,7 @@ pub struct Resumed<S> {
     /// The weights and what they carry.
     pub weights: Weights,
     /// The optimizer's vectors by name, each in the order of the layout.
-    pub slots: Vec<(String, Vec<f32>)>,
+    pub optimizer: Vec<(String, Vec<f32>)>,
     /// The caller's own state.
     pub state: S,
 }
@@ -70,7 +70,7 @@ pub struct Resumed<S> {
 /// parameters are not worth keeping. `Encode`: the state has no JSON form.
 ///
 /// # Panics
-/// When a slot's length is not the number of parameters, or `stem` ends in `.state`.
+/// When an optimizer vector's length is not the number of parameters, or `stem` ends in `.state`.
 pub fn save<S: Serialize>(
     dir: &Path,
     stem: &str,
@@ -99,16 +99,20 @@ pub fn save<S: Serialize>(
     weights.add(layout, "", flat);
     let weights_checksum = weights.seal();
 
-    let names: Vec<&str> = snapshot.slots.iter().map(|(name, _)| *name).collect();
+    let names: Vec<&str> = snapshot.optimizer.iter().map(|(name, _)| *name).collect();
     let mut resume = Contents::default();
     resume.metadata.extend([
         (VERSION.into(), version),
         (WEIGHTS.into(), weights_checksum),
-        (SLOTS.into(), names.join(",")),
+        (OPTIMIZER.into(), names.join(",")),
         (STATE.into(), state),
     ]);
-    for (name, values) in snapshot.slots {
-        assert_eq!(values.len(), flat.len(), "length of slot {name}");
+    for (name, values) in snapshot.optimizer {
+        assert_eq!(
+            values.len(),
+            flat.len(),
+            "length of optimizer vector {name}"
+        );
         resume.add(layout, &format!("{name}."), values);
     }
     resume.seal();
@@ -174,7 +178,7 @@ pub fn load<S: DeserializeOwned>(
         });
     }
     let weights = read_weights(weights, layout)?;
-    let slots = read_slots(&mut resume, layout)?;
+    let optimizer = read_optimizer(&mut resume, layout)?;
     let state = serde_json::from_str(resume.text(STATE)?).map_err(|e| CheckpointError::State {
         path: state_path,
         reason: e.to_string(),
@@ -183,7 +187,7 @@ pub fn load<S: DeserializeOwned>(
         path: path.to_path_buf(),
         version,
         weights,
-        slots,
+        optimizer,
         state,
     })
 }
@@ -199,24 +203,24 @@ fn read_weights(mut reader: Reader, layout: &Arc<Layout>) -> Result<Weights, Che
     Ok(Weights { params, metadata })
 }
 
-fn read_slots(
+fn read_optimizer(
     reader: &mut Reader,
     layout: &Layout,
 ) -> Result<Vec<(String, Vec<f32>)>, CheckpointError> {
-    let names = reader.text(SLOTS)?.split(',').filter(|n| !n.is_empty());
+    let names = reader.text(OPTIMIZER)?.split(',').filter(|n| !n.is_empty());
     let names: Vec<String> = names.map(String::from).collect();
     let prefixes: Vec<String> = names.iter().map(|name| format!("{name}.")).collect();
     let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
     // Before anything is allocated: every vector is there, once and with its shapes.
     reader.expect(layout, &prefixes)?;
-    let mut slots = Vec::with_capacity(names.len());
+    let mut optimizer = Vec::with_capacity(names.len());
     for (name, prefix) in names.into_iter().zip(prefixes) {
         let mut values = vec![0.0; layout.len()];
         reader.read(layout, prefix, &mut values)?;
-        slots.push((name, values));
+        optimizer.push((name, values));
     }
     reader.verify()?;
-    Ok(slots)
+    Ok(optimizer)
 }
 
 /// The newest checkpoint that could be loaded.

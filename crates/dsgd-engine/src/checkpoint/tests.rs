@@ -68,7 +68,7 @@ impl Run {
         let snapshot = Snapshot {
             version,
             params: &params,
-            slots: &[("hist", &hist)],
+            optimizer: &[("hist", &hist)],
             metadata: &metadata,
             state: &Self::counters(version),
         };
@@ -93,8 +93,8 @@ impl Run {
         assert_eq!(resumed.version, version);
         assert_eq!(resumed.weights.params.flat(), params.flat());
         assert_eq!(resumed.state, Self::counters(version));
-        let (name, hist) = &resumed.slots[0];
-        assert_eq!((name.as_str(), resumed.slots.len()), ("hist", 1));
+        let (name, hist) = &resumed.optimizer[0];
+        assert_eq!((name.as_str(), resumed.optimizer.len()), ("hist", 1));
         let squares = params.flat().iter().map(|p| p * p);
         assert!(hist.iter().copied().eq(squares));
     }
@@ -263,7 +263,7 @@ fn weights_that_are_not_numbers_are_neither_saved_nor_loaded() {
     let snapshot = Snapshot {
         version: 1,
         params: &params,
-        slots: &[],
+        optimizer: &[],
         metadata: &BTreeMap::new(),
         state: &state,
     };

@@ -196,7 +196,7 @@ mod tests {
         let snapshot = Snapshot {
             version: 1,
             params: &params,
-            slots: &[],
+            optimizer: &[],
             metadata,
             state: &(),
         };

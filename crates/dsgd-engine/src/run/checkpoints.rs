@@ -88,7 +88,7 @@ impl Retention {
         let snapshot = Snapshot {
             version: request.contents.version,
             params: request.contents.params,
-            slots: &request.contents.slots,
+            optimizer: &request.contents.state,
             metadata: &self.metadata,
             state: &state,
         };
@@ -166,7 +166,7 @@ pub fn resume(
             Some(why) => format!("no checkpoint in {folder} can be read: {why}"),
         }));
     };
-    updater.restore(resumed.version, resumed.slots)?;
+    updater.restore(resumed.version, resumed.optimizer)?;
     Ok(Resumed {
         versions: Versions::new(updater, resumed.weights.params),
         progress: resumed.state.progress,

@@ -63,7 +63,7 @@ pub struct Control {
 
 /// Where one connection's files are.
 #[derive(Clone, Debug)]
-pub(super) struct Slot {
+pub(super) struct LoginFiles {
     pub(super) socket: PathBuf,
     pub(super) log: PathBuf,
     pub(super) pid: PathBuf,
@@ -116,10 +116,10 @@ impl Control {
         self.path().join(name)
     }
 
-    pub(super) fn slot(&self) -> Slot {
+    pub(super) fn login_files(&self) -> LoginFiles {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let file = |kind: &str| self.file(&format!("{number}.{kind}"));
-        Slot {
+        LoginFiles {
             socket: file("ssh"),
             log: file("log"),
             pid: file("pid"),

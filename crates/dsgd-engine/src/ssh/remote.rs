@@ -19,7 +19,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
-use super::control::{Control, Slot};
+use super::control::{Control, LoginFiles};
 use super::said::{interpret, said};
 use super::{Options, SshError};
 use crate::hosts::Host;
@@ -41,7 +41,7 @@ pub struct Remote(Arc<Login>);
 #[derive(Debug)]
 struct Login {
     name: String,
-    slot: Slot,
+    files: LoginFiles,
     /// Ends with us: `kill_on_drop`.
     _master: Child,
 }
@@ -55,7 +55,7 @@ impl Remote {
         deadline: Instant,
     ) -> Result<Self, SshError> {
         let started = Instant::now();
-        let connecting = Self::try_connecting(host, options, control.slot());
+        let connecting = Self::try_connecting(host, options, control.login_files());
         timeout_at(deadline, connecting).await.unwrap_or_else(|_| {
             Err(SshError::TimedOut {
                 host: host.name.clone(),
@@ -65,17 +65,21 @@ impl Remote {
         })
     }
 
-    async fn try_connecting(host: &Host, options: &Options, slot: Slot) -> Result<Self, SshError> {
+    async fn try_connecting(
+        host: &Host,
+        options: &Options,
+        files: LoginFiles,
+    ) -> Result<Self, SshError> {
         let effective = options.effective(host).await?;
         debug!(host = host.name, "logs in");
-        let log = File::create(&slot.log)
-            .map_err(|source| SshError::local("cannot write", &slot.log, source))?;
+        let log = File::create(&files.log)
+            .map_err(|source| SshError::local("cannot write", &files.log, source))?;
         // The shell writes its number down before it becomes ssh: the reaper misses nobody.
         let mut master = Command::new("/bin/sh")
             .args(["-c", r#"echo $$ >"$0" && exec ssh "$@""#])
-            .arg(&slot.pid)
+            .arg(&files.pid)
             .args(["-M", "-N", "-T", "-S"])
-            .arg(&slot.socket)
+            .arg(&files.socket)
             .args(options.wishes(&effective))
             .args(options.destination(host))
             // A jump host's ssh does not hear of BatchMode, and would ask at the terminal.
@@ -90,9 +94,9 @@ impl Remote {
             .map_err(|source| SshError::local("cannot start", Path::new("/bin/sh"), source))?;
         let ended = |source| SshError::local("cannot wait for", Path::new("ssh"), source);
         // ssh makes the socket when the login has succeeded.
-        while !slot.socket.exists() {
+        while !files.socket.exists() {
             if let Some(status) = master.try_wait().map_err(ended)? {
-                let log = read_log(&slot.log);
+                let log = read_log(&files.log);
                 return Err(match status.code() {
                     Some(127) if log.contains("not found") => SshError::NoClient,
                     _ => interpret(&host.name, &effective.known_as, &log),
@@ -103,7 +107,7 @@ impl Remote {
         debug!(host = host.name, "has logged in");
         Ok(Self(Arc::new(Login {
             name: host.name.clone(),
-            slot,
+            files,
             _master: master,
         })))
     }
@@ -124,7 +128,7 @@ impl Remote {
     pub(super) fn ssh(&self, words: &[&str]) -> Command {
         let mut ssh = Command::new("ssh");
         ssh.args(["-F", "/dev/null", "-T", "-o", "BatchMode=yes", "-S"])
-            .arg(&self.0.slot.socket)
+            .arg(&self.0.files.socket)
             // Without its master, ssh would try to connect anew.
             .args(["-o", "ProxyCommand=false"])
             .args(words)
@@ -151,7 +155,7 @@ impl Remote {
             let host = self.0.name.clone();
             return SshError::Sessions { host };
         }
-        let log = read_log(&self.0.slot.log);
+        let log = read_log(&self.0.files.log);
         let said = match said(&log) {
             nothing if log.trim().is_empty() || nothing == "it said nothing" => said(stderr),
             why => why,
@@ -182,7 +186,7 @@ impl Remote {
 impl Drop for Login {
     fn drop(&mut self) {
         // The pid file stays for the reaper: the process may take a moment to go.
-        let files: [&PathBuf; 2] = [&self.slot.socket, &self.slot.log];
+        let files: [&PathBuf; 2] = [&self.files.socket, &self.files.log];
         for file in files {
             let _ = fs::remove_file(file);
         }

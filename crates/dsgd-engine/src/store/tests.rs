@@ -11,7 +11,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use dsgd_core::optim::{
-    Hyper, MAX_SLOTS, OptimError, OptimizerKind, StepSize, batch_share, clip_scale,
+    Hyper, MAX_STATE, OptimError, OptimizerKind, StepSize, batch_share, clip_scale,
 };
 
 use super::*;
@@ -55,9 +55,9 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
-fn all_bits(params: &Params, slots: &[(&str, &[f32])]) -> Vec<Vec<u32>> {
-    let slots = slots.iter().map(|(_, values)| bits(values));
-    std::iter::once(bits(params.flat())).chain(slots).collect()
+fn all_bits(params: &Params, state: &[(&str, &[f32])]) -> Vec<Vec<u32>> {
+    let state = state.iter().map(|(_, values)| bits(values));
+    std::iter::once(bits(params.flat())).chain(state).collect()
 }
 
 fn all_kinds() -> impl Iterator<Item = (OptimizerKind, Hyper)> {
@@ -78,7 +78,7 @@ const SIZE: StepSize = StepSize {
 #[test]
 fn every_optimizer_conforms() {
     for (kind, hyper) in all_kinds() {
-        assert!(kind.build(hyper).slots().len() <= MAX_SLOTS);
+        assert!(kind.build(hyper).state_names().len() <= MAX_STATE);
         goes_downhill(kind, hyper);
         leaves_untouched_rows_alone(kind, hyper);
         does_not_depend_on_pieces(kind, hyper);
@@ -96,7 +96,7 @@ fn goes_downhill(kind: OptimizerKind, hyper: Hyper) {
     let (mut params, mut m, mut v) = ([3.0f32, -2.0], [0.0; 2], [0.0; 2]);
     for number in 1..=2000 {
         let gradient = params.map(|p| p - 1.0);
-        let used = optimizer.slots().len();
+        let used = optimizer.state_names().len();
         let m = if used > 0 { &mut m[..] } else { &mut [] };
         let v = if used > 1 { &mut v[..] } else { &mut [] };
         let size = StepSize {
@@ -125,8 +125,8 @@ fn leaves_untouched_rows_alone(kind: OptimizerKind, hyper: Hyper) {
         let touched = (at - table.start) / WIDTH == 7;
         let moved = params.flat()[at].to_bits() != before.flat()[at].to_bits();
         assert_eq!(moved, touched, "{kind:?} element {at}");
-        for (slot, values) in updater.slots() {
-            assert_eq!(values[at] != 0.0, touched, "{kind:?} {slot} element {at}");
+        for (name, values) in updater.state() {
+            assert_eq!(values[at] != 0.0, touched, "{kind:?} {name} element {at}");
         }
     }
 }
@@ -142,7 +142,7 @@ fn does_not_depend_on_pieces(kind: OptimizerKind, hyper: Hyper) {
         for gradient in &gradients {
             updater.in_place(&mut params, gradient, SIZE);
         }
-        all_bits(&params, &updater.slots())
+        all_bits(&params, &updater.state())
     };
     let one = run(1);
     assert_eq!(one, run(2), "{kind:?}");
@@ -157,11 +157,14 @@ fn does_not_depend_on_pieces(kind: OptimizerKind, hyper: Hyper) {
         let mut at = 0;
         while at < first.len() {
             let end = (at + rng.random_range(1..5000)).min(first.len());
-            let used = optimizer.slots().len();
-            let mut slots = state.iter_mut().take(used).map(|slot| &mut slot[at..end]);
-            let slots = std::array::from_fn(|_| slots.next().unwrap_or_default());
+            let used = optimizer.state_names().len();
+            let mut state = state
+                .iter_mut()
+                .take(used)
+                .map(|vector| &mut vector[at..end]);
+            let state = std::array::from_fn(|_| state.next().unwrap_or_default());
             let (params, gradient) = (&mut params[at..end], &gradient[at..end]);
-            optimizer.update(number, SIZE, params, gradient, slots);
+            optimizer.update(number, SIZE, params, gradient, state);
             at = end;
         }
     }
@@ -176,7 +179,7 @@ fn scales_the_gradient_first(kind: OptimizerKind, hyper: Hyper) {
         let mut updater = Updater::new(kind, hyper, layout.clone());
         let mut params = start.clone();
         updater.in_place(&mut params, gradient, StepSize { scale, ..SIZE });
-        all_bits(&params, &updater.slots())
+        all_bits(&params, &updater.state())
     };
     let mut quarter = gradient.clone();
     quarter.scale(0.25);
@@ -192,9 +195,9 @@ fn goes_on_after_a_restore(kind: OptimizerKind, hyper: Hyper) {
         updater.in_place(&mut params, gradient, SIZE);
     }
     let own = |(name, values): (&str, &[f32])| (name.to_string(), values.to_vec());
-    let slots = updater.slots().into_iter().map(own).collect();
+    let state = updater.state().into_iter().map(own).collect();
     let mut again = Updater::new(kind, hyper, layout.clone());
-    again.restore(2, slots).unwrap();
+    again.restore(2, state).unwrap();
     let mut resumed = Versions::new(again, params.clone());
     for gradient in &gradients[2..] {
         updater.in_place(&mut params, gradient, SIZE);
@@ -203,8 +206,8 @@ fn goes_on_after_a_restore(kind: OptimizerKind, hyper: Hyper) {
     }
     assert_eq!(resumed.version(), 4);
     assert_eq!(
-        all_bits(resumed.current(), &resumed.contents().slots),
-        all_bits(&params, &updater.slots()),
+        all_bits(resumed.current(), &resumed.contents().state),
+        all_bits(&params, &updater.state()),
         "{kind:?}"
     );
 }
@@ -236,8 +239,8 @@ fn buffers_equal_in_place(kind: OptimizerKind, hyper: Hyper, seed: u64) {
         assert!(versions.buffers() <= readers.len() + 4);
     }
     assert_eq!(
-        all_bits(&params, &plain.slots()),
-        all_bits(versions.current(), &versions.contents().slots)
+        all_bits(&params, &plain.state()),
+        all_bits(versions.current(), &versions.contents().state)
     );
 }
 
@@ -269,8 +272,8 @@ fn lazy_rows_equal_dense_ones() {
             dense.in_place(&mut dense_params, &same, SIZE);
         }
         assert_eq!(
-            all_bits(&lazy_params, &lazy.slots()),
-            all_bits(&dense_params, &dense.slots())
+            all_bits(&lazy_params, &lazy.state()),
+            all_bits(&dense_params, &dense.state())
         );
     }
 }

@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 
-use dsgd_core::optim::{Hyper, MAX_SLOTS, OptimError, Optimizer, OptimizerKind, StepSize};
+use dsgd_core::optim::{Hyper, MAX_STATE, OptimError, Optimizer, OptimizerKind, StepSize};
 use dsgd_core::params::{Fresh, Gradient, Kind, Layout, Params, Part, Rows, Since, Tensor};
 
 /// Elements of a block that is copied and then updated: 8 KiB of each vector, the size that
@@ -37,7 +37,7 @@ impl Updater {
     pub fn new(kind: OptimizerKind, hyper: Hyper, layout: Arc<Layout>) -> Self {
         let optimizer = kind.build(hyper);
         let zeros = |_: &&str| vec![0.0; layout.len()];
-        let state = optimizer.slots().iter().map(zeros).collect();
+        let state = optimizer.state_names().iter().map(zeros).collect();
         let rows = |at: usize| match layout.tensors()[at].kind {
             Kind::Rows => layout.tensors()[at].shape[0],
             Kind::Dense => 0,
@@ -62,27 +62,27 @@ impl Updater {
     }
 
     /// Goes on where a checkpoint was made: after `version` steps, with the vectors that
-    /// [`slots`](Updater::slots) gave then.
+    /// [`state`](Updater::state) gave then.
     pub fn restore(
         &mut self,
         version: u64,
-        slots: Vec<(String, Vec<f32>)>,
+        state: Vec<(String, Vec<f32>)>,
     ) -> Result<(), OptimError> {
-        let wanted = self.optimizer.slots();
-        if slots.len() != wanted.len() || slots.iter().zip(wanted).any(|(s, w)| s.0 != *w) {
+        let wanted = self.optimizer.state_names();
+        if state.len() != wanted.len() || state.iter().zip(wanted).any(|(s, w)| s.0 != *w) {
             return Err(OptimError::OtherOptimizer {
-                found: slots.into_iter().map(|(name, _)| name).collect(),
+                found: state.into_iter().map(|(name, _)| name).collect(),
                 wanted: wanted.iter().map(ToString::to_string).collect(),
             });
         }
-        if let Some((slot, values)) = slots.iter().find(|s| s.1.len() != self.layout.len()) {
+        if let Some((name, values)) = state.iter().find(|s| s.1.len() != self.layout.len()) {
             return Err(OptimError::Length {
-                slot: slot.clone(),
+                name: name.clone(),
                 found: values.len(),
                 wanted: self.layout.len(),
             });
         }
-        self.state = slots.into_iter().map(|(_, values)| values).collect();
+        self.state = state.into_iter().map(|(_, values)| values).collect();
         // Whatever was made before is unknown here, so every row counts as new.
         self.changed.iter_mut().for_each(|rows| rows.fill(version));
         self.version = version;
@@ -128,9 +128,14 @@ impl Updater {
     }
 
     /// The state vectors with their names, each in the order of the layout.
-    pub fn slots(&self) -> Vec<(&'static str, &[f32])> {
+    pub fn state(&self) -> Vec<(&'static str, &[f32])> {
         let values = self.state.iter().map(Vec::as_slice);
-        self.optimizer.slots().iter().copied().zip(values).collect()
+        self.optimizer
+            .state_names()
+            .iter()
+            .copied()
+            .zip(values)
+            .collect()
     }
 
     /// Takes a step: `params`, which hold this version, then hold the next one.
@@ -200,7 +205,7 @@ struct Flat<'a> {
     /// Where the values come from; `None` when they already lie in `new`.
     old: Option<&'a [f32]>,
     new: &'a mut [f32],
-    state: [&'a mut [f32]; MAX_SLOTS],
+    state: [&'a mut [f32]; MAX_STATE],
 }
 
 impl<'a> Flat<'a> {
@@ -219,14 +224,14 @@ impl<'a> Flat<'a> {
             state: self
                 .state
                 .each_mut()
-                .map(|slot| slot.split_off_mut(..len).unwrap_or_default()),
+                .map(|vector| vector.split_off_mut(..len).unwrap_or_default()),
         }
     }
 
     /// Lends one part of it.
-    fn part(&mut self, at: Range<usize>) -> (&mut [f32], [&mut [f32]; MAX_SLOTS]) {
+    fn part(&mut self, at: Range<usize>) -> (&mut [f32], [&mut [f32]; MAX_STATE]) {
         let state = self.state.each_mut();
-        let state = state.map(|slot| slot.get_mut(at.clone()).unwrap_or_default());
+        let state = state.map(|vector| vector.get_mut(at.clone()).unwrap_or_default());
         (&mut self.new[at], state)
     }
 }

@@ -24,7 +24,7 @@ pub struct Contents<'a> {
     /// The parameters.
     pub params: &'a Params,
     /// The optimizer's vectors with their names, each as long as the parameters.
-    pub slots: Vec<(&'static str, &'a [f32])>,
+    pub state: Vec<(&'static str, &'a [f32])>,
 }
 
 /// The published parameters and the updater that makes the next ones.
@@ -106,7 +106,7 @@ impl Versions {
         Contents {
             version: self.version(),
             params: &self.current,
-            slots: self.updater.slots(),
+            state: self.updater.state(),
         }
     }
 

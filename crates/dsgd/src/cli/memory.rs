@@ -47,7 +47,7 @@ pub(super) struct Sizes {
     params: u128,
     gradient: u128,
     /// Vectors of the optimizer.
-    slots: u128,
+    state: u128,
     /// Bytes of the task's buffers for one worker.
     scratch: u128,
     /// Versions of the parameters, whatever the number of workers.
@@ -71,7 +71,7 @@ impl Sizes {
             parameters: layout.len() as u128,
             params: of_floats(layout.len()),
             gradient: gradient(layout),
-            slots: optimizer.slots().len() as u128,
+            state: optimizer.state_names().len() as u128,
             scratch: scratch.into(),
             versions,
             versions_each,
@@ -85,7 +85,7 @@ impl Sizes {
             parameters: layout.len() as u128,
             params: of_floats(layout.len()),
             gradient: gradient(layout),
-            slots: 0,
+            state: 0,
             scratch: scratch.into(),
             versions: 0,
             versions_each: 1,
@@ -95,7 +95,7 @@ impl Sizes {
 
     fn need(&self, workers: u128) -> Need {
         let versions = self.versions + workers * self.versions_each;
-        let kept = self.slots * self.params + workers * (self.gradient + self.scratch);
+        let kept = self.state * self.params + workers * (self.gradient + self.scratch);
         let threads = 1 + workers.min(ARENAS_OF_A_CORE * cores() as u128);
         Need {
             memory: versions * self.params + kept,
@@ -259,7 +259,7 @@ mod tests {
             parameters: 1_000_000,
             params: 4_000_000,
             gradient: 3_000_000,
-            slots: 2,
+            state: 2,
             scratch: 10_000_000,
             versions,
             versions_each,

@@ -2,8 +2,8 @@
 //!
 //! The products of a step are fused over the gates, and the input's part of them over all
 //! steps. A [`Track`] keeps what the way back needs. Slots of `hidden` and `cell` are in the
-//! order of time also where the layer reads backwards: the state before step t lies in slot
-//! t, the one after it in slot t + 1, and the other way round when reading backwards.
+//! order of time also where the layer reads backwards: the state before step t lies in place
+//! t, the one after it in place t + 1, and the other way round when reading backwards.
 
 mod backward;
 mod forward;
@@ -143,18 +143,18 @@ impl Cell {
         input.saturating_mul(2).saturating_add(of_states)
     }
 
-    /// The slots of the states before and after step t.
-    pub(crate) fn slots(&self, t: usize) -> (usize, usize) {
+    /// The places of the states before and after step t.
+    pub(crate) fn places(&self, t: usize) -> (usize, usize) {
         if self.reverse { (t + 1, t) } else { (t, t + 1) }
     }
 
-    /// The slot of the state before the first step that is read.
+    /// The place of the state before the first step that is read.
     fn first_slot(&self, span: Span) -> usize {
         if self.reverse { span.steps } else { 0 }
     }
 
-    /// The slot of the state after the last step that is read.
-    pub(crate) fn last_slot(&self, span: Span) -> usize {
+    /// The place of the state after the last step that is read.
+    pub(crate) fn last_place(&self, span: Span) -> usize {
         span.steps - self.first_slot(span)
     }
 
@@ -174,7 +174,7 @@ impl Kind {
     }
 }
 
-/// Two different slots of a buffer, the second to be written.
+/// Two different places of a buffer, the second to be written.
 fn pair(buffer: &mut [f32], read: usize, write: usize, len: usize) -> (&[f32], &mut [f32]) {
     if read < write {
         let (low, high) = buffer.split_at_mut(write * len);

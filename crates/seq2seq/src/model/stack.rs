@@ -165,8 +165,8 @@ impl Stack {
         let len = span.width() * top[0].hidden;
         to.fill(0.0);
         for (cell, track) in top.iter().zip(tracks) {
-            let slot = cell.slots(span.steps - 1).1;
-            let hidden = &track.hidden[slot * len..(slot + 1) * len];
+            let place = cell.places(span.steps - 1).1;
+            let hidden = &track.hidden[place * len..(place + 1) * len];
             to.iter_mut().zip(hidden).for_each(|(sum, h)| *sum += h);
         }
     }
@@ -181,8 +181,8 @@ impl Stack {
         if let (Some(last), Some(track)) = (self.top().last(), tracks.last())
             && matches!(last.kind, Kind::Lstm { .. })
         {
-            let slot = last.last_slot(span);
-            cell.copy_from_slice(&track.cell[slot * len..(slot + 1) * len]);
+            let place = last.last_place(span);
+            cell.copy_from_slice(&track.cell[place * len..(place + 1) * len]);
         }
     }
 
@@ -191,12 +191,12 @@ impl Stack {
         let state = |(layer, track): (&Vec<Cell>, &LayerTrack)| {
             let (cell, track) = (&layer[0], &track.cells[0]);
             let len = span.width() * cell.hidden;
-            let slot = cell.last_slot(span) * len;
+            let place = cell.last_place(span) * len;
             let lstm = matches!(cell.kind, Kind::Lstm { .. });
             State {
-                hidden: track.hidden[slot..slot + len].to_vec(),
+                hidden: track.hidden[place..place + len].to_vec(),
                 cell: if lstm {
-                    track.cell[slot..slot + len].to_vec()
+                    track.cell[place..place + len].to_vec()
                 } else {
                     vec![0.0; len]
                 },
@@ -248,7 +248,7 @@ pub(crate) fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 /// A layer's outputs of all steps, panels [steps][hidden].
 fn copy_output(layer: &[Cell], span: Span, track: &LayerTrack, to: &mut [f32]) {
     for (i, (cell, track)) in layer.iter().zip(&track.cells).enumerate() {
-        let start = cell.slots(0).1 * span.width() * cell.hidden;
+        let start = cell.places(0).1 * span.width() * cell.hidden;
         let hidden = &track.hidden[start..start + to.len()];
         if i == 0 {
             to.copy_from_slice(hidden);

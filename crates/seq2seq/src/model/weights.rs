@@ -83,10 +83,10 @@ impl Network {
             let layer = &shard.stacks[of.stack].layers[of.layer];
             let track = &layer.cells[of.cell];
             let columns = span.columns();
-            let slots = columns + span.width();
-            let before = cell.slots(0).0 * span.width();
+            let places = columns + span.width();
+            let before = cell.places(0).0 * span.width();
             let (straight, straight_columns) = if of.recurrent {
-                (&track.hidden_turned[before * GROUP..], slots)
+                (&track.hidden_turned[before * GROUP..], places)
             } else {
                 (&layer.input_turned[..], columns)
             };

@@ -166,7 +166,7 @@ fn save(dir: &Path, params: &Params, metadata: &BTreeMap<String, String>) -> Pat
     let snapshot = Snapshot {
         version: 1,
         params,
-        slots: &[],
+        optimizer: &[],
         metadata,
         state: &(),
     };

@@ -54,21 +54,21 @@ impl Cell {
         let n = self.hidden * GROUP;
         let state = span.groups * n;
         let rows = self.rows();
-        let (before, after) = self.slots(t);
+        let (before, after) = self.places(t);
         let gates = &mut track.gates[t * span.width() * rows..(t + 1) * span.width() * rows];
         let per_group = rows * GROUP;
         let sums = &mut track.sums[..];
         for g in 0..span.groups {
             let part = g * n..(g + 1) * n;
-            let slot = |of: usize| of * state + g * n..of * state + (g + 1) * n;
+            let place = |of: usize| of * state + g * n..of * state + (g + 1) * n;
             let gates = &mut gates[g * per_group..(g + 1) * per_group];
             match self.kind {
                 Kind::Lstm { .. } => isa.run(LstmBackward {
                     gates,
                     peephole: self.peephole.map(|id| params.get(id)),
-                    cell_before: &track.cell[slot(before)],
-                    cell: &track.cell[slot(after)],
-                    squashed: &track.squashed[slot(t)],
+                    cell_before: &track.cell[place(before)],
+                    cell: &track.cell[place(after)],
+                    squashed: &track.squashed[place(t)],
                     d_hidden: [&d_output[part.clone()], &track.d_hidden[part.clone()]],
                     d_cell: &mut track.d_cell[part],
                     sums: &mut sums[..if self.peephole.is_some() {
@@ -79,14 +79,14 @@ impl Cell {
                 }),
                 Kind::Gru => isa.run(GruBackward {
                     gates,
-                    hidden_before: &track.hidden[slot(before)],
+                    hidden_before: &track.hidden[place(before)],
                     d_above: &d_output[part.clone()],
                     d_hidden: &mut track.d_hidden[part],
                     sums: &mut sums[..3 * n],
                 }),
                 Kind::Rnn => isa.run(RnnBackward {
                     gate: gates,
-                    hidden: &track.hidden[slot(after)],
+                    hidden: &track.hidden[place(after)],
                     d_hidden: [&d_output[part.clone()], &track.d_hidden[part]],
                     sums: &mut sums[..n],
                 }),

@@ -22,24 +22,24 @@ impl Cell {
         track: &mut Track,
     ) {
         let state = span.groups * self.hidden * GROUP;
-        let slots = (span.steps + 1) * state;
-        room(&mut track.hidden, slots);
+        let places = (span.steps + 1) * state;
+        room(&mut track.hidden, places);
         let lstm = matches!(self.kind, Kind::Lstm { .. });
         if lstm {
-            room(&mut track.cell, slots);
+            room(&mut track.cell, places);
             room(&mut track.squashed, span.steps * state);
         }
         if self.kind == Kind::Gru {
             room(&mut track.reset_hidden, span.steps * state);
         }
         let first = self.first_slot(span) * state..(self.first_slot(span) + 1) * state;
-        for (slots, of) in [(&mut track.hidden, 0), (&mut track.cell, 1)]
+        for (places, of) in [(&mut track.hidden, 0), (&mut track.cell, 1)]
             .into_iter()
             .take(if lstm { 2 } else { 1 })
         {
             match initial {
-                Some(state) => slots[first.clone()].copy_from_slice([state.0, state.1][of]),
-                None => slots[first.clone()].fill(0.0),
+                Some(state) => places[first.clone()].copy_from_slice([state.0, state.1][of]),
+                None => places[first.clone()].fill(0.0),
             }
         }
         self.project_input(isa, params, span, input, track);
@@ -52,13 +52,13 @@ impl Cell {
     pub(crate) fn turn(&self, span: Span, track: &mut Track) {
         let (steps, width) = (span.steps, span.width());
         let features = groups(self.hidden) * GROUP;
-        let slots = (steps + 1) * width;
-        let turned = room(&mut track.hidden_turned, features * slots);
+        let places = (steps + 1) * width;
+        let turned = room(&mut track.hidden_turned, features * places);
         to_turned(
-            &track.hidden[..slots * self.hidden],
+            &track.hidden[..places * self.hidden],
             self.hidden,
             turned,
-            slots,
+            places,
             0,
         );
         if self.kind == Kind::Gru {
@@ -124,7 +124,7 @@ impl Cell {
     fn step(&self, isa: Isa, params: &Params, span: Span, t: usize, track: &mut Track) {
         let n = self.hidden * GROUP;
         let state = span.groups * n;
-        let (before, after) = self.slots(t);
+        let (before, after) = self.places(t);
         let (hidden_before, hidden) = pair(&mut track.hidden, before, after, state);
         let rows = self.rows();
         let gates = &mut track.gates[t * span.width() * rows..(t + 1) * span.width() * rows];
