@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize};
 
-pub use elsewhere::{CLIENT_LIST, Elsewhere, Places, WHERE};
+pub use elsewhere::{CLIENT_LIST, Elsewhere, HostOptions, WHERE};
 pub use values::positive;
 use values::{defaults, finite};
 

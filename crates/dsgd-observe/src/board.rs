@@ -21,7 +21,7 @@ use dsgd_core::event::{Event, Record, Step};
 use dsgd_core::metric::{self, Metric, Units};
 use dsgd_core::mode::Mode;
 
-pub use rows::{Counts, EpochRow, State, Totals, WorkerRow};
+pub use rows::{Counts, EpochRow, Presence, Totals, WorkerRow};
 pub use series::{Bucket, Series};
 pub use verdict::{HostRow, Slowest};
 
@@ -108,7 +108,7 @@ pub struct Board {
 /// What a happening is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum HappeningKind {
     /// A worker joined.
     Joined,
     /// A worker is gone.
@@ -135,7 +135,7 @@ pub struct Happening {
     /// Seconds of training.
     pub secs: f64,
     /// What it is.
-    pub kind: Kind,
+    pub kind: HappeningKind,
     /// The worker, where it is one's.
     pub worker: Option<String>,
     /// In words.
@@ -171,7 +171,7 @@ impl Board {
                 self.names.insert(*worker, name.clone());
                 let row = self.workers.entry(name.clone()).or_default();
                 row.joined(*worker, self.secs);
-                self.happened(Kind::Joined, Some(name), "joined");
+                self.happened(HappeningKind::Joined, Some(name), "joined");
             }
             Event::WorkerLost {
                 worker,
@@ -183,14 +183,14 @@ impl Board {
             }
             Event::HostAdded { host, workers } => {
                 let words = format!("{host} is added, with room for {workers}");
-                self.happened(Kind::Hosts, None, &words);
+                self.happened(HappeningKind::Hosts, None, &words);
             }
             Event::HostDropped { host } => {
                 let secs = self.secs;
                 let is_there = |name: &str| name.rsplit_once('/').is_some_and(|(of, _)| of == host);
                 let rows = self.workers.iter_mut().filter(|(name, _)| is_there(name));
                 rows.for_each(|(_, row)| row.dismissed(secs));
-                self.happened(Kind::Hosts, None, &format!("{host} is dropped"));
+                self.happened(HappeningKind::Hosts, None, &format!("{host} is dropped"));
             }
             Event::EpochStarted {
                 epoch,
@@ -208,28 +208,28 @@ impl Board {
                 if let Some(row) = name.as_ref().and_then(|name| self.workers.get_mut(name)) {
                     row.refused += 1;
                 }
-                self.happened(Kind::Refused, name.as_ref(), reason);
+                self.happened(HappeningKind::Refused, name.as_ref(), reason);
             }
             Event::SetAside { .. } => self.counts.set_aside += 1,
             Event::BatchFreed { batch, reason } => {
                 self.counts.freed += 1;
                 let words = format!("batch {batch} goes to another worker: {reason}");
-                self.happened(Kind::Freed, None, &words);
+                self.happened(HappeningKind::Freed, None, &words);
             }
             Event::BatchLeftOut { batch, reason } => {
                 self.counts.left_out += 1;
                 let words = format!("batch {batch} is left out: {reason}");
-                self.happened(Kind::LeftOut, None, &words);
+                self.happened(HappeningKind::LeftOut, None, &words);
             }
             Event::EpochFinished { .. } => self.epoch_finished(&record.event),
             Event::Saved { file, .. } => {
                 self.counts.saved += 1;
                 self.saved = Some(file.clone());
-                self.happened(Kind::Saved, None, file);
+                self.happened(HappeningKind::Saved, None, file);
             }
             Event::Warning { message } => {
                 self.counts.warnings += 1;
-                self.happened(Kind::Warning, None, message);
+                self.happened(HappeningKind::Warning, None, message);
             }
             Event::RunFinished { outcome, .. } => {
                 self.outcome = Some(outcome.clone());
@@ -254,7 +254,7 @@ impl Board {
         // One that was let go has left, which is no fault.
         if row
             .as_ref()
-            .is_some_and(|row| row.state == State::Dismissed)
+            .is_some_and(|row| row.state == Presence::Dismissed)
         {
             return;
         }
@@ -262,12 +262,12 @@ impl Board {
             row.lost(reason, secs);
         }
         self.counts.lost += 1;
-        self.happened(Kind::Lost, Some(name), reason);
+        self.happened(HappeningKind::Lost, Some(name), reason);
     }
 
     /// Workers that have joined and are not lost.
     pub fn live(&self) -> usize {
-        let live = |row: &&WorkerRow| row.state == State::Working;
+        let live = |row: &&WorkerRow| row.state == Presence::Working;
         self.workers.values().filter(live).count()
     }
 
@@ -328,7 +328,7 @@ impl Board {
                 0 => "the run was started again from its beginning".to_owned(),
                 at => format!("the run went on from step {at}"),
             };
-            self.happened(Kind::Resumed, None, &words);
+            self.happened(HappeningKind::Resumed, None, &words);
         }
         self.outcome = None;
         self.task.clone_from(task);
@@ -374,7 +374,7 @@ impl Board {
         self.last = Some(step.clone());
     }
 
-    fn happened(&mut self, kind: Kind, worker: Option<&String>, words: &str) {
+    fn happened(&mut self, kind: HappeningKind, worker: Option<&String>, words: &str) {
         let happening = Happening {
             secs: self.secs,
             kind,

@@ -126,7 +126,7 @@ struct StepLine {
     version: u64,
     counted: usize,
     batches: usize,
-    parts: Vec<Part>,
+    parts: Vec<ContributionLine>,
     epoch_stats: Stats,
     learning_rate: f32,
     staleness: u64,
@@ -137,7 +137,7 @@ struct StepLine {
 
 /// The same of a [`Contribution`].
 #[derive(Deserialize)]
-struct Part {
+struct ContributionLine {
     worker: u32,
     batch: usize,
     stats: Stats,
@@ -150,7 +150,7 @@ struct Part {
 
 impl From<StepLine> for Record {
     fn from(line: StepLine) -> Self {
-        let part = |part: Part| Contribution {
+        let part = |part: ContributionLine| Contribution {
             worker: part.worker,
             batch: part.batch,
             stats: part.stats,

@@ -19,7 +19,7 @@ use ratatui::widgets::Widget;
 
 use style::{BAD, BOLD, DIM, value};
 
-use crate::board::{Board, Kind};
+use crate::board::{Board, HappeningKind};
 use crate::words::duration;
 
 /// Rows of the curve, at least and at most, with its axes.
@@ -195,8 +195,8 @@ fn figures(board: &Board, width: u16) -> Line<'static> {
     fit(items, width)
 }
 
-fn is_shown(kind: Kind) -> bool {
-    !matches!(kind, Kind::Joined | Kind::Freed)
+fn is_shown(kind: HappeningKind) -> bool {
+    !matches!(kind, HappeningKind::Joined | HappeningKind::Freed)
 }
 
 /// Rows for what happened: a verdict, and the last happenings.
@@ -218,13 +218,16 @@ fn draw_happenings(board: &Board, area: Rect, cells: &mut Buffer) {
     let mut shown: Vec<_> = shown.take(rows.len()).collect();
     shown.reverse();
     for (happening, row) in shown.into_iter().zip(rows) {
-        let bad = matches!(happening.kind, Kind::Lost | Kind::LeftOut | Kind::Warning);
+        let bad = matches!(
+            happening.kind,
+            HappeningKind::Lost | HappeningKind::LeftOut | HappeningKind::Warning
+        );
         let style = if bad { BAD } else { Style::new() };
         let words = happening.words.lines().next().unwrap_or_default();
         let kind = match happening.kind {
-            Kind::Lost => "lost: ",
-            Kind::Refused => "refused: ",
-            Kind::Saved => "saved ",
+            HappeningKind::Lost => "lost: ",
+            HappeningKind::Refused => "refused: ",
+            HappeningKind::Saved => "saved ",
             _ => "",
         };
         let who = match &happening.worker {

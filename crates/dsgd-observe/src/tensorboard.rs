@@ -20,7 +20,7 @@ use dsgd_core::metric::{Metric, Units, key};
 use dsgd_core::task::Stats;
 
 use histogram::Histogram;
-use messages::{Kind, SessionLog, Setting, Status, Summary, Value, What};
+use messages::{SessionLog, Setting, SettingKind, Status, Summary, Value, What};
 
 /// So many steps are all shown.
 const FIRST_STEPS: u64 = 100;
@@ -81,11 +81,11 @@ fn settings(config: &str) -> HashMap<String, Setting> {
     let tables = tables.values().filter_map(toml::Value::as_table);
     for (name, value) in tables.flatten() {
         let kind = match value {
-            toml::Value::Boolean(value) => Kind::Bool(*value),
-            toml::Value::Integer(value) => Kind::Number(*value as f64),
-            toml::Value::Float(value) => Kind::Number(*value),
-            toml::Value::String(text) => Kind::Text(text.clone()),
-            other => Kind::Text(other.to_string()),
+            toml::Value::Boolean(value) => SettingKind::Bool(*value),
+            toml::Value::Integer(value) => SettingKind::Number(*value as f64),
+            toml::Value::Float(value) => SettingKind::Number(*value),
+            toml::Value::String(text) => SettingKind::Text(text.clone()),
+            other => SettingKind::Text(other.to_string()),
         };
         settings.insert(name.clone(), Setting { kind: Some(kind) });
     }

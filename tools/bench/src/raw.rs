@@ -20,7 +20,7 @@ pub(crate) struct Bare {
     here: Box<dyn Stream>,
     params: Arc<Params>,
     buffer: Vec<u8>,
-    orders: Sender<Order>,
+    spec: Sender<Order>,
     done: Receiver<io::Result<Moment>>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn rustls(params: &Arc<Params>) -> anyhow::Result<Bare> {
 
 impl Bare {
     fn new(here: Box<dyn Stream>, mut there: Box<dyn Stream>, params: &Arc<Params>) -> Self {
-        let (orders, inbox) = channel();
+        let (spec, inbox) = channel();
         let (outbox, done) = channel();
         let bytes = Arc::clone(params);
         thread::spawn(move || {
@@ -73,13 +73,13 @@ impl Bare {
             here,
             params: Arc::clone(params),
             buffer: vec![0; CHUNK],
-            orders,
+            spec,
             done,
         }
     }
 
     fn order(&self, order: Order) -> anyhow::Result<()> {
-        self.orders.send(order).context("the other end is gone")
+        self.spec.send(order).context("the other end is gone")
     }
 
     fn other_end(&self) -> anyhow::Result<Moment> {

@@ -66,7 +66,7 @@ pub(crate) struct ServerArgs {
 
 /// What the workers' process is told.
 #[derive(Serialize, Deserialize)]
-struct Orders {
+struct LoadSpec {
     endpoint: Endpoint,
     slots: usize,
     sleeper: SleeperOptions,
@@ -146,7 +146,7 @@ fn measure(workers: usize, args: &ServerArgs) -> anyhow::Result<()> {
             counts.1.fetch_add(1, Ordering::Relaxed);
         }
     }));
-    let mut process = hire(&Orders {
+    let mut process = hire(&LoadSpec {
         endpoint,
         slots: workers,
         sleeper: args.sleeper.clone(),
@@ -217,10 +217,10 @@ fn server(workers: usize, sleeper: &SleeperOptions) -> anyhow::Result<Server> {
 }
 
 /// Starts the workers' process.
-fn hire(orders: &Orders) -> anyhow::Result<Child> {
+fn hire(spec: &LoadSpec) -> anyhow::Result<Child> {
     let mut program = this_program()?;
     let mut process = program.arg("--work").stdin(Stdio::piped()).spawn()?;
-    let line = serde_json::to_string(orders)?;
+    let line = serde_json::to_string(spec)?;
     let mut stdin = process.stdin.take().context("a pipe")?;
     writeln!(stdin, "{line}")?;
     Ok(process)
@@ -230,11 +230,11 @@ fn hire(orders: &Orders) -> anyhow::Result<Child> {
 fn work() -> anyhow::Result<()> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
-    let orders: Orders = serde_json::from_str(&line)?;
-    let model = Sleeper::new(&orders.sleeper);
+    let spec: LoadSpec = serde_json::from_str(&line)?;
+    let model = Sleeper::new(&spec.sleeper);
     let process = WorkerProcess {
-        endpoint: orders.endpoint,
-        slots: orders.slots,
+        endpoint: spec.endpoint,
+        slots: spec.slots,
         threads: 1,
         prefetch: false,
         orphan_after: Duration::from_secs(5),

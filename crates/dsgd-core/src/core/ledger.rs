@@ -38,13 +38,13 @@ pub(super) struct Ledger {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
-    state: State,
+    state: BatchState,
     /// How often its lease has run out: each time the next lease is twice as long.
     overdue: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+enum BatchState {
     #[default]
     Free,
     Leased(LeaseId),
@@ -68,8 +68,8 @@ impl Ledger {
         order.shuffle(&mut random);
         let mut ledger = Self::new(Some(progress.epoch), order);
         let closed = [
-            (&progress.counted, State::Counted),
-            (&progress.left_out, State::LeftOut),
+            (&progress.counted, BatchState::Counted),
+            (&progress.left_out, BatchState::LeftOut),
         ];
         for (batches, state) in closed {
             let batches: std::collections::BTreeSet<_> = batches.iter().copied().collect();
@@ -107,8 +107,8 @@ impl Ledger {
         if let Some(group) = &mut self.group
             && group.is_empty()
         {
-            let left =
-                (self.cursor..self.places.len()).filter(|&p| self.places[p].state == State::Free);
+            let left = (self.cursor..self.places.len())
+                .filter(|&p| self.places[p].state == BatchState::Free);
             *group = left.take(size).collect();
             self.group_size = size;
             return !group.is_empty();
@@ -128,7 +128,7 @@ impl Ledger {
 
     /// The first position that is free and suits.
     pub(super) fn first_free(&self, suits: impl Fn(usize) -> bool) -> Option<usize> {
-        let free = |p: &usize| self.places[*p].state == State::Free && suits(*p);
+        let free = |p: &usize| self.places[*p].state == BatchState::Free && suits(*p);
         match &self.group {
             Some(group) => group.iter().copied().find(free),
             None => (self.cursor..self.places.len()).find(free),
@@ -155,15 +155,15 @@ impl Ledger {
     ) -> Option<(LeaseId, WorkerId)> {
         let place = &mut self.places[position];
         let superseded = match place.state {
-            State::Free => None,
-            State::Leased(old) => {
+            BatchState::Free => None,
+            BatchState::Leased(old) => {
                 let lease = self.leases.remove(&old).expect("a place knows its lease");
                 assert!(lease.offered_since().is_some(), "{lease:?} is not offered");
                 Some((old, lease.worker))
             }
             closed => panic!("position {position} is {closed:?}"),
         };
-        place.state = State::Leased(id);
+        place.state = BatchState::Leased(id);
         let length = length * place.doubled();
         self.leases
             .insert(id, Lease::new(worker, position, version, now, length));
@@ -203,7 +203,7 @@ impl Ledger {
     /// The batch of this lease is counted, once and for all.
     pub(super) fn count(&mut self, lease: LeaseId) -> Lease {
         let lease = self.leases.remove(&lease).expect("counted under a lease");
-        self.close(lease.position, State::Counted);
+        self.close(lease.position, BatchState::Counted);
         lease
     }
 
@@ -211,7 +211,7 @@ impl Ledger {
     pub(super) fn free(&mut self, lease: LeaseId) -> Lease {
         let lease = self.leases.remove(&lease).expect("only a lease is freed");
         assert!(lease.is_computing(), "the gradient of {lease:?} is in hand");
-        self.places[lease.position].state = State::Free;
+        self.places[lease.position].state = BatchState::Free;
         self.cursor = self.cursor.min(lease.position);
         lease
     }
@@ -226,7 +226,7 @@ impl Ledger {
 
     fn lease_at(&self, position: usize) -> Option<LeaseId> {
         match self.places[position].state {
-            State::Leased(lease) => Some(lease),
+            BatchState::Leased(lease) => Some(lease),
             _ => None,
         }
     }
@@ -236,7 +236,7 @@ impl Ledger {
         if let Some(group) = &mut self.group {
             group.retain(|&p| p != position);
         }
-        self.close(position, State::LeftOut);
+        self.close(position, BatchState::LeftOut);
     }
 
     /// Marks leases that have run out by `now` as offered; returns batch and worker of each, and
@@ -313,12 +313,12 @@ impl Ledger {
 
     /// Counted batches, ascending.
     pub(super) fn counted(&self) -> Vec<usize> {
-        self.in_state(State::Counted)
+        self.in_state(BatchState::Counted)
     }
 
     /// Batches left out, ascending.
     pub(super) fn left_out(&self) -> Vec<usize> {
-        self.in_state(State::LeftOut)
+        self.in_state(BatchState::LeftOut)
     }
 
     /// Number of positions that are counted or left out.
@@ -326,7 +326,7 @@ impl Ledger {
         self.closed
     }
 
-    fn in_state(&self, state: State) -> Vec<usize> {
+    fn in_state(&self, state: BatchState) -> Vec<usize> {
         let places = self.places.iter().zip(&self.order);
         let mut batches: Vec<_> = places
             .filter(|(place, _)| place.state == state)
@@ -336,9 +336,9 @@ impl Ledger {
         batches
     }
 
-    fn close(&mut self, position: usize, state: State) {
+    fn close(&mut self, position: usize, state: BatchState) {
         let before = std::mem::replace(&mut self.places[position].state, state);
-        let open = matches!(before, State::Free | State::Leased(_));
+        let open = matches!(before, BatchState::Free | BatchState::Leased(_));
         assert!(open, "position {position} was {before:?}");
         self.closed += 1;
         self.advance();
@@ -348,7 +348,7 @@ impl Ledger {
         while self
             .places
             .get(self.cursor)
-            .is_some_and(|p| p.state != State::Free)
+            .is_some_and(|p| p.state != BatchState::Free)
         {
             self.cursor += 1;
         }
@@ -358,19 +358,20 @@ impl Ledger {
     pub(super) fn assert_sound(&self) {
         for (id, lease) in &self.leases {
             let state = self.places[lease.position].state;
-            assert_eq!(state, State::Leased(*id), "the place of {lease:?}");
+            assert_eq!(state, BatchState::Leased(*id), "the place of {lease:?}");
             let mut others = self.leases.iter().filter(|(other, _)| *other != id);
             let twice = others.any(|(_, o)| o.worker == lease.worker && o.is_computing());
             assert!(!lease.is_computing() || !twice, "two leases: {self:?}");
         }
-        let leased = |place: &&Place| matches!(place.state, State::Leased(_));
+        let leased = |place: &&Place| matches!(place.state, BatchState::Leased(_));
         let leased = self.places.iter().filter(leased).count();
         assert_eq!(
             leased,
             self.leases.len(),
             "a lease for each place: {self:?}"
         );
-        let closed = |place: &&Place| matches!(place.state, State::Counted | State::LeftOut);
+        let closed =
+            |place: &&Place| matches!(place.state, BatchState::Counted | BatchState::LeftOut);
         let closed = self.places.iter().filter(closed).count();
         assert_eq!(closed, self.closed, "places that are closed: {self:?}");
     }

@@ -17,7 +17,7 @@ struct Worker {
     name: String,
     /// None for one that gives no signs of life: a thread of the server's process.
     last_seen: Option<Duration>,
-    state: State,
+    state: WorkerState,
     /// It gets no more work: it failed what others have computed.
     rests: bool,
 }
@@ -29,7 +29,7 @@ impl Worker {
 }
 
 #[derive(Debug, PartialEq)]
-enum State {
+enum WorkerState {
     /// Wants work.
     Idle,
     /// Has a lease.
@@ -59,7 +59,7 @@ impl Roster {
             Worker {
                 name: name.clone(),
                 last_seen: pulses.then_some(now),
-                state: State::Idle,
+                state: WorkerState::Idle,
                 rests: false,
             },
         );
@@ -79,7 +79,7 @@ impl Roster {
     /// Names of the workers that get work. One that has had its lease for too long is not among them:
     /// nothing is to wait for it.
     pub(super) fn able(&self) -> impl Iterator<Item = &str> {
-        let able = |w: &&Worker| !w.rests && !matches!(w.state, State::Revoked(..));
+        let able = |w: &&Worker| !w.rests && !matches!(w.state, WorkerState::Revoked(..));
         self.workers.values().filter(able).map(|w| w.name.as_str())
     }
 
@@ -112,14 +112,18 @@ impl Roster {
 
     /// The worker, which wanted work, has a lease now.
     pub(super) fn busy(&mut self, worker: WorkerId) {
-        let was = self.set(worker, State::Busy);
-        assert_eq!(was, Some(State::Idle), "worker {worker} wanted no work");
+        let was = self.set(worker, WorkerState::Busy);
+        assert_eq!(
+            was,
+            Some(WorkerState::Idle),
+            "worker {worker} wanted no work"
+        );
     }
 
     /// Whether the worker has a lease.
     pub(super) fn is_busy(&self, worker: WorkerId) -> bool {
         let worker = self.workers.get(&worker);
-        worker.is_some_and(|worker| worker.state == State::Busy)
+        worker.is_some_and(|worker| worker.state == WorkerState::Busy)
     }
 
     pub(super) fn numbers(&self) -> impl Iterator<Item = WorkerId> {
@@ -128,34 +132,35 @@ impl Roster {
 
     /// The worker is done with whatever it had.
     pub(super) fn free(&mut self, worker: WorkerId) {
-        self.set(worker, State::Idle);
+        self.set(worker, WorkerState::Idle);
     }
 
     /// The worker keeps computing, but its lease is gone.
     pub(super) fn revoke(&mut self, worker: WorkerId, lease: LeaseId, reason: String) {
-        let was = self.set(worker, State::Revoked(lease, reason));
-        assert_eq!(was, Some(State::Busy), "worker {worker} had no lease");
+        let was = self.set(worker, WorkerState::Revoked(lease, reason));
+        assert_eq!(was, Some(WorkerState::Busy), "worker {worker} had no lease");
     }
 
     /// The worker keeps computing, but the rules did not wait for it.
     pub(super) fn overtake(&mut self, worker: WorkerId, lease: LeaseId, reason: String) {
-        let was = self.set(worker, State::Overtaken(lease, reason));
-        assert_eq!(was, Some(State::Busy), "worker {worker} had no lease");
+        let was = self.set(worker, WorkerState::Overtaken(lease, reason));
+        assert_eq!(was, Some(WorkerState::Busy), "worker {worker} had no lease");
     }
 
     /// Why the lease that the worker speaks of is not its own any more, and whether the rules want it so.
     pub(super) fn why_revoked(&self, worker: WorkerId, lease: LeaseId) -> (bool, String) {
         match self.workers.get(&worker).map(|w| &w.state) {
             None => (false, "the worker had been given up for lost".to_owned()),
-            Some(State::Revoked(old, reason)) if *old == lease => (false, reason.clone()),
-            Some(State::Overtaken(old, reason)) if *old == lease => (true, reason.clone()),
+            Some(WorkerState::Revoked(old, reason)) if *old == lease => (false, reason.clone()),
+            Some(WorkerState::Overtaken(old, reason)) if *old == lease => (true, reason.clone()),
             Some(_) => (false, format!("lease {lease} is not this worker's")),
         }
     }
 
     pub(super) fn idle(&self) -> Vec<WorkerId> {
-        let idle =
-            |(&id, w): (&WorkerId, &Worker)| (w.state == State::Idle && !w.rests).then_some(id);
+        let idle = |(&id, w): (&WorkerId, &Worker)| {
+            (w.state == WorkerState::Idle && !w.rests).then_some(id)
+        };
         self.workers.iter().filter_map(idle).collect()
     }
 
@@ -180,7 +185,7 @@ impl Roster {
     }
 
     /// Returns what it was; nothing for one that is lost.
-    fn set(&mut self, worker: WorkerId, state: State) -> Option<State> {
+    fn set(&mut self, worker: WorkerId, state: WorkerState) -> Option<WorkerState> {
         let worker = self.workers.get_mut(&worker)?;
         Some(std::mem::replace(&mut worker.state, state))
     }
@@ -192,11 +197,11 @@ impl fmt::Display for Roster {
         let mut before = "";
         for (number, worker) in &self.workers {
             let state = match worker.state {
-                State::Idle if worker.rests => "rests",
-                State::Idle => "idle",
-                State::Busy => "busy",
-                State::Revoked(..) => "revoked",
-                State::Overtaken(..) => "overtaken",
+                WorkerState::Idle if worker.rests => "rests",
+                WorkerState::Idle => "idle",
+                WorkerState::Busy => "busy",
+                WorkerState::Revoked(..) => "revoked",
+                WorkerState::Overtaken(..) => "overtaken",
             };
             write!(f, "{before}{number} {state}")?;
             before = ", ";

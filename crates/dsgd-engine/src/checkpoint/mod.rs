@@ -30,7 +30,7 @@ mod tests;
 pub use error::{CheckpointError, Previous};
 pub use folder::{Found, Listing, list, prune, remove_twins};
 pub use pair::{
-    Newest, Resumed, Snapshot, Weights, load, load_metadata, load_newest, load_state, load_weights,
-    save,
+    Checkpoint, Newest, Resumed, Weights, load, load_metadata, load_newest, load_state,
+    load_weights, save,
 };
 pub use words::{Compared, OtherWords, carry_over, compare_words};

@@ -23,7 +23,7 @@ const STATE: &str = "state";
 
 /// What a checkpoint is made of.
 #[derive(Clone, Copy, Debug)]
-pub struct Snapshot<'a, S> {
+pub struct Checkpoint<'a, S> {
     /// Number of steps taken: of two checkpoints the one with more is the newer.
     pub version: u64,
     /// The weights.
@@ -74,7 +74,7 @@ pub struct Resumed<S> {
 pub fn save<S: Serialize>(
     dir: &Path,
     stem: &str,
-    snapshot: &Snapshot<'_, S>,
+    checkpoint: &Checkpoint<'_, S>,
 ) -> Result<PathBuf, CheckpointError> {
     let taken = Path::new(stem).extension().is_some_and(|e| e == "state");
     assert!(
@@ -82,24 +82,24 @@ pub fn save<S: Serialize>(
         "{stem} is where another checkpoint's state would lie"
     );
     let path = dir.join(format!("{stem}.{EXTENSION}"));
-    let flat = snapshot.params.flat();
-    let layout = snapshot.params.layout();
+    let flat = checkpoint.params.flat();
+    let layout = checkpoint.params.layout();
     error::check_finite(&path, layout, flat)?;
-    let state = serde_json::to_string(snapshot.state).map_err(|e| CheckpointError::Encode {
+    let state = serde_json::to_string(checkpoint.state).map_err(|e| CheckpointError::Encode {
         path: path.clone(),
         reason: e.to_string(),
     })?;
 
-    let version = snapshot.version.to_string();
+    let version = checkpoint.version.to_string();
     let mut weights = Contents::default();
-    for (key, value) in snapshot.metadata {
+    for (key, value) in checkpoint.metadata {
         weights.metadata.insert(key.clone(), value.clone());
     }
     weights.metadata.insert(VERSION.into(), version.clone());
     weights.add(layout, "", flat);
     let weights_checksum = weights.seal();
 
-    let names: Vec<&str> = snapshot.optimizer.iter().map(|(name, _)| *name).collect();
+    let names: Vec<&str> = checkpoint.optimizer.iter().map(|(name, _)| *name).collect();
     let mut resume = Contents::default();
     resume.metadata.extend([
         (VERSION.into(), version),
@@ -107,7 +107,7 @@ pub fn save<S: Serialize>(
         (OPTIMIZER.into(), names.join(",")),
         (STATE.into(), state),
     ]);
-    for (name, values) in snapshot.optimizer {
+    for (name, values) in checkpoint.optimizer {
         assert_eq!(
             values.len(),
             flat.len(),

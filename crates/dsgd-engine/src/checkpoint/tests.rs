@@ -65,14 +65,14 @@ impl Run {
         let params = self.params(version);
         let hist: Vec<f32> = params.flat().iter().map(|p| p * p).collect();
         let metadata = BTreeMap::from([("vocabulary".into(), "naïve\n\"quoted\"".into())]);
-        let snapshot = Snapshot {
+        let checkpoint = Checkpoint {
             version,
             params: &params,
             optimizer: &[("hist", &hist)],
             metadata: &metadata,
             state: &Self::counters(version),
         };
-        save(dir, stem, &snapshot)
+        save(dir, stem, &checkpoint)
     }
 
     fn save(&self, version: u64) -> PathBuf {
@@ -260,14 +260,14 @@ fn weights_that_are_not_numbers_are_neither_saved_nor_loaded() {
     let mut params = run.params(1);
     params.flat_mut()[40 * 3 + 2] = f32::NAN;
     let state = Run::counters(1);
-    let snapshot = Snapshot {
+    let checkpoint = Checkpoint {
         version: 1,
         params: &params,
         optimizer: &[],
         metadata: &BTreeMap::new(),
         state: &state,
     };
-    let error = save(run.dir.path(), "diverged", &snapshot).unwrap_err();
+    let error = save(run.dir.path(), "diverged", &checkpoint).unwrap_err();
     let named = "weight 2 of tensor output.weight is NaN";
     assert!(error.to_string().contains(named), "{error}");
     assert!(run.names().is_empty());

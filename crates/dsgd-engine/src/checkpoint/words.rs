@@ -158,7 +158,7 @@ fn places(words: &[String]) -> HashMap<&str, usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::{Snapshot, save};
+    use crate::checkpoint::{Checkpoint, save};
 
     fn rows() -> Vec<WordRows> {
         vec![WordRows {
@@ -193,14 +193,14 @@ mod tests {
             .iter_mut()
             .zip(numbers)
             .for_each(|(a, b)| *a = b);
-        let snapshot = Snapshot {
+        let checkpoint = Checkpoint {
             version: 1,
             params: &params,
             optimizer: &[],
             metadata,
             state: &(),
         };
-        save(folder, "a", &snapshot).unwrap()
+        save(folder, "a", &checkpoint).unwrap()
     }
 
     fn compared(file: &Path, words: &str) -> Compared {

@@ -18,7 +18,7 @@ pub const WHERE: [&str; 4] = ["remote", "localhost", "hosts", "host"];
 #[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default)]
 #[command(next_help_heading = "Hosts")]
-pub struct Places {
+pub struct HostOptions {
     /// Workers on this machine, but through ssh: a rehearsal for hosts
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value_t = false, default_missing_value = "true", hide_possible_values = true,
@@ -64,7 +64,7 @@ pub struct Elsewhere {
     #[command(flatten)]
     #[serde(flatten)]
     #[allow(missing_docs)]
-    pub places: Places,
+    pub host_options: HostOptions,
     /// Workers connect to this address of the server (with TLS), not through ssh; others may join
     #[arg(long, value_name = "ADDR:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,8 +101,8 @@ impl Elsewhere {
     /// Whether workers are reached by ssh, so that none is a thread of the server.
     pub fn uses_ssh(&self) -> bool {
         self.remote
-            || self.places.localhost
-            || self.places.hosts.is_some()
-            || self.places.host.is_some()
+            || self.host_options.localhost
+            || self.host_options.hosts.is_some()
+            || self.host_options.host.is_some()
     }
 }

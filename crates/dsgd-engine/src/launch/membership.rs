@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::program::{ListedHosts, Prepared, ProgramSpec};
-use super::supervisor::{HostSupervisor, Part};
+use super::supervisor::{HostSupervisor, Lifecycle};
 use crate::hosts::Host;
 use crate::server::Message;
 use crate::ssh::{self, Binaries, Control};
@@ -146,7 +146,7 @@ impl Membership {
             host: host.clone(),
             slots: Arc::clone(&slots),
         };
-        let part = Part {
+        let lifecycle = Lifecycle {
             prepared,
             after,
             dropped,
@@ -154,7 +154,7 @@ impl Membership {
         };
         if workers > 0 {
             self.supervisors
-                .spawn(async move { supervisor.supervise(part).await });
+                .spawn(async move { supervisor.supervise(lifecycle).await });
         }
         let name = host.name.clone();
         let member = Member {

@@ -3,11 +3,11 @@
 mod by_hand;
 mod entrance;
 pub mod fleet;
+mod host_options;
 mod joined;
 mod launcher;
 pub mod local;
 mod membership;
-mod places;
 pub mod process;
 mod program;
 mod remote;

@@ -55,7 +55,7 @@ pub(super) struct HostSupervisor {
 }
 
 /// What a supervisor goes by that is not there from the run's beginning, or not to its end.
-pub(super) struct Part {
+pub(super) struct Lifecycle {
     /// What was prepared on its host; none for one that has just been added.
     pub(super) prepared: Option<Prepared>,
     /// Resolves when another that had the host before is gone from it.
@@ -68,13 +68,13 @@ pub(super) struct Part {
 
 impl HostSupervisor {
     /// Until the run is over, or the host's part in it.
-    pub(super) async fn supervise(self, part: Part) {
+    pub(super) async fn supervise(self, lifecycle: Lifecycle) {
         let work = async {
-            if let Some(after) = part.after {
+            if let Some(after) = lifecycle.after {
                 // An error says the same: it is gone.
                 let _ = after.await;
             }
-            let (prepared, again) = match part.prepared {
+            let (prepared, again) = match lifecycle.prepared {
                 Some(prepared) => (prepared, self.spec.again),
                 // It may have been one of the run's before.
                 None => (self.join().await, true),
@@ -85,9 +85,9 @@ impl HostSupervisor {
             () = work => {}
             // What was under way is dropped, and its login with it: the program there ends, as does
             // what it has to say.
-            Ok(()) = part.dropped => self.sweep().await,
+            Ok(()) = lifecycle.dropped => self.sweep().await,
         }
-        drop(part.gone);
+        drop(lifecycle.gone);
     }
 
     /// Looks at a host that was added. It takes part also where it cannot be reached yet.

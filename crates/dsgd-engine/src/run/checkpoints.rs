@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::fingerprint::{Fingerprint, differences};
-use crate::checkpoint::{self, CheckpointError, Snapshot};
+use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::error::Error;
 use crate::store::{Contents, Updater, Versions};
 use dsgd_core::core::Progress;
@@ -34,7 +34,7 @@ pub struct SaveRequest<'a> {
 
 /// What a checkpoint of a run records besides tensors.
 #[derive(Debug, Serialize, Deserialize)]
-struct State {
+struct RunState {
     /// How far the run has come.
     progress: Progress,
     /// File of the checkpoint with the best validation metric so far.
@@ -80,19 +80,19 @@ impl Retention {
         } else {
             self.best.clone()
         };
-        let state = State {
+        let state = RunState {
             progress: request.progress.clone(),
             best: best.clone(),
             fingerprint: self.fingerprint.clone(),
         };
-        let snapshot = Snapshot {
+        let checkpoint = Checkpoint {
             version: request.contents.version,
             params: request.contents.params,
             optimizer: &request.contents.state,
             metadata: &self.metadata,
             state: &state,
         };
-        let path = checkpoint::save(&self.folder, &stem, &snapshot)?;
+        let path = checkpoint::save(&self.folder, &stem, &checkpoint)?;
         checkpoint::remove_twins(&self.folder, &path)?;
         self.best = best;
         let best = self.best.as_ref().map(|name| self.folder.join(name));
@@ -152,7 +152,7 @@ pub fn resume(
             best(folder).unwrap_or_else(|| folder.to_owned()).display()
         )));
     }
-    let newest = checkpoint::load_newest::<State>(folder, layout)?;
+    let newest = checkpoint::load_newest::<RunState>(folder, layout)?;
     let warnings = newest.skipped.iter().map(ToString::to_string).collect();
     let Some(resumed) = newest.resumed else {
         let damaged: Vec<_> = newest.skipped.iter().map(ToString::to_string).collect();
@@ -178,7 +178,7 @@ pub fn resume(
 /// The checkpoint with the best validation metric; the newest where none is known.
 pub fn best(folder: &Path) -> Option<PathBuf> {
     let newest = checkpoint::list(folder).ok()?.found.into_iter().next()?;
-    let state = checkpoint::load_state::<State>(&newest.path).ok();
+    let state = checkpoint::load_state::<RunState>(&newest.path).ok();
     let best = state.and_then(|state| state.best);
     let best = best.map(|name| folder.join(name)).filter(|p| p.is_file());
     Some(best.unwrap_or(newest.path))
@@ -186,7 +186,7 @@ pub fn best(folder: &Path) -> Option<PathBuf> {
 
 /// What a checkpoint was made from, where that can be read.
 pub fn fingerprint_of(weights: &Path) -> Option<Fingerprint> {
-    let state = checkpoint::load_state::<State>(weights).ok()?;
+    let state = checkpoint::load_state::<RunState>(weights).ok()?;
     Some(state.fingerprint)
 }
 

@@ -1,6 +1,6 @@
 //! Running an optimizer over all tensors of a layout.
 //!
-//! One step is cut into jobs that share nothing: pieces of dense tensors, and tables.
+//! One step is cut into portions that share nothing: pieces of dense tensors, and tables.
 //! A dense piece that goes from one buffer to another is copied block by block, and each
 //! block is updated while it is in the first-level cache, so the copy costs little more than
 //! its own memory traffic. A table is not copied: only the rows in which the two buffers
@@ -18,7 +18,7 @@ use dsgd_core::params::{Fresh, Gradient, Kind, Layout, Params, Part, Rows, Since
 /// was fastest in `benches/update.rs` (four times as much overflows the first-level cache).
 const BLOCK: usize = 2048;
 
-/// Elements of a dense job: small enough to share a step evenly among threads.
+/// Elements of a dense portion: small enough to share a step evenly among threads.
 const PIECE: usize = 64 * BLOCK;
 
 /// An optimizer with its state for one model, which has taken `version` steps.
@@ -183,20 +183,20 @@ impl Updater {
             new.flat_mut(),
             &mut self.state,
         );
-        let mut jobs = Vec::new();
+        let mut portions = Vec::new();
         let tensors = self.layout.tensors().iter().zip(&mut self.changed);
         for ((tensor, changed), part) in tensors.zip(gradient.parts()) {
             let mut piece = flat.take(tensor.range.len());
             match part {
-                Part::Dense(values) => jobs.extend(
+                Part::Dense(values) => portions.extend(
                     values
                         .chunks(PIECE)
-                        .map(|gradient| Job::Dense(piece.take(gradient.len()), gradient)),
+                        .map(|gradient| Portion::Dense(piece.take(gradient.len()), gradient)),
                 ),
-                Part::Rows(rows) => jobs.push(Job::Table(piece, rows, changed)),
+                Part::Rows(rows) => portions.push(Portion::Table(piece, rows, changed)),
             }
         }
-        step.run_all(jobs, self.threads);
+        step.run_all(portions, self.threads);
     }
 }
 
@@ -237,7 +237,7 @@ impl<'a> Flat<'a> {
 }
 
 /// A share of a step that touches nothing of another's.
-enum Job<'a> {
+enum Portion<'a> {
     /// A piece of a dense tensor, with its gradient.
     Dense(Flat<'a>, &'a [f32]),
     /// A table, with the touched rows and the version that last changed each row.
@@ -256,26 +256,26 @@ struct Taken<'a> {
 }
 
 impl Taken<'_> {
-    fn run_all(self, jobs: Vec<Job<'_>>, threads: usize) {
-        let mut hands: Vec<Vec<Job<'_>>> = (0..threads).map(|_| Vec::new()).collect();
-        for (at, job) in jobs.into_iter().enumerate() {
-            hands[at % threads].push(job);
+    fn run_all(self, portions: Vec<Portion<'_>>, threads: usize) {
+        let mut hands: Vec<Vec<Portion<'_>>> = (0..threads).map(|_| Vec::new()).collect();
+        for (at, portion) in portions.into_iter().enumerate() {
+            hands[at % threads].push(portion);
         }
         let mine = hands.pop().unwrap_or_default();
         thread::scope(|scope| {
             for theirs in hands {
-                scope.spawn(move || theirs.into_iter().for_each(|job| self.run(job)));
+                scope.spawn(move || theirs.into_iter().for_each(|portion| self.run(portion)));
             }
-            for job in mine {
-                self.run(job);
+            for portion in mine {
+                self.run(portion);
             }
         });
     }
 
-    fn run(self, job: Job<'_>) {
-        match job {
-            Job::Dense(flat, gradient) => self.dense(flat, gradient),
-            Job::Table(flat, rows, changed) => self.table(flat, rows, changed),
+    fn run(self, portion: Portion<'_>) {
+        match portion {
+            Portion::Dense(flat, gradient) => self.dense(flat, gradient),
+            Portion::Table(flat, rows, changed) => self.table(flat, rows, changed),
         }
     }
 

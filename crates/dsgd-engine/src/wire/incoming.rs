@@ -5,10 +5,10 @@
 //! allocated for what a peer says that it will send: values go straight into buffers that
 //! have the layout's size. Norms are taken on the way, while a chunk is in the cache.
 
+mod cursor;
 mod error;
 mod gradient;
 mod params;
-mod place;
 
 pub use error::WireError;
 pub use gradient::IncomingGradient;

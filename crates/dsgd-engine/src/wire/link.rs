@@ -30,7 +30,7 @@ use super::paced::{Traffic, while_moving};
 use super::proto::{self, PullPart, PushPart, pull_part, push_part};
 use super::{LONGEST_PULL, MOST_MESSAGE, outgoing, words};
 use crate::worker::{Assignment, Link, Outcome, TransferTimes};
-use client::{Life, Own, Session};
+use client::{Life, Own, SessionHeader};
 use dsgd_core::codec::Codec;
 use dsgd_core::core::WorkerId;
 use dsgd_core::params::{Gradient, Layout, Params, Snapshot};
@@ -42,7 +42,7 @@ pub struct Remote {
     bulk: Channel,
     /// Where the worker's connection lives; taken while it turns.
     own: Option<Own>,
-    session: Session,
+    session: SessionHeader,
     integrity: Integrity,
     client: Client,
     /// What passes the connection for what is large.

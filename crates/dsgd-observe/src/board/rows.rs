@@ -35,7 +35,7 @@ const RECENT: usize = 20;
 /// What a worker is at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum Presence {
     /// It has joined and is not lost.
     #[default]
     Working,
@@ -133,7 +133,7 @@ pub struct WorkerRow {
     /// The number that it has now, or had last.
     pub number: u32,
     /// What it is at.
-    pub state: State,
+    pub state: Presence,
     /// Why it is lost, or was when it was the last time.
     pub reason: Option<String>,
     /// Seconds of training at which its state began.
@@ -158,15 +158,15 @@ pub struct WorkerRow {
 impl WorkerRow {
     pub(super) fn joined(&mut self, number: u32, secs: f64) {
         self.number = number;
-        self.state = State::Working;
+        self.state = Presence::Working;
         self.since_secs = secs;
         self.joins += 1;
         self.recent.clear();
     }
 
     pub(super) fn lost(&mut self, reason: &str, secs: f64) {
-        if self.state == State::Working {
-            self.state = State::Lost;
+        if self.state == Presence::Working {
+            self.state = Presence::Lost;
             self.reason = Some(reason.to_owned());
             self.since_secs = secs;
             self.losses += 1;
@@ -175,8 +175,8 @@ impl WorkerRow {
     }
 
     pub(super) fn dismissed(&mut self, secs: f64) {
-        if self.state == State::Working {
-            self.state = State::Dismissed;
+        if self.state == Presence::Working {
+            self.state = Presence::Dismissed;
             self.since_secs = secs;
         }
     }

@@ -146,10 +146,10 @@ fn what_a_resumption_undoes_is_undone() {
     board.see(&record(0.0, started(Some(60))));
     assert_eq!((board.lives, board.steps, board.secs), (2, 60, 100.0));
     assert_eq!(board.series.buckets.len(), 60);
-    assert_eq!(board.workers["h1/0"].state, State::Lost);
+    assert_eq!(board.workers["h1/0"].state, Presence::Lost);
     board.see(&record(1.0, joined(7, "h1/0")));
     board.see(&record(2.0, lost(0, "h1/0")));
-    assert_eq!(board.workers["h1/0"].state, State::Working, "7 is there");
+    assert_eq!(board.workers["h1/0"].state, Presence::Working, "7 is there");
     board.see(&record(3.0, step(61, 7, 0.5)));
     let last = board.series.buckets.last().unwrap();
     assert!((last.secs - 103.0).abs() < 1e-9);
@@ -162,7 +162,7 @@ fn what_a_resumption_undoes_is_undone() {
             steps: 61,
         },
     ));
-    assert_eq!(board.workers["h1/0"].state, State::Dismissed);
+    assert_eq!(board.workers["h1/0"].state, Presence::Dismissed);
     assert_eq!(board.outcome.as_deref(), Some("finished"));
 }
 

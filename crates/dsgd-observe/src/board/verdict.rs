@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Board, State, Totals};
+use super::{Board, Presence, Totals};
 
 /// A host is slow when its workers take so many times as long for a batch as the others'.
 const SLOW: f64 = 1.25;
@@ -66,7 +66,7 @@ impl Board {
         let host = |(host, rows): (&str, Vec<&super::WorkerRow>)| HostRow {
             host: host.to_owned(),
             workers: rows.len(),
-            live: rows.iter().filter(|r| r.state == State::Working).count(),
+            live: rows.iter().filter(|r| r.state == Presence::Working).count(),
             losses: rows.iter().map(|row| row.losses).sum(),
             totals: Totals::sum(rows.iter().map(|row| &row.totals)),
         };

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::library::View;
-use crate::board::{Board, Bucket, Counts, EpochRow, Happening, Moment, State, WorkerRow};
+use crate::board::{Board, Bucket, Counts, EpochRow, Happening, Moment, Presence, WorkerRow};
 use dsgd_core::metric::Metric;
 use dsgd_core::mode::Mode;
 use dsgd_core::task::{Stats, used};
@@ -32,7 +32,7 @@ pub(super) struct Cursor {
 /// What tells a worker's row from what it was before.
 #[derive(Clone, Copy, PartialEq)]
 struct Mark {
-    state: State,
+    state: Presence,
     joins: u32,
     refused: u64,
     batches: u64,
@@ -126,7 +126,7 @@ struct Epochs<'a> {
 #[derive(Default, Serialize)]
 struct Workers<'a> {
     name: Vec<&'a str>,
-    state: Vec<State>,
+    state: Vec<Presence>,
     reason: Vec<Option<&'a str>>,
     since_secs: Vec<f64>,
     last_secs: Vec<Option<f64>>,

@@ -6,7 +6,7 @@
 use std::fmt::{Display, Write};
 
 use super::library::View;
-use crate::board::{Board, State, WorkerRow};
+use crate::board::{Board, Presence, WorkerRow};
 use dsgd_core::metric::key;
 use dsgd_core::task::Stats;
 
@@ -115,7 +115,7 @@ const OF_A_RUN: &[Metric<Board>] = &[
 
 const OF_A_WORKER: &[Metric<WorkerRow>] = &[
     ("worker_up", "1 while the worker works.", |w| {
-        flag(w.state == State::Working)
+        flag(w.state == Presence::Working)
     }),
     (
         "worker_items_per_second",

@@ -1,7 +1,7 @@
 //! What went wrong in a run, and what it cost.
 
 use super::{Block, Table};
-use crate::board::{Board, Kind};
+use crate::board::{Board, HappeningKind};
 use crate::figures::{count, secs, whole};
 use crate::past::Past;
 
@@ -77,11 +77,11 @@ pub(super) fn fault_blocks(past: &Past) -> Vec<Block> {
     let mut blocks = vec![Block::Table(Table::pairs(rows.to_vec()))];
     lines.extend(cost(board));
     let told = [
-        Kind::Lost,
-        Kind::Refused,
-        Kind::LeftOut,
-        Kind::Warning,
-        Kind::Resumed,
+        HappeningKind::Lost,
+        HappeningKind::Refused,
+        HappeningKind::LeftOut,
+        HappeningKind::Warning,
+        HappeningKind::Resumed,
     ];
     let told = board.happenings.iter().filter(|h| told.contains(&h.kind));
     let mut told: Vec<_> = told.rev().take(MOST_HAPPENINGS).collect();

@@ -10,7 +10,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Row, Table, Widget};
 
 use super::style::{BAD, DIM};
-use crate::board::{Board, State, WorkerRow};
+use crate::board::{Board, Presence, WorkerRow};
 use crate::words::duration;
 
 /// Cells of the bar that shows what a worker spends its time with.
@@ -45,7 +45,7 @@ pub(super) fn draw(board: &Board, first: usize, area: Rect, cells: &mut Buffer) 
     }
     // Who is lost is looked for; the others stay in the order of their names.
     let mut workers: Vec<_> = board.workers.iter().collect();
-    workers.sort_by_key(|(_, row)| row.state != State::Lost);
+    workers.sort_by_key(|(_, row)| row.state != Presence::Lost);
     let room = usize::from(area.height - 1);
     let first = first.min(workers.len().saturating_sub(room));
     let mut shown = &workers[first..];
@@ -114,16 +114,16 @@ fn short(name: &str) -> String {
 
 fn cells_of(name: &str, row: &WorkerRow) -> [Cell<'static>; COLUMNS] {
     let (words, style) = match (row.state, &row.reason) {
-        (State::Lost, Some(reason)) => {
+        (Presence::Lost, Some(reason)) => {
             let since = duration(row.since_secs);
             (format!("lost at {since}: {reason}"), BAD)
         }
-        (State::Lost, None) => ("lost".to_owned(), BAD),
-        (State::Working, Some(_)) => ("is back".to_owned(), DIM),
+        (Presence::Lost, None) => ("lost".to_owned(), BAD),
+        (Presence::Working, Some(_)) => ("is back".to_owned(), DIM),
         _ => (String::new(), DIM),
     };
     let totals = &row.totals;
-    let name_style = if row.state == State::Lost {
+    let name_style = if row.state == Presence::Lost {
         BAD
     } else {
         Style::new()

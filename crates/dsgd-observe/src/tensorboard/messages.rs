@@ -124,12 +124,12 @@ pub(super) struct PluginData {
 
 #[derive(Clone, PartialEq, Message)]
 struct HyperParameters {
-    #[prost(oneof = "Session", tags = "3, 4")]
-    session: Option<Session>,
+    #[prost(oneof = "SessionInfo", tags = "3, 4")]
+    session: Option<SessionInfo>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
-enum Session {
+enum SessionInfo {
     #[prost(message, tag = "3")]
     Start(SessionStart),
     #[prost(message, tag = "4")]
@@ -155,12 +155,12 @@ struct SessionEnd {
 /// `google.protobuf.Value`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Setting {
-    #[prost(oneof = "Kind", tags = "2, 3, 4")]
-    pub(super) kind: Option<Kind>,
+    #[prost(oneof = "SettingKind", tags = "2, 3, 4")]
+    pub(super) kind: Option<SettingKind>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
-pub(super) enum Kind {
+pub(super) enum SettingKind {
     #[prost(double, tag = "2")]
     Number(f64),
     #[prost(string, tag = "3")]
@@ -192,7 +192,7 @@ impl Value {
             values,
             start_time_secs,
         };
-        Self::session("_hparams_/session_start_info", Session::Start(start))
+        Self::session("_hparams_/session_start_info", SessionInfo::Start(start))
     }
 
     /// How and when it ended.
@@ -201,10 +201,10 @@ impl Value {
             status: status as i32,
             end_time_secs,
         };
-        Self::session("_hparams_/session_end_info", Session::End(end))
+        Self::session("_hparams_/session_end_info", SessionInfo::End(end))
     }
 
-    fn session(tag: &str, session: Session) -> Self {
+    fn session(tag: &str, session: SessionInfo) -> Self {
         let content = HyperParameters {
             session: Some(session),
         };

@@ -20,7 +20,7 @@ use rand_chacha::ChaCha8Rng;
 
 use dsgd_engine::config::positive;
 use dsgd_observe::output::say;
-use fault::{Fault, Kind, Target};
+use fault::{Fault, FaultKind, Target};
 use watch::Watch;
 
 /// How often the run is looked at.
@@ -47,7 +47,7 @@ struct ChaosArgs {
     seed: Option<u64>,
     /// Which faults, such as kill,cut [default: all that are possible]
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',')]
-    faults: Vec<Kind>,
+    faults: Vec<FaultKind>,
 }
 
 pub(super) fn command() -> Command {
@@ -139,7 +139,7 @@ fn follow(
 /// The sum of it all.
 fn close(watch: &Watch, faults: &[Fault]) -> anyhow::Result<()> {
     let mut counts = Vec::new();
-    for kind in Kind::ALL {
+    for kind in FaultKind::ALL {
         let count = faults.iter().filter(|fault| fault.kind == kind).count();
         if count > 0 {
             counts.push(format!("{} {count}", kind.name()));

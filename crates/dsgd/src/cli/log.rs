@@ -27,9 +27,9 @@ pub(super) fn filter(text: &str) -> Result<String, String> {
 /// That of a run. It is kept in memory until the run has begun: before, nothing is written to its folder.
 pub(super) struct Log(Arc<Lines>);
 
-struct Lines(Mutex<Place>);
+struct Lines(Mutex<Sink>);
 
-enum Place {
+enum Sink {
     Memory(Vec<u8>),
     File(File),
 }
@@ -37,7 +37,7 @@ enum Place {
 impl Log {
     /// Begins it.
     pub(super) fn begin(filter: &str) -> anyhow::Result<Self> {
-        let lines = Arc::new(Lines(Mutex::new(Place::Memory(Vec::new()))));
+        let lines = Arc::new(Lines(Mutex::new(Sink::Memory(Vec::new()))));
         begin(filter, Arc::clone(&lines))?;
         Ok(Self(lines))
     }
@@ -49,11 +49,11 @@ impl Log {
             .append(true)
             .open(folder.file(FILE));
         let mut file = file.context(FILE)?;
-        let mut place = lock(&self.0.0);
-        if let Place::Memory(before) = &*place {
+        let mut sink = lock(&self.0.0);
+        if let Sink::Memory(before) = &*sink {
             file.write_all(before).context(FILE)?;
         }
-        *place = Place::File(file);
+        *sink = Sink::File(file);
         Ok(())
     }
 }
@@ -61,8 +61,8 @@ impl Log {
 impl Write for &Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut *lock(&self.0) {
-            Place::Memory(lines) => lines.write(bytes),
-            Place::File(file) => file.write(bytes),
+            Sink::Memory(lines) => lines.write(bytes),
+            Sink::File(file) => file.write(bytes),
         }
     }
 

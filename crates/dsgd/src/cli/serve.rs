@@ -25,7 +25,7 @@ use dsgd_observe::Verbosity;
 use dsgd_observe::output::say;
 
 /// A run that is ready to start.
-pub(super) struct Job<T: Task> {
+pub(super) struct ReadyRun<T: Task> {
     pub(super) name: &'static str,
     pub(super) config: RunConfig,
     pub(super) options: T::Options,
@@ -44,40 +44,40 @@ pub(super) struct Job<T: Task> {
     pub(super) supervisor: Option<Supervisor>,
 }
 
-pub(super) fn serve<T: Task>(job: Job<T>) -> anyhow::Result<()> {
+pub(super) fn serve<T: Task>(ready: ReadyRun<T>) -> anyhow::Result<()> {
     let (task, folder, config) = (
-        Arc::clone(&job.task),
-        job.folder.clone(),
-        job.config.clone(),
+        Arc::clone(&ready.task),
+        ready.folder.clone(),
+        ready.config.clone(),
     );
-    let log = job.shown.log.as_deref().map(Log::begin).transpose()?;
-    let verbosity = job.shown.form().last_words(job.shown.verbosity());
-    let page = job.shown.dashboard.as_deref();
+    let log = ready.shown.log.as_deref().map(Log::begin).transpose()?;
+    let verbosity = ready.shown.form().last_words(ready.shown.verbosity());
+    let page = ready.shown.dashboard.as_deref();
     let page = page.map(|wanted| dashboard::prepare(wanted, &folder));
     let page = page.transpose()?;
-    let training = Training::new(task.clone(), config.clone()).named(job.name);
+    let training = Training::new(task.clone(), config.clone()).named(ready.name);
     let stopper = training.stopper();
     let begun = Arc::<AtomicBool>::default();
-    let signalled = on_interrupt(&job, &stopper, &begun)?;
-    let training = with_workers(training, &job)?;
+    let signalled = on_interrupt(&ready, &stopper, &begun)?;
+    let training = with_workers(training, &ready)?;
     let onlookers = Onlookers {
         config: &config,
         folder: &folder,
-        text: &job.text,
-        form: job.shown.form(),
-        verbosity: job.shown.verbosity(),
+        text: &ready.text,
+        form: ready.shown.form(),
+        verbosity: ready.shown.verbosity(),
     };
     let mut run = training
-        .start(job.start)
-        .made_from(job.fingerprint)
-        .folder(folder.clone(), &job.text)
+        .start(ready.start)
+        .made_from(ready.fingerprint)
+        .folder(folder.clone(), &ready.text)
         .begin()?;
     if let Some(log) = log {
         log.write(&folder)?;
     }
-    let told = job
+    let told = ready
         .supervisor
-        .map(|supervisor| supervisor.tell(folder.path(), stopper, &job.shown));
+        .map(|supervisor| supervisor.tell(folder.path(), stopper, &ready.shown));
     told.transpose()?;
     for observer in onlookers.all()? {
         run.observe(observer);
@@ -99,8 +99,8 @@ pub(super) fn serve<T: Task>(job: Job<T>) -> anyhow::Result<()> {
 }
 
 /// Says who works: threads of this process, hosts by ssh, and whoever comes through a port.
-fn with_workers<T: Task>(training: Training, job: &Job<T>) -> anyhow::Result<Training> {
-    let (config, wishes) = (&job.config, &job.config.elsewhere);
+fn with_workers<T: Task>(training: Training, ready: &ReadyRun<T>) -> anyhow::Result<Training> {
+    let (config, wishes) = (&ready.config, &ready.config.elsewhere);
     let local = Local {
         workers: config.workers.unwrap_or(LOCAL_WORKERS),
         threads: config.threads_of_a_worker(),
@@ -108,12 +108,12 @@ fn with_workers<T: Task>(training: Training, job: &Job<T>) -> anyhow::Result<Tra
     if !wishes.uses_ssh() && wishes.listen.is_none() {
         return Ok(training.launch(local));
     }
-    let (files, objects) = files::pack::<T>(&job.options)?;
+    let (files, objects) = files::pack::<T>(&ready.options)?;
     let entrance = Entrance::prepare(EntranceOptions {
-        folder: &job.folder,
+        folder: &ready.folder,
         listen: wishes.listen.as_deref(),
-        task: job.name,
-        config: &job.text,
+        task: ready.name,
+        config: &ready.text,
         files,
         codec: wishes.codec,
         dead_after: Duration::from_secs_f64(wishes.dead_after),
@@ -122,17 +122,17 @@ fn with_workers<T: Task>(training: Training, job: &Job<T>) -> anyhow::Result<Tra
     if !wishes.uses_ssh() {
         return Ok(training.launch(Joined::through(entrance)).launch(local));
     }
-    let places = &wishes.places;
+    let host_options = &wishes.host_options;
     let remote = RemoteOptions {
-        hosts: places.hosts_of_run(job.folder.path(), config.workers)?,
-        listed: places.listed(job.folder.path(), config.workers),
-        login: places.options(),
-        binaries: places.binaries()?,
+        hosts: host_options.hosts_of_run(ready.folder.path(), config.workers)?,
+        listed: host_options.listed(ready.folder.path(), config.workers),
+        login: host_options.options(),
+        binaries: host_options.binaries()?,
         objects,
         workers: config.workers,
-        again: job.start.is_resumed() || job.restarted,
-        patient: job.restarted,
-        telling: match job.shown.verbosity() {
+        again: ready.start.is_resumed() || ready.restarted,
+        patient: ready.restarted,
+        telling: match ready.shown.verbosity() {
             Verbosity::Quiet => Telling::Nobody,
             Verbosity::Normal | Verbosity::Verbose => Telling::Stderr,
         },
@@ -143,12 +143,12 @@ fn with_workers<T: Task>(training: Training, job: &Job<T>) -> anyhow::Result<Tra
 /// Lets a run that has begun be stopped and saved. One that has not, since hosts are reached and sent what they
 /// lack, leaves what was before.
 fn on_interrupt<T: Task>(
-    job: &Job<T>,
+    ready: &ReadyRun<T>,
     stopper: &Stopper,
     begun: &Arc<AtomicBool>,
 ) -> std::io::Result<Arc<AtomicI32>> {
-    let (folder, resumed) = (job.folder.clone(), job.start.is_resumed());
-    let hosts = job.config.elsewhere.uses_ssh();
+    let (folder, resumed) = (ready.folder.clone(), ready.start.is_resumed());
+    let hosts = ready.config.elsewhere.uses_ssh();
     let early = move || {
         complain(if resumed {
             "Stopped before the run went on: it is as it was"

@@ -11,7 +11,7 @@ use super::files::{self, Payload};
 use super::fingerprint::fingerprint;
 use super::layers::{self, ConfigFile};
 use super::memory;
-use super::serve::{Job, serve};
+use super::serve::{ReadyRun, serve};
 use super::shown::Shown;
 use super::supervise::Supervisor;
 use crate::task::Task;
@@ -79,9 +79,9 @@ pub(super) fn train<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
     if task.manifest().batches == 0 {
         bail!("task {}: there is no training batch in the data", call.task);
     }
-    let job = prepare(call.task, config, options, Arc::new(task), args, supervisor)?;
-    let folder = job.folder.clone();
-    serve(job).inspect_err(|_| folder.abandon())
+    let ready = prepare(call.task, config, options, Arc::new(task), args, supervisor)?;
+    let folder = ready.folder.clone();
+    serve(ready).inspect_err(|_| folder.abandon())
 }
 
 /// What hosts need for such a run.
@@ -166,7 +166,7 @@ fn prepare<T: Task>(
     task: Arc<T>,
     args: CallArgs,
     supervisor: Option<Supervisor>,
-) -> anyhow::Result<Job<T>> {
+) -> anyhow::Result<ReadyRun<T>> {
     check_memory(&config, &*task)?;
     let text = layers::write(name, &config, &options)?;
     let fingerprint = fingerprint(&*task, &options, &config)?;
@@ -185,7 +185,7 @@ fn prepare<T: Task>(
         };
         (folder, start)
     };
-    Ok(Job {
+    Ok(ReadyRun {
         name,
         config,
         options,

@@ -12,10 +12,10 @@ use super::vector::{Avx2, Avx512};
 
 /// An instruction set that this processor is known to have: only [`Isa::detect`] makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Isa(Kind);
+pub(crate) struct Isa(Level);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum Level {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -30,12 +30,12 @@ impl Isa {
             Simd::Auto => [Simd::Avx512, Simd::Avx2, Simd::Portable]
                 .into_iter()
                 .find_map(Self::detect),
-            Simd::Portable => Some(Self(Kind::Portable)),
+            Simd::Portable => Some(Self(Level::Portable)),
             #[cfg(target_arch = "x86_64")]
             Simd::Avx2 => (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"))
-                .then_some(Self(Kind::Avx2)),
+                .then_some(Self(Level::Avx2)),
             #[cfg(target_arch = "x86_64")]
-            Simd::Avx512 => is_x86_feature_detected!("avx512f").then_some(Self(Kind::Avx512)),
+            Simd::Avx512 => is_x86_feature_detected!("avx512f").then_some(Self(Level::Avx512)),
             #[cfg(not(target_arch = "x86_64"))]
             Simd::Avx2 | Simd::Avx512 => None,
         }
@@ -47,13 +47,13 @@ impl Isa {
         // one instruction beyond it is asked for here.
         unsafe {
             match self.0 {
-                Kind::Portable => kernel.run::<Pairs<Portable>>(),
+                Level::Portable => kernel.run::<Pairs<Portable>>(),
                 #[cfg(target_arch = "x86_64")]
-                Kind::Avx2 => avx2_pairs(kernel),
+                Level::Avx2 => avx2_pairs(kernel),
                 #[cfg(target_arch = "x86_64")]
-                Kind::Avx512 if is_x86_feature_detected!("avx512bf16") => avx512_pairs(kernel),
+                Level::Avx512 if is_x86_feature_detected!("avx512bf16") => avx512_pairs(kernel),
                 #[cfg(target_arch = "x86_64")]
-                Kind::Avx512 => avx512_emulated_pairs(kernel),
+                Level::Avx512 => avx512_emulated_pairs(kernel),
             }
         }
     }
@@ -63,11 +63,11 @@ impl Isa {
         // SAFETY: a value of this type exists only for a set that the processor has.
         unsafe {
             match self.0 {
-                Kind::Portable => kernel.run::<Portable>(),
+                Level::Portable => kernel.run::<Portable>(),
                 #[cfg(target_arch = "x86_64")]
-                Kind::Avx2 => avx2(kernel),
+                Level::Avx2 => avx2(kernel),
                 #[cfg(target_arch = "x86_64")]
-                Kind::Avx512 => avx512(kernel),
+                Level::Avx512 => avx512(kernel),
             }
         }
     }

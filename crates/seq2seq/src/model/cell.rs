@@ -14,7 +14,7 @@ use crate::kernels::GROUP;
 
 /// The family of formulas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum CellKind {
     Lstm { peephole: bool },
     Gru,
     Rnn,
@@ -23,7 +23,7 @@ pub(crate) enum Kind {
 /// A layer in one direction.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
-    pub(crate) kind: Kind,
+    pub(crate) kind: CellKind,
     pub(crate) input: usize,
     pub(crate) hidden: usize,
     /// Whether it reads from the last step to the first.
@@ -95,7 +95,7 @@ impl Cell {
     pub(crate) fn declare(
         layout: &mut Layout,
         prefix: &str,
-        kind: Kind,
+        kind: CellKind,
         [input, hidden]: [usize; 2],
         reverse: bool,
     ) -> Self {
@@ -103,7 +103,7 @@ impl Cell {
         let mut dense =
             |name: &str, shape: &[usize]| layout.dense(format!("{prefix}.{name}"), shape);
         let (weight_ih, weight_hh, biases);
-        if kind == Kind::Rnn {
+        if kind == CellKind::Rnn {
             let project = input != hidden;
             weight_ih = project.then(|| dense("weight_ih", &[rows, input]));
             let bias_ih = project.then(|| dense("bias_ih", &[rows]));
@@ -118,7 +118,7 @@ impl Cell {
             biases = vec![dense("bias", &[rows])];
         }
         let peephole =
-            (kind == Kind::Lstm { peephole: true }).then(|| dense("peephole", &[3, hidden]));
+            (kind == CellKind::Lstm { peephole: true }).then(|| dense("peephole", &[3, hidden]));
         Self {
             kind,
             input,
@@ -164,12 +164,12 @@ impl Cell {
     }
 }
 
-impl Kind {
+impl CellKind {
     fn gates(self) -> usize {
         match self {
-            Kind::Lstm { .. } => 4,
-            Kind::Gru => 3,
-            Kind::Rnn => 1,
+            CellKind::Lstm { .. } => 4,
+            CellKind::Gru => 3,
+            CellKind::Rnn => 1,
         }
     }
 }

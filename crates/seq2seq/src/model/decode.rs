@@ -3,7 +3,7 @@
 use dsgd::Params;
 
 use super::cell::{Span, room};
-use super::shard::{Job, Shard};
+use super::shard::{PassInputs, Shard};
 use super::stack::{Pass, StackTrack, State};
 use super::{Error, Model, Workspace, check_words};
 use crate::batch::SentenceBatch;
@@ -105,13 +105,13 @@ impl Model {
         workspace.shards.resize_with(1, Shard::default);
         let shard = &mut workspace.shards[0];
         shard.rows = 0..rows;
-        let job = Job {
+        let inputs = PassInputs {
             isa: workspace.isa,
             params,
             batch: &batch,
             dropout: None,
         };
-        shard.encode(&self.network, job);
+        shard.encode(&self.network, inputs);
         let len = shard.state.hidden.len();
         let zero = State {
             hidden: vec![0.0; len],

@@ -38,7 +38,7 @@ pub use workspace::Workspace;
 use dropout::Dropout;
 use network::Network;
 use projection::{Kept, Top};
-use shard::Job;
+use shard::PassInputs;
 
 /// Negative log-likelihood of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -179,7 +179,7 @@ impl Model {
             ..
         } = workspace;
         let (isa, threads, network) = (*isa, compute.threads, &self.network);
-        let job = Job {
+        let inputs = PassInputs {
             isa,
             params,
             batch,
@@ -187,9 +187,9 @@ impl Model {
         };
         workspace::deal(batch.rows, threads, shards);
         each(&mut *shards, |shard| {
-            shard.encode(network, job);
-            shard.decode(network, job);
-            shard.turn(network, job);
+            shard.encode(network, inputs);
+            shard.decode(network, inputs);
+            shard.turn(network, inputs);
         });
         keep(batch, shards, kept);
         nll.clear();
@@ -224,7 +224,7 @@ impl Model {
             projection,
         );
         if let Some(gradient) = gradient {
-            each(&mut *shards, |shard| shard.backward(network, job));
+            each(&mut *shards, |shard| shard.backward(network, inputs));
             network.add_weights(isa, threads, batch, shards, gradient);
             for shard in &*shards {
                 shard.add_embeddings(network, batch, gradient);

@@ -13,7 +13,7 @@
 
 mod chunk;
 mod pairs;
-mod part;
+mod share;
 
 use dsgd::{Gradient, Params, TensorId};
 
@@ -24,7 +24,7 @@ use crate::kernels::{GROUP, Isa, Precision};
 use super::cell::room;
 use chunk::Chunk;
 pub(crate) use chunk::Kept;
-use part::Part;
+use share::VocabularyShare;
 
 /// Columns of a chunk at most. More of them mean that weights and their gradient pass from
 /// memory less often, and longer sums; but the exponentials take 4 bytes a word and column.
@@ -46,7 +46,7 @@ pub(crate) struct ProjectionSpace {
     turned: Vec<f32>,
     panels: Vec<f32>,
     d_turned: Vec<f32>,
-    parts: Vec<Part>,
+    parts: Vec<VocabularyShare>,
 }
 
 /// Where the hidden states come from and their gradient goes: the decoder's, turned.
@@ -105,9 +105,9 @@ impl Projection {
     }
 
     /// Contiguous shares of the vocabulary, whole blocks each as far as possible.
-    fn split(&self, threads: usize, parts: &mut Vec<Part>) {
+    fn split(&self, threads: usize, parts: &mut Vec<VocabularyShare>) {
         let threads = threads.clamp(1, self.words);
-        parts.resize_with(threads, Part::default);
+        parts.resize_with(threads, VocabularyShare::default);
         for (i, part) in parts.iter_mut().enumerate() {
             part.words = self.words * i / threads..self.words * (i + 1) / threads;
         }
@@ -132,7 +132,7 @@ impl Projection {
     }
 
     /// The gradients of weight and bias.
-    fn backward(&self, chunk: Chunk<'_>, parts: &mut [Part], gradient: &mut Gradient) {
+    fn backward(&self, chunk: Chunk<'_>, parts: &mut [VocabularyShare], gradient: &mut Gradient) {
         let ids = [self.weight.0, self.bias.0];
         let [weight, bias] = gradient
             .parts_mut()
@@ -157,7 +157,7 @@ impl Projection {
     fn scatter(
         &self,
         chunk: Chunk<'_>,
-        parts: &mut [Part],
+        parts: &mut [VocabularyShare],
         d_turned: &mut Vec<f32>,
         tops: &mut [Top<'_>],
     ) {
@@ -169,7 +169,7 @@ impl Projection {
             .chunks_exact_mut(self.hidden * GROUP)
             .enumerate()
         {
-            let factors = |part: &Part| -> [f32; GROUP] {
+            let factors = |part: &VocabularyShare| -> [f32; GROUP] {
                 std::array::from_fn(|lane| part.factors[group * GROUP + lane])
             };
             let mine: [f32; GROUP] =
@@ -208,13 +208,13 @@ impl Projection {
 }
 
 /// From the parts' sums to the loss of each position and the factors of each part.
-fn join(parts: &mut [Part], kept: &[Kept], share: Option<f32>, nll: &mut [f64]) {
+fn join(parts: &mut [VocabularyShare], kept: &[Kept], share: Option<f32>, nll: &mut [f64]) {
     for part in &mut *parts {
         part.factors.clear();
         part.factors.resize(groups(kept.len()) * GROUP, 0.0);
     }
     for (i, kept) in kept.iter().enumerate() {
-        let reference = |part: &Part| f64::from(part.reference[i / GROUP][i % GROUP]);
+        let reference = |part: &VocabularyShare| f64::from(part.reference[i / GROUP][i % GROUP]);
         let most = parts
             .iter()
             .map(reference)

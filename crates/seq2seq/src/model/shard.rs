@@ -36,14 +36,14 @@ pub(crate) struct Shard {
 
 /// What a pass over a batch needs to know.
 #[derive(Clone, Copy)]
-pub(crate) struct Job<'a> {
+pub(crate) struct PassInputs<'a> {
     pub(crate) isa: Isa,
     pub(crate) params: &'a Params,
     pub(crate) batch: &'a SentenceBatch,
     pub(crate) dropout: Option<Dropout>,
 }
 
-impl<'a> Job<'a> {
+impl<'a> PassInputs<'a> {
     fn pass(&self, shard: &Shard, stack: usize) -> Pass<'a> {
         let dropout = self.dropout.map(|d| d.stack(stack, shard.rows.start));
         Pass {
@@ -79,14 +79,14 @@ impl Shard {
     fn embed(
         &mut self,
         network: &Network,
-        job: Job<'_>,
+        inputs: PassInputs<'_>,
         stack: usize,
         table: TensorId,
         words: &[u32],
     ) {
-        let span = self.span(network, job.batch, stack);
+        let span = self.span(network, inputs.batch, stack);
         let (width, features) = (span.width(), network.embedding);
-        let table = job.params.get(table);
+        let table = inputs.params.get(table);
         let track = &mut self.stacks[stack];
         network.stacks[stack].input(span, track);
         let layer = &mut track.layers[0];
@@ -111,50 +111,56 @@ impl Shard {
     }
 
     /// Reads the source; leaves the decoder's initial state in `state`.
-    pub(crate) fn encode(&mut self, network: &Network, job: Job<'_>) {
+    pub(crate) fn encode(&mut self, network: &Network, inputs: PassInputs<'_>) {
         self.stacks
             .resize_with(network.stacks.len(), StackTrack::default);
         for u in 0..network.utterances {
-            self.embed(network, job, u, network.source, &job.batch.sources[u]);
-            let span = self.span(network, job.batch, u);
-            let pass = job.pass(self, u);
+            self.embed(network, inputs, u, network.source, &inputs.batch.sources[u]);
+            let span = self.span(network, inputs.batch, u);
+            let pass = inputs.pass(self, u);
             network.stacks[u].forward(pass, span, &[], &mut self.stacks[u]);
         }
         let mut last = 0;
         if let Some(context) = network.context() {
-            let span = self.span(network, job.batch, context);
+            let span = self.span(network, inputs.batch, context);
             let (utterances, own) = self.stacks.split_at_mut(context);
             let input = network.stacks[context].input(span, &mut own[0]);
             let ends = input.chunks_exact_mut(span.width() * network.hidden);
-            let steps = job.batch.source_len;
+            let steps = inputs.batch.source_len;
             for ((stack, track), to) in network.stacks.iter().zip(utterances).zip(ends) {
                 stack.last_output(Span { steps, ..span }, track, to);
             }
-            let pass = job.pass(self, context);
+            let pass = inputs.pass(self, context);
             network.stacks[context].forward(pass, span, &[], &mut self.stacks[context]);
             last = context;
         }
-        let span = self.span(network, job.batch, last);
+        let span = self.span(network, inputs.batch, last);
         network.stacks[last].last_state(span, &self.stacks[last], &mut self.state);
     }
 
     /// Runs the decoder over the target, from `state`.
-    pub(crate) fn decode(&mut self, network: &Network, job: Job<'_>) {
+    pub(crate) fn decode(&mut self, network: &Network, inputs: PassInputs<'_>) {
         let decoder = network.decoder();
-        self.embed(network, job, decoder, network.target, &job.batch.target);
-        let span = self.span(network, job.batch, decoder);
-        let pass = job.pass(self, decoder);
+        self.embed(
+            network,
+            inputs,
+            decoder,
+            network.target,
+            &inputs.batch.target,
+        );
+        let span = self.span(network, inputs.batch, decoder);
+        let pass = inputs.pass(self, decoder);
         let initial = std::slice::from_ref(&self.state);
         network.stacks[decoder].forward(pass, span, initial, &mut self.stacks[decoder]);
     }
 
     /// Transposes what the output layer and the weights' gradients read.
-    pub(crate) fn turn(&mut self, network: &Network, job: Job<'_>) {
+    pub(crate) fn turn(&mut self, network: &Network, inputs: PassInputs<'_>) {
         for stack in 0..network.stacks.len() {
-            let span = self.span(network, job.batch, stack);
+            let span = self.span(network, inputs.batch, stack);
             network.stacks[stack].turn(span, &mut self.stacks[stack]);
         }
-        let span = self.span(network, job.batch, network.decoder());
+        let span = self.span(network, inputs.batch, network.decoder());
         zeroed(
             &mut self.d_top,
             groups(network.hidden) * GROUP * span.columns(),
@@ -162,15 +168,15 @@ impl Shard {
     }
 
     /// From `d_top` back to the first source word.
-    pub(crate) fn backward(&mut self, network: &Network, job: Job<'_>) {
+    pub(crate) fn backward(&mut self, network: &Network, inputs: PassInputs<'_>) {
         self.d_words.resize_with(network.stacks.len(), Vec::new);
         let decoder = network.decoder();
-        let span = self.span(network, job.batch, decoder);
+        let span = self.span(network, inputs.batch, decoder);
         let here = room(&mut self.flow.here, span.columns() * network.hidden);
         to_panels(&self.d_top, network.hidden, here, span.columns(), 0);
         self.go_back(
             network,
-            job,
+            inputs,
             decoder,
             None,
             !network.frozen.target_embedding,
@@ -181,12 +187,12 @@ impl Shard {
         let d_cell = std::mem::take(&mut start.d_cell);
         sized(&mut self.state.hidden, state).copy_from_slice(&start.d_hidden[..state]);
         let encoder = network.context().unwrap_or(0);
-        self.seed(network, job, encoder);
+        self.seed(network, inputs, encoder);
         let words_wanted = !network.frozen.source_embedding;
         let hred = network.context().is_some();
         self.go_back(
             network,
-            job,
+            inputs,
             encoder,
             Some(&d_cell[..state]),
             hred || words_wanted,
@@ -198,15 +204,15 @@ impl Shard {
             for u in 0..network.utterances {
                 let end = &self.d_ends[u * state..(u + 1) * state];
                 sized(&mut self.state.hidden, state).copy_from_slice(end);
-                self.seed(network, job, u);
-                self.go_back(network, job, u, None, words_wanted);
+                self.seed(network, inputs, u);
+                self.go_back(network, inputs, u, None, words_wanted);
             }
         }
     }
 
     /// Puts `state.hidden` as the gradient of a stack's last output, and zero of the others.
-    fn seed(&mut self, network: &Network, job: Job<'_>, stack: usize) {
-        let span = self.span(network, job.batch, stack);
+    fn seed(&mut self, network: &Network, inputs: PassInputs<'_>, stack: usize) {
+        let span = self.span(network, inputs.batch, stack);
         let len = span.columns() * network.hidden;
         let here = zeroed(&mut self.flow.here, len);
         here[len - self.state.hidden.len()..].copy_from_slice(&self.state.hidden);
@@ -215,13 +221,13 @@ impl Shard {
     fn go_back(
         &mut self,
         network: &Network,
-        job: Job<'_>,
+        inputs: PassInputs<'_>,
         stack: usize,
         d_last_cell: Option<&[f32]>,
         input_wanted: bool,
     ) {
-        let span = self.span(network, job.batch, stack);
-        let pass = job.pass(self, stack);
+        let span = self.span(network, inputs.batch, stack);
+        let pass = inputs.pass(self, stack);
         let (track, flow) = (&mut self.stacks[stack], &mut self.flow);
         network.stacks[stack].backward(pass, span, d_last_cell, input_wanted, track, flow);
         if input_wanted && Some(stack) != network.context() {

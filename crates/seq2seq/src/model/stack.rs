@@ -2,7 +2,7 @@
 
 use dsgd::{Layout, Params};
 
-use super::cell::{Cell, Kind, Span, Track, room};
+use super::cell::{Cell, CellKind, Span, Track, room};
 use super::dropout::Dropout;
 use super::spec::LayerType;
 use crate::kernels::turn::{groups, to_turned};
@@ -65,20 +65,20 @@ impl Stack {
         let layer = |l: usize| {
             let name = format!("{prefix}.rnn.{l}");
             let sizes = [if l == 0 { input } else { hidden }, hidden];
-            let plain = Kind::Lstm { peephole: false };
+            let plain = CellKind::Lstm { peephole: false };
             match kind {
                 LayerType::Lstm => {
                     vec![Cell::declare(
                         layout,
                         &name,
-                        Kind::Lstm { peephole: true },
+                        CellKind::Lstm { peephole: true },
                         sizes,
                         false,
                     )]
                 }
                 LayerType::Fast => vec![Cell::declare(layout, &name, plain, sizes, false)],
-                LayerType::Gru => vec![Cell::declare(layout, &name, Kind::Gru, sizes, false)],
-                LayerType::Rnn => vec![Cell::declare(layout, &name, Kind::Rnn, sizes, false)],
+                LayerType::Gru => vec![Cell::declare(layout, &name, CellKind::Gru, sizes, false)],
+                LayerType::Rnn => vec![Cell::declare(layout, &name, CellKind::Rnn, sizes, false)],
                 LayerType::Bi => [("forward", false), ("backward", true)]
                     .map(|(way, reverse)| {
                         Cell::declare(layout, &format!("{name}.{way}"), plain, sizes, reverse)
@@ -179,7 +179,7 @@ impl Stack {
         let tracks = &track.layers[self.layers.len() - 1].cells;
         let cell = sized(&mut to.cell, len);
         if let (Some(last), Some(track)) = (self.top().last(), tracks.last())
-            && matches!(last.kind, Kind::Lstm { .. })
+            && matches!(last.kind, CellKind::Lstm { .. })
         {
             let place = last.last_place(span);
             cell.copy_from_slice(&track.cell[place * len..(place + 1) * len]);
@@ -192,7 +192,7 @@ impl Stack {
             let (cell, track) = (&layer[0], &track.cells[0]);
             let len = span.width() * cell.hidden;
             let place = cell.last_place(span) * len;
-            let lstm = matches!(cell.kind, Kind::Lstm { .. });
+            let lstm = matches!(cell.kind, CellKind::Lstm { .. });
             State {
                 hidden: track.hidden[place..place + len].to_vec(),
                 cell: if lstm {

@@ -2,7 +2,7 @@
 
 use dsgd::{Gradient, TensorId};
 
-use super::cell::{Cell, Kind};
+use super::cell::{Cell, CellKind};
 use super::network::{Network, Use};
 use super::shard::Shard;
 use crate::batch::SentenceBatch;
@@ -75,7 +75,7 @@ impl Network {
         let last_row = first_row + out.len() / width;
         // The candidate of a GRU was multiplied with r·h, the other gates with h.
         let edge = match cell.kind {
-            Kind::Gru if of.recurrent => (2 * cell.hidden).clamp(first_row, last_row),
+            CellKind::Gru if of.recurrent => (2 * cell.hidden).clamp(first_row, last_row),
             _ => last_row,
         };
         for shard in shards {

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use dsgd::checkpoint::{self, Snapshot};
+use dsgd::checkpoint::{self, Checkpoint};
 use dsgd::{Gradient, Params, Part};
 use seq2seq::batch::SentenceBatch;
 use seq2seq::data::Vocabulary;
@@ -163,14 +163,14 @@ fn translator(model_type: ModelType, threads: usize) -> Translator {
 
 /// Writes a checkpoint of the small model, and returns its file.
 fn save(dir: &Path, params: &Params, metadata: &BTreeMap<String, String>) -> PathBuf {
-    let snapshot = Snapshot {
+    let checkpoint = Checkpoint {
         version: 1,
         params,
         optimizer: &[],
         metadata,
         state: &(),
     };
-    checkpoint::save(dir, "small_epoch1_1.00", &snapshot).unwrap()
+    checkpoint::save(dir, "small_epoch1_1.00", &checkpoint).unwrap()
 }
 
 /// What a checkpoint of the small model carries.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::cursor::{Cursor, count_rows, no_such_row, rows_in, wrong_kind};
 use super::error::WireError;
-use super::place::{Place, count_rows, no_such_row, rows_in, wrong_kind};
 use crate::wire::integrity::Integrity;
 use crate::wire::proto::{Chunk, Rows};
 use dsgd_core::codec::Codec;
@@ -13,7 +13,7 @@ use dsgd_core::params::{Gradient, Part, Rows as Table, Tensor, add_squares};
 #[derive(Debug)]
 pub struct IncomingGradient {
     gradient: Box<Gradient>,
-    place: Place,
+    cursor: Cursor,
     /// Squares of the tensors that are complete, and of the one that is not.
     squares: (f64, f64),
 }
@@ -23,7 +23,7 @@ impl IncomingGradient {
     pub fn new(gradient: Box<Gradient>, codec: Codec, integrity: Integrity) -> Self {
         Self {
             gradient,
-            place: Place::new(codec, integrity),
+            cursor: Cursor::new(codec, integrity),
             squares: (0.0, 0.0),
         }
     }
@@ -31,13 +31,13 @@ impl IncomingGradient {
     /// Takes the next chunk of a dense tensor.
     pub fn chunk(&mut self, chunk: &Chunk) -> Result<(), WireError> {
         let layout = Arc::clone(self.gradient.layout());
-        let before = self.place.tensor;
-        let entry = self.place.tensor(&layout)?;
+        let before = self.cursor.tensor;
+        let entry = self.cursor.tensor(&layout)?;
         let Part::Dense(values) = &mut self.gradient.parts_mut()[before] else {
             return Err(wrong_kind(entry, "a table", "a dense tensor"));
         };
         let squares = &mut self.squares.1;
-        self.place
+        self.cursor
             .dense(entry, chunk, values, |block| add_squares(squares, block))?;
         self.close(before);
         Ok(())
@@ -46,22 +46,22 @@ impl IncomingGradient {
     /// Takes the next rows of a table.
     pub fn rows(&mut self, rows: &Rows) -> Result<(), WireError> {
         let layout = Arc::clone(self.gradient.layout());
-        let before = self.place.tensor;
-        let entry = self.place.tensor(&layout)?;
-        self.place.expect(rows.tensor, None)?;
+        let before = self.cursor.tensor;
+        let entry = self.cursor.tensor(&layout)?;
+        self.cursor.expect(rows.tensor, None)?;
         let Part::Rows(table) = &mut self.gradient.parts_mut()[before] else {
             return Err(wrong_kind(entry, "a dense tensor", "a table"));
         };
-        if self.place.offset == 0 {
+        if self.cursor.offset == 0 {
             table.clear();
         }
-        let count = take_rows(entry, rows, table, &self.place)?;
-        self.place.offset += count;
-        self.place.checksum.update(&rows.indices);
-        self.place.checksum.update(&rows.values);
+        let count = take_rows(entry, rows, table, &self.cursor)?;
+        self.cursor.offset += count;
+        self.cursor.checksum.update(&rows.indices);
+        self.cursor.checksum.update(&rows.values);
         if rows.crc32.is_some() {
             add_squares(&mut self.squares.1, bytemuck::cast_slice(table.values()));
-            self.place.check(entry, rows.crc32, true)?;
+            self.cursor.check(entry, rows.crc32, true)?;
         }
         self.close(before);
         Ok(())
@@ -72,7 +72,7 @@ impl IncomingGradient {
     /// # Errors
     /// What is missing, and the buffer, to be used again.
     pub fn finish(self) -> Result<(Box<Gradient>, f64), (WireError, Box<Gradient>)> {
-        match self.place.is_complete(self.gradient.layout()) {
+        match self.cursor.is_complete(self.gradient.layout()) {
             Ok(()) => Ok((self.gradient, self.squares.0.sqrt())),
             Err(error) => Err((error, self.gradient)),
         }
@@ -85,7 +85,7 @@ impl IncomingGradient {
 
     /// Adds up as [`Gradient::sum_of_squares`] does: tensor by tensor.
     fn close(&mut self, tensor: usize) {
-        if self.place.tensor > tensor {
+        if self.cursor.tensor > tensor {
             self.squares.0 += self.squares.1;
             self.squares.1 = 0.0;
         }
@@ -97,10 +97,10 @@ fn take_rows(
     entry: &Tensor,
     rows: &Rows,
     table: &mut Table,
-    place: &Place,
+    cursor: &Cursor,
 ) -> Result<usize, WireError> {
     let name = || entry.name.clone();
-    let (width, codec, first) = (table.width(), place.codec, place.offset == 0);
+    let (width, codec, first) = (table.width(), cursor.codec, cursor.offset == 0);
     let count = count_rows(entry, rows, width, codec)?;
     // A table without touched rows is one empty message, and only that is.
     if count == 0 && !(first && rows.crc32.is_some()) {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::cursor::{Cursor, count_rows, no_such_row, rows_in, wrong_kind};
 use super::error::WireError;
-use super::place::{Place, count_rows, no_such_row, rows_in, wrong_kind};
 use crate::wire::integrity::Integrity;
 use crate::wire::proto::{Chunk, Rows};
 use dsgd_core::codec::Codec;
@@ -21,7 +21,7 @@ enum Comes {
 #[derive(Debug)]
 pub struct IncomingParams<'a> {
     params: &'a mut Params,
-    place: Place,
+    cursor: Cursor,
     comes: Vec<Comes>,
     /// The row that comes next, at least, of a table of which rows come.
     next_row: u32,
@@ -66,7 +66,7 @@ impl<'a> IncomingParams<'a> {
     fn of(params: &'a mut Params, comes: Vec<Comes>, codec: Codec, integrity: Integrity) -> Self {
         let mut this = Self {
             params,
-            place: Place::new(codec, integrity),
+            cursor: Cursor::new(codec, integrity),
             comes,
             next_row: 0,
         };
@@ -76,20 +76,20 @@ impl<'a> IncomingParams<'a> {
 
     /// On to the next tensor of which something comes.
     fn skip(&mut self) {
-        while self.comes.get(self.place.tensor) == Some(&Comes::Nothing) {
-            self.place.tensor += 1;
+        while self.comes.get(self.cursor.tensor) == Some(&Comes::Nothing) {
+            self.cursor.tensor += 1;
         }
     }
 
     /// Takes the next chunk.
     pub fn chunk(&mut self, chunk: &Chunk) -> Result<(), WireError> {
         let layout = Arc::clone(self.params.layout());
-        let entry = self.place.tensor(&layout)?;
-        if self.comes[self.place.tensor] == Comes::Rows {
+        let entry = self.cursor.tensor(&layout)?;
+        if self.comes[self.cursor.tensor] == Comes::Rows {
             return Err(wrong_kind(entry, "rows of a table", "all of it"));
         }
         let into = &mut self.params.flat_mut()[entry.range.clone()];
-        self.place.dense(entry, chunk, into, |_| {})?;
+        self.cursor.dense(entry, chunk, into, |_| {})?;
         self.skip();
         Ok(())
     }
@@ -97,12 +97,12 @@ impl<'a> IncomingParams<'a> {
     /// Takes the next rows of a table.
     pub fn rows(&mut self, rows: &Rows) -> Result<(), WireError> {
         let layout = Arc::clone(self.params.layout());
-        let entry = self.place.tensor(&layout)?;
-        self.place.expect(rows.tensor, None)?;
-        if self.comes[self.place.tensor] != Comes::Rows {
+        let entry = self.cursor.tensor(&layout)?;
+        self.cursor.expect(rows.tensor, None)?;
+        if self.comes[self.cursor.tensor] != Comes::Rows {
             return Err(wrong_kind(entry, "all of a tensor", "rows of it"));
         }
-        let (width, table_len, codec) = (entry.width(), entry.shape[0], self.place.codec);
+        let (width, table_len, codec) = (entry.width(), entry.shape[0], self.cursor.codec);
         let count = count_rows(entry, rows, width, codec)?;
         if count == 0 {
             let name = entry.name.clone();
@@ -121,11 +121,11 @@ impl<'a> IncomingParams<'a> {
             let at = row as usize * width;
             codec.decode(values, &mut into[at..at + width]);
         }
-        self.place.offset += count;
-        self.place.checksum.update(&rows.indices);
-        self.place.checksum.update(&rows.values);
+        self.cursor.offset += count;
+        self.cursor.checksum.update(&rows.indices);
+        self.cursor.checksum.update(&rows.values);
         if rows.crc32.is_some() {
-            self.place.check(entry, rows.crc32, true)?;
+            self.cursor.check(entry, rows.crc32, true)?;
             self.next_row = 0;
         }
         self.skip();
@@ -134,6 +134,6 @@ impl<'a> IncomingParams<'a> {
 
     /// Nothing must be missing.
     pub fn finish(self) -> Result<(), WireError> {
-        self.place.is_complete(self.params.layout())
+        self.cursor.is_complete(self.params.layout())
     }
 }

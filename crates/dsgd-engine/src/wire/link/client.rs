@@ -41,11 +41,11 @@ pub struct Client {
     /// When the server was last heard of.
     heard: Arc<Mutex<Instant>>,
     /// Sessions of this process that have not ended.
-    sessions: Arc<Mutex<BTreeMap<WorkerId, Session>>>,
+    sessions: Arc<Mutex<BTreeMap<WorkerId, SessionHeader>>>,
 }
 
 /// What calls show.
-pub(super) type Session = HeaderValue;
+pub(super) type SessionHeader = HeaderValue;
 
 impl Client {
     /// Opens the connections.
@@ -97,7 +97,11 @@ impl Client {
     }
 
     /// Says goodbye: what the worker was given goes to another.
-    pub(super) async fn leave(&self, session: &Session, reason: &str) -> Result<(), LinkError> {
+    pub(super) async fn leave(
+        &self,
+        session: &SessionHeader,
+        reason: &str,
+    ) -> Result<(), LinkError> {
         let reason = reason.to_owned();
         let request = with_session(session, proto::LeaveRequest { reason });
         let mut client = DsgdClient::new(self.life.clone());
@@ -127,7 +131,7 @@ impl Client {
         )
         .await?;
         check_layout(&tensors(layout), &reply.layout)?;
-        let session: Session = reply.session.parse().map_err(|_| LinkError::Broken {
+        let session: SessionHeader = reply.session.parse().map_err(|_| LinkError::Broken {
             reason: "a session that is none".to_owned(),
         })?;
         let own = Own::new()?;
@@ -158,7 +162,7 @@ impl Client {
     async fn live(
         &self,
         mut client: DsgdClient<Channel>,
-        session: &Session,
+        session: &SessionHeader,
         every: Duration,
     ) -> Result<Life, LinkError> {
         let (pulses, stream) = channel(1);
@@ -204,7 +208,7 @@ pub(super) struct Entered {
     /// For what is large.
     pub(super) bulk: Channel,
     pub(super) own: Own,
-    pub(super) session: Session,
+    pub(super) session: SessionHeader,
     pub(super) integrity: Integrity,
     /// What passes the connection for what is large.
     pub(super) traffic: Traffic,
@@ -248,7 +252,7 @@ pub(super) struct Life {
     pub(super) task: AbortHandle,
 }
 
-fn with_session<T>(session: &Session, message: T) -> Request<T> {
+fn with_session<T>(session: &SessionHeader, message: T) -> Request<T> {
     let shown = HeaderMap::from_iter([(HeaderName::from_static(SESSION), session.clone())]);
     let mut request = Request::new(message);
     *request.metadata_mut() = MetadataMap::from_headers(shown);

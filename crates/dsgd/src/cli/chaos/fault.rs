@@ -28,7 +28,7 @@ const OVERSLEEP: u64 = 5;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Kind {
+pub(super) enum FaultKind {
     /// The workers of a host are killed (SIGKILL)
     Kill,
     /// The workers of a host sleep for some seconds (SIGSTOP)
@@ -39,7 +39,7 @@ pub(super) enum Kind {
     Server,
 }
 
-impl Kind {
+impl FaultKind {
     pub(super) const ALL: [Self; 4] = [Self::Kill, Self::Freeze, Self::Cut, Self::Server];
 
     pub(super) fn name(self) -> &'static str {
@@ -55,7 +55,7 @@ impl Kind {
 /// Something that was done to a run.
 #[derive(Debug)]
 pub(super) struct Fault {
-    pub(super) kind: Kind,
+    pub(super) kind: FaultKind,
     /// None where it is the server's.
     pub(super) host: Option<String>,
     /// What and where, in words.
@@ -87,9 +87,9 @@ impl Target {
                 folder.display()
             );
         }
-        let places = &config.elsewhere.places;
+        let host_options = &config.elsewhere.host_options;
         let hosts = if config.elsewhere.uses_ssh() {
-            places.hosts_of_run(folder, config.workers)?.all()
+            host_options.hosts_of_run(folder, config.workers)?.all()
         } else {
             Vec::new()
         };
@@ -97,7 +97,7 @@ impl Target {
             folder: folder.to_owned(),
             mark: mark(folder).unwrap_or_default(),
             hosts,
-            options: places.options(),
+            options: host_options.options(),
             config,
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -117,14 +117,14 @@ impl Target {
     }
 
     /// Those of the wanted kinds, or of all, that can be done to this run now.
-    pub(super) fn possible(&self, wanted: &[Kind]) -> anyhow::Result<Vec<Kind>> {
+    pub(super) fn possible(&self, wanted: &[FaultKind]) -> anyhow::Result<Vec<FaultKind>> {
         let restarts = self.config.elsewhere.max_restarts;
-        let possible = |kind: &Kind| match kind {
-            Kind::Kill | Kind::Freeze | Kind::Cut => !self.hosts.is_empty(),
+        let possible = |kind: &FaultKind| match kind {
+            FaultKind::Kill | FaultKind::Freeze | FaultKind::Cut => !self.hosts.is_empty(),
             // The last restart is left for what happens by itself.
-            Kind::Server => self.server_kills.get() + 1 < restarts,
+            FaultKind::Server => self.server_kills.get() + 1 < restarts,
         };
-        let kinds = Kind::ALL.iter().copied().filter(possible);
+        let kinds = FaultKind::ALL.iter().copied().filter(possible);
         let kinds = kinds.filter(|kind| wanted.is_empty() || wanted.contains(kind));
         let kinds: Vec<_> = kinds.collect();
         if kinds.is_empty() && self.server_kills.get() == 0 {
@@ -137,15 +137,17 @@ impl Target {
     }
 
     /// Does it; where, and for how long, follows from `choice`.
-    pub(super) fn inject(&self, kind: Kind, choice: u64) -> anyhow::Result<Fault> {
+    pub(super) fn inject(&self, kind: FaultKind, choice: u64) -> anyhow::Result<Fault> {
         let host = || &self.hosts[choice as usize % self.hosts.len()];
         let mut at = Instant::now();
         let words = match kind {
-            Kind::Server => self.kill_server()?,
-            Kind::Cut => self.cut(host())?,
-            Kind::Kill | Kind::Freeze => self.disturb(host(), kind, choice >> 32, &mut at),
+            FaultKind::Server => self.kill_server()?,
+            FaultKind::Cut => self.cut(host())?,
+            FaultKind::Kill | FaultKind::Freeze => {
+                self.disturb(host(), kind, choice >> 32, &mut at)
+            }
         };
-        let host = (kind != Kind::Server).then(|| host().name.clone());
+        let host = (kind != FaultKind::Server).then(|| host().name.clone());
         Ok(Fault {
             kind,
             host,
@@ -176,7 +178,7 @@ impl Target {
     }
 
     /// `at` becomes the time when it was done: logging in takes a while.
-    fn disturb(&self, host: &Host, kind: Kind, choice: u64, at: &mut Instant) -> String {
+    fn disturb(&self, host: &Host, kind: FaultKind, choice: u64, at: &mut Instant) -> String {
         let most = self.config.elsewhere.dead_after as u64 + OVERSLEEP;
         let secs = 1 + choice % most;
         let done = self.runtime.block_on(async {
@@ -185,14 +187,16 @@ impl Target {
             let remote = login.await?;
             *at = Instant::now();
             match kind {
-                Kind::Freeze => remote.freeze(&self.mark, secs).await,
+                FaultKind::Freeze => remote.freeze(&self.mark, secs).await,
                 _ => remote.kill(&self.mark).await,
             }
         });
         let name = &host.name;
         match (done, kind) {
             (Ok(0), _) => format!("{name}: no worker runs there now"),
-            (Ok(_), Kind::Freeze) => format!("{name}: its workers sleep for {secs} s (SIGSTOP)"),
+            (Ok(_), FaultKind::Freeze) => {
+                format!("{name}: its workers sleep for {secs} s (SIGSTOP)")
+            }
             (Ok(_), _) => format!("{name}: its workers are killed (SIGKILL)"),
             // That is a fault, too, and not one of ours.
             (Err(error), _) => SshError::to_string(&error),

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::each::{Failed, each, runtime};
 use crate::cli::files::Payload;
-use dsgd_engine::config::Places;
+use dsgd_engine::config::HostOptions;
 use dsgd_engine::launch::trouble::Trouble;
 use dsgd_engine::ssh::{
     Binaries, Control, Facts, Object, Remote, SshError, Stream, Telling, send_all, size,
@@ -34,7 +34,7 @@ const MOST_CLOCK_SECS: f64 = 5.0;
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
-    hosts: Places,
+    hosts: HostOptions,
     /// Say whether a host helps with a model of so many parameters
     #[arg(long, value_name = "N", conflicts_with = "model_mb")]
     parameters: Option<u64>,

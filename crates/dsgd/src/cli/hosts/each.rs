@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::cli::call::complain;
-use dsgd_engine::config::Places;
+use dsgd_engine::config::HostOptions;
 use dsgd_engine::hosts::Host;
 use dsgd_engine::ssh::{Control, Options, Remote, SshError};
 use dsgd_observe::output::say;
@@ -27,7 +27,7 @@ pub(super) fn runtime() -> anyhow::Result<Runtime> {
 
 /// Logs in at each host at once and does something there. The results are in the hosts' order.
 pub(super) async fn each<T, F, A>(
-    args: &Places,
+    args: &HostOptions,
     control: &Arc<Control>,
     act: A,
 ) -> anyhow::Result<Vec<(String, Result<T, SshError>)>>
@@ -75,7 +75,7 @@ where
 
 /// [`each`], waited for, with words for each host that it worked out on, if any.
 pub(super) fn on_each<T, F, A>(
-    args: &Places,
+    args: &HostOptions,
     act: A,
     words: impl Fn(T) -> Option<String>,
 ) -> anyhow::Result<()>

@@ -12,14 +12,14 @@ use super::each::{Failed, each, runtime};
 use crate::cli::call::complain;
 use crate::cli::files::{LEFT_ON_HOSTS, Payload};
 use crate::cli::signals;
-use dsgd_engine::config::Places;
+use dsgd_engine::config::HostOptions;
 use dsgd_engine::ssh::{Control, Fetched, Object, Remote, Telling, send_all, size};
 use dsgd_observe::output::say;
 
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
     #[command(flatten)]
-    hosts: Places,
+    hosts: HostOptions,
     /// Data to send along
     #[arg(value_name = "FILES")]
     files: Vec<PathBuf>,
@@ -34,7 +34,7 @@ pub(super) struct InitArgs {
 #[derive(Debug, Args)]
 pub(super) struct FetchArgs {
     #[command(flatten)]
-    hosts: Places,
+    hosts: HostOptions,
     /// Files or folders there; they begin at the user's home without a slash
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<String>,

@@ -137,9 +137,9 @@ impl UnderWay {
                  --listen prints; a run with hosts begins with train --remote, --hosts or -H"
             );
         }
-        let places = &config.elsewhere.places;
-        let changes = HostChanges::read(folder, &places.list())?;
-        let hosts = changes.apply(places.hosts(config.workers)?)?.all();
+        let host_options = &config.elsewhere.host_options;
+        let changes = HostChanges::read(folder, &host_options.list())?;
+        let hosts = changes.apply(host_options.hosts(config.workers)?)?.all();
         Ok(Self {
             folder: folder.to_owned(),
             config,
@@ -150,8 +150,8 @@ impl UnderWay {
 
     /// Logs in at new hosts as the run will; each gets its number of workers.
     fn reach(&self, new: &[Host]) -> anyhow::Result<Vec<Host>> {
-        let places = &self.config.elsewhere.places;
-        let (control, binaries) = (Arc::new(Control::new()?), places.binaries()?);
+        let host_options = &self.config.elsewhere.host_options;
+        let (control, binaries) = (Arc::new(Control::new()?), host_options.binaries()?);
         let act = move |remote: Remote| {
             let binaries = binaries.clone();
             async move {
@@ -160,7 +160,7 @@ impl UnderWay {
                 Ok(facts.cores)
             }
         };
-        let looking = each_of(new.to_vec(), places.options(), &control, act);
+        let looking = each_of(new.to_vec(), host_options.options(), &control, act);
         let mut failed = Failed::default();
         let mut reached = Vec::new();
         for (host, (name, result)) in new.iter().zip(runtime()?.block_on(looking)?) {

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::each::on_each;
 use crate::cli::call::complain;
-use dsgd_engine::config::Places;
+use dsgd_engine::config::HostOptions;
 use dsgd_engine::ssh::{Ended, Remote, SshError, Stopped, Stream, shell_words, size};
 use dsgd_observe::output;
 use dsgd_observe::output::say;
@@ -12,7 +12,7 @@ use dsgd_observe::output::say;
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     #[command(flatten)]
-    hosts: Places,
+    hosts: HostOptions,
     /// A command and its words, or one line of shell in quotes
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     command: Vec<String>,
@@ -21,7 +21,7 @@ pub(super) struct RunArgs {
 #[derive(Debug, Args)]
 pub(super) struct StopArgs {
     #[command(flatten)]
-    hosts: Places,
+    hosts: HostOptions,
     /// Only those of this run
     #[arg(long, value_name = "ID")]
     run: Option<String>,
@@ -30,7 +30,7 @@ pub(super) struct StopArgs {
 #[derive(Debug, Args)]
 pub(super) struct CleanArgs {
     #[command(flatten)]
-    hosts: Places,
+    hosts: HostOptions,
 }
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use dsgd::Params;
 
-use super::{Cell, Kind, Span, Track, room, zeroed};
+use super::{Cell, CellKind, Span, Track, room, zeroed};
 use crate::kernels::gates::{GruBackward, GruResetBackward, LstmBackward, RnnBackward};
 use crate::kernels::product::{Product, Size, Start, panels, transposed};
 use crate::kernels::{GROUP, Isa};
@@ -63,7 +63,7 @@ impl Cell {
             let place = |of: usize| of * state + g * n..of * state + (g + 1) * n;
             let gates = &mut gates[g * per_group..(g + 1) * per_group];
             match self.kind {
-                Kind::Lstm { .. } => isa.run(LstmBackward {
+                CellKind::Lstm { .. } => isa.run(LstmBackward {
                     gates,
                     peephole: self.peephole.map(|id| params.get(id)),
                     cell_before: &track.cell[place(before)],
@@ -77,14 +77,14 @@ impl Cell {
                         4 * n
                     }],
                 }),
-                Kind::Gru => isa.run(GruBackward {
+                CellKind::Gru => isa.run(GruBackward {
                     gates,
                     hidden_before: &track.hidden[place(before)],
                     d_above: &d_output[part.clone()],
                     d_hidden: &mut track.d_hidden[part],
                     sums: &mut sums[..3 * n],
                 }),
-                Kind::Rnn => isa.run(RnnBackward {
+                CellKind::Rnn => isa.run(RnnBackward {
                     gate: gates,
                     hidden: &track.hidden[place(after)],
                     d_hidden: [&d_output[part.clone()], &track.d_hidden[part]],
@@ -93,7 +93,7 @@ impl Cell {
             }
         }
         let d_hidden = &mut track.d_hidden[..state];
-        if self.kind != Kind::Gru {
+        if self.kind != CellKind::Gru {
             self.recur_back(isa, params, span, 0..rows, gates, d_hidden, Start::Zero);
             return;
         }

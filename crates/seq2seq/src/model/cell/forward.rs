@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use dsgd::Params;
 
-use super::{Cell, Kind, Span, Track, pair, room, zeroed};
+use super::{Cell, CellKind, Span, Track, pair, room, zeroed};
 use crate::kernels::gates::{GruForward, GruReset, LstmForward, RnnForward};
 use crate::kernels::product::{Product, Size, Start, panels, straight};
 use crate::kernels::turn::{groups, to_turned};
@@ -24,12 +24,12 @@ impl Cell {
         let state = span.groups * self.hidden * GROUP;
         let places = (span.steps + 1) * state;
         room(&mut track.hidden, places);
-        let lstm = matches!(self.kind, Kind::Lstm { .. });
+        let lstm = matches!(self.kind, CellKind::Lstm { .. });
         if lstm {
             room(&mut track.cell, places);
             room(&mut track.squashed, span.steps * state);
         }
-        if self.kind == Kind::Gru {
+        if self.kind == CellKind::Gru {
             room(&mut track.reset_hidden, span.steps * state);
         }
         let first = self.first_slot(span) * state..(self.first_slot(span) + 1) * state;
@@ -61,7 +61,7 @@ impl Cell {
             places,
             0,
         );
-        if self.kind == Kind::Gru {
+        if self.kind == CellKind::Gru {
             let columns = span.columns();
             let turned = room(&mut track.reset_turned, features * columns);
             to_turned(
@@ -129,14 +129,14 @@ impl Cell {
         let rows = self.rows();
         let gates = &mut track.gates[t * span.width() * rows..(t + 1) * span.width() * rows];
         // The candidate of a GRU waits for r·h.
-        let at_once = if self.kind == Kind::Gru {
+        let at_once = if self.kind == CellKind::Gru {
             2 * self.hidden
         } else {
             rows
         };
         self.recur(isa, params, span, 0..at_once, hidden_before, gates);
         match self.kind {
-            Kind::Lstm { .. } => {
+            CellKind::Lstm { .. } => {
                 let (cell_before, cell) = pair(&mut track.cell, before, after, state);
                 for g in 0..span.groups {
                     let part = g * n..(g + 1) * n;
@@ -151,7 +151,7 @@ impl Cell {
                     });
                 }
             }
-            Kind::Gru => {
+            CellKind::Gru => {
                 let reset_hidden = &mut track.reset_hidden[t * state..(t + 1) * state];
                 for g in 0..span.groups {
                     let part = g * n..(g + 1) * n;
@@ -171,7 +171,7 @@ impl Cell {
                     });
                 }
             }
-            Kind::Rnn => isa.run(RnnForward {
+            CellKind::Rnn => isa.run(RnnForward {
                 gate: gates,
                 hidden,
             }),

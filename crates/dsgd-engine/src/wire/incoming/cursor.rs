@@ -10,7 +10,7 @@ use dsgd_core::params::{Layout, SQUARES_BLOCK, Tensor};
 
 /// How far a transfer has come.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Cursor {
     pub(super) tensor: usize,
     /// Elements of the tensor that are here; for a table the rows.
     pub(super) offset: usize,
@@ -18,7 +18,7 @@ pub(super) struct Place {
     pub(super) codec: Codec,
 }
 
-impl Place {
+impl Cursor {
     pub(super) fn new(codec: Codec, integrity: Integrity) -> Self {
         Self {
             tensor: 0,

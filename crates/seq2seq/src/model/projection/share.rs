@@ -15,7 +15,7 @@ use super::pairs::PairBuffers;
 
 /// One thread's share of the vocabulary, and what it computes of a chunk.
 #[derive(Debug, Default)]
-pub(super) struct Part {
+pub(super) struct VocabularyShare {
     pub(super) words: Range<usize>,
     /// [block][panel][word][16]; of one block only where nothing or pairs are kept.
     exponentials: Vec<f32>,
@@ -31,7 +31,7 @@ pub(super) struct Part {
     pairs: PairBuffers,
 }
 
-impl Part {
+impl VocabularyShare {
     /// The blocks of this part, and the place of each in `exponentials`.
     fn blocks(&self, columns: usize) -> impl Iterator<Item = (Range<usize>, usize)> + use<> {
         let words = self.words.clone();

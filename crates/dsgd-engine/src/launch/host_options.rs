@@ -4,12 +4,12 @@ use std::path::Path;
 
 use super::program::ListedHosts;
 use crate::Error;
-use crate::config::{CLIENT_LIST, Places};
+use crate::config::{CLIENT_LIST, HostOptions};
 use crate::hosts::{self, Host};
 use crate::run::{HostChanges, RunHosts};
 use crate::ssh::{Binaries, Options, parse_binary};
 
-impl Places {
+impl HostOptions {
     /// The hosts that are meant: this machine, typed ones, else those of a file. This machine has room
     /// for as many workers as there are.
     pub fn hosts(&self, workers: Option<usize>) -> Result<Vec<Host>, Error> {
@@ -45,9 +45,9 @@ impl Places {
 
     /// What reads them again and again.
     pub fn listed(&self, folder: &Path, workers: Option<usize>) -> ListedHosts {
-        let (places, folder) = (self.clone(), folder.to_owned());
+        let (host_options, folder) = (self.clone(), folder.to_owned());
         Box::new(move || {
-            let hosts = places.hosts_of_run(&folder, workers);
+            let hosts = host_options.hosts_of_run(&folder, workers);
             hosts.map(RunHosts::all).map_err(|error| error.to_string())
         })
     }
