@@ -157,7 +157,7 @@ impl<'a> ComputeSlot<'a> {
     /// # Errors
     /// What the model's own code said, or the message of its panic.
     pub fn new(model: &'a dyn Model, seat: Seat) -> Result<Self, String> {
-        match caught(|| model.compute(seat)) {
+        match catch_panics(|| model.compute(seat)) {
             Ok(compute) => Ok(Self {
                 model,
                 seat,
@@ -169,7 +169,7 @@ impl<'a> ComputeSlot<'a> {
 
     /// Clears up after a panic.
     pub fn renew(&self) {
-        if let Ok(compute) = caught(|| self.model.compute(self.seat)) {
+        if let Ok(compute) = catch_panics(|| self.model.compute(self.seat)) {
             *self.occupy() = compute;
         }
     }
@@ -218,7 +218,7 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
                 }
             }
             Job::Validate(batch) => {
-                let stats = caught(|| compute.evaluate(batch, &assignment.params));
+                let stats = catch_panics(|| compute.evaluate(batch, &assignment.params));
                 stats.map(|stats| Outcome::Evaluated { lease, stats })
             }
         };
@@ -249,7 +249,7 @@ fn gradient_of(
 ) -> Result<Report, Failure> {
     let started = Instant::now();
     gradient.clear();
-    let stats = caught(|| compute.gradient(batch, &params, gradient))?;
+    let stats = catch_panics(|| compute.gradient(batch, &params, gradient))?;
     // Given back before the push, so that the server may write where this worker has read.
     drop(params);
     Ok(Report {
@@ -280,7 +280,7 @@ struct Failure {
 }
 
 /// Runs the task's code; a panic becomes an error with its message.
-fn caught<R>(code: impl FnOnce() -> TaskResult<R>) -> Result<R, Failure> {
+fn catch_panics<R>(code: impl FnOnce() -> TaskResult<R>) -> Result<R, Failure> {
     match catch_unwind(AssertUnwindSafe(code)) {
         Ok(Ok(result)) => Ok(result),
         Ok(Err(error)) => Err(Failure {

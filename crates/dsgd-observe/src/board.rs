@@ -266,7 +266,7 @@ impl Board {
     }
 
     /// Workers that have joined and are not lost.
-    pub fn live(&self) -> usize {
+    pub fn live_count(&self) -> usize {
         let live = |row: &&WorkerRow| row.state == Presence::Working;
         self.workers.values().filter(live).count()
     }
@@ -355,7 +355,7 @@ impl Board {
             self.totals.add(part, step.staleness);
             if let Some(row) = self.workers.get_mut(&name) {
                 let (_, items) = self.units.shown(part.stats.units, part.stats.examples);
-                row.gave(part, step.staleness, self.secs, items);
+                row.add_gradient(part, step.staleness, self.secs, items);
             }
             push_bounded(
                 &mut self.moments,

@@ -94,7 +94,7 @@ fn gauge(board: &Board, width: u16) -> Line<'static> {
         (None, Some(secs)) => format!("{} left of the run", duration(secs)),
         (None, None) => "starting".to_owned(),
     };
-    let live = board.live();
+    let live = board.live_count();
     let wanted = board.workers_wanted;
     let style = if live < wanted && board.outcome.is_none() && board.steps > 0 {
         BAD

@@ -167,11 +167,11 @@ fn measure(workers: usize, args: &ServerArgs) -> anyhow::Result<()> {
         bail!("nobody watched");
     };
     process.wait()?;
-    tell(workers, args, &before?, &after?);
+    print_row(workers, args, &before?, &after?);
     Ok(())
 }
 
-fn tell(workers: usize, args: &ServerArgs, before: &Sight, after: &Sight) {
+fn print_row(workers: usize, args: &ServerArgs, before: &Sight, after: &Sight) {
     let secs = (after.at - before.at).as_secs_f64();
     let steps = (after.steps - before.steps) as f64;
     let cpu_secs = after.cpu_secs - before.cpu_secs;

@@ -168,7 +168,7 @@ impl Core {
         let mut step = Step {
             epoch: self.progress.epoch,
             batches: self.rules.batches,
-            live: self.roster.live(),
+            live: self.roster.live_count(),
             ..Step::default()
         };
         let mut counted = Vec::new();

@@ -141,22 +141,22 @@ impl Core {
                 actions.push(Action::Observe(Event::WorkerJoined { worker, name }));
             }
             Message::Alive { transfers } => {
-                self.roster.seen(now, worker);
+                self.roster.touch(now, worker);
                 if transfers && let Some(lease) = self.ledger().lease_of(worker) {
                     let until = now + self.rules.lease;
                     self.ledger_mut().extend(lease, until);
                 }
             }
             Message::Push { lease, report } => {
-                self.roster.seen(now, worker);
+                self.roster.touch(now, worker);
                 self.pushed(worker, lease, &report, &mut actions);
             }
             Message::Evaluated { lease, stats } => {
-                self.roster.seen(now, worker);
+                self.roster.touch(now, worker);
                 self.evaluated(worker, lease, stats, &mut actions);
             }
             Message::Failed { lease, reason } => {
-                self.roster.seen(now, worker);
+                self.roster.touch(now, worker);
                 self.failed(worker, lease, &reason, &mut actions);
             }
             Message::Panicked { lease, reason } => {
@@ -186,7 +186,7 @@ impl Core {
         self.notice_solitude(&mut actions);
         self.save_if_due(&mut actions);
         if self.patience_ends().is_some_and(|end| end <= now) {
-            let reason = match self.roster.live() {
+            let reason = match self.roster.live_count() {
                 0 => "no worker is left, and none came (--give-up-after)",
                 _ => "every worker that is left rests, and none came (--give-up-after)",
             };
@@ -260,8 +260,8 @@ impl Core {
     }
 
     /// Number of workers that have joined and are not lost.
-    pub fn live(&self) -> usize {
-        self.roster.live()
+    pub fn live_count(&self) -> usize {
+        self.roster.live_count()
     }
 
     /// Number of workers that get work: those that live and do not rest.
@@ -280,7 +280,7 @@ impl Core {
         }
         let computing = ledger.workers_busy();
         assert!(
-            computing <= self.roster.live(),
+            computing <= self.roster.live_count(),
             "lost, and leased: {self:?}"
         );
         if self.rules.mode == Mode::Async {
@@ -311,7 +311,7 @@ impl Core {
         }
         self.alone_since = Some(self.now);
         if let Some(patience) = self.rules.give_up_after {
-            let who = match self.roster.live() {
+            let who = match self.roster.live_count() {
                 0 => "no worker is left",
                 _ => "every worker that is left rests",
             };

@@ -23,7 +23,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn heard(&mut self, now: Duration) {
+    fn touch(&mut self, now: Duration) {
         self.last_seen = self.last_seen.map(|_| now);
     }
 }
@@ -88,16 +88,16 @@ impl Roster {
         self.workers.values().filter(|w| !w.rests).count()
     }
 
-    pub(super) fn seen(&mut self, now: Duration, worker: WorkerId) {
+    pub(super) fn touch(&mut self, now: Duration, worker: WorkerId) {
         if let Some(worker) = self.workers.get_mut(&worker) {
-            worker.heard(now);
+            worker.touch(now);
         }
     }
 
     /// Everyone counts as heard of at `now`.
     pub(super) fn excuse(&mut self, now: Duration) {
         for worker in self.workers.values_mut() {
-            worker.heard(now);
+            worker.touch(now);
         }
     }
 
@@ -164,7 +164,7 @@ impl Roster {
         self.workers.iter().filter_map(idle).collect()
     }
 
-    pub(super) fn live(&self) -> usize {
+    pub(super) fn live_count(&self) -> usize {
         self.workers.len()
     }
 

@@ -47,7 +47,7 @@ impl Launcher for Local {
                 threads: self.threads,
             };
             let thread = thread::Builder::new().name(name.clone());
-            let started = thread.spawn(move || live(&spec, seat, worker, &name));
+            let started = thread.spawn(move || run_worker(&spec, seat, worker, &name));
             started.map_err(|error| format!("no thread to be had: {error}"))?;
         }
         Ok(Box::new(Threads))
@@ -62,7 +62,7 @@ impl Handle for Threads {
 }
 
 /// The lives of one slot's worker. Errors of sending mean that the run is over.
-fn live(spec: &LaunchSpec, seat: Seat, mut worker: WorkerId, name: &str) {
+fn run_worker(spec: &LaunchSpec, seat: Seat, mut worker: WorkerId, name: &str) {
     let (server, buffers) = (&spec.messages, &spec.buffers);
     for _ in 0..=REBIRTHS {
         let (inbox, assignments) = unbounded_channel();

@@ -117,7 +117,7 @@ impl HostSupervisor {
         let mut chances = 0;
         let mut told: Option<(String, Instant)> = None;
         while !self.is_over() {
-            let (trouble, length) = self.live(prepared.take(), again).await;
+            let (trouble, length) = self.run_once(prepared.take(), again).await;
             if self.is_over() {
                 return;
             }
@@ -170,7 +170,7 @@ impl HostSupervisor {
     }
 
     /// A program's life on the host: how it ended, and how long it was.
-    async fn live(&self, prepared: Option<Prepared>, again: bool) -> (Trouble, Duration) {
+    async fn run_once(&self, prepared: Option<Prepared>, again: bool) -> (Trouble, Duration) {
         let mut running = match self.begin(prepared, again).await {
             Ok(running) => running,
             Err(error) => return (error.into(), Duration::ZERO),

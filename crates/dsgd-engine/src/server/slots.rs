@@ -19,7 +19,7 @@ impl Server {
     pub(super) fn close_slots(&mut self, now: Duration, slots: usize) -> Vec<Action> {
         self.slots = self.slots.saturating_sub(slots);
         self.make_room();
-        let resting = self.core.live() - self.core.working();
+        let resting = self.core.live_count() - self.core.working();
         if self.joinable || self.slots > resting {
             return Vec::new();
         }

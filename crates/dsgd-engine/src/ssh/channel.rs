@@ -16,7 +16,7 @@ use tracing::{debug, trace};
 use super::SshError;
 use super::lines::{Line, Stream, send_lines};
 use super::remote::{ANSWER, MARKER, Remote};
-use super::said::said;
+use super::stderr::last_words;
 
 /// Longest line of an answer.
 const LINE_BYTES: u64 = 16 << 10;
@@ -192,7 +192,7 @@ impl Channel {
                         Some(255) | None => self.remote.lost(&stderr),
                         Some(_) => SshError::Shell {
                             host,
-                            said: said(&(noise + &stderr)),
+                            said: last_words(&(noise + &stderr)),
                         },
                     });
                 }

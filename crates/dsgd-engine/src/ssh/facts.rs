@@ -128,7 +128,7 @@ impl Remote {
         if os != "Linux" && !os.is_empty() {
             return Err(SshError::WrongOs {
                 host: self.name().to_owned(),
-                os: super::said::said_line(os),
+                os: super::stderr::visible_line(os),
             });
         }
         parse(&words, clock - ours.as_secs_f64(), round_trip)
@@ -206,7 +206,7 @@ fn libc(words: &str) -> Libc {
     });
     match version {
         Some((major, minor)) => Libc::Glibc(major, minor),
-        None => Libc::Other(super::said::said_line(words)),
+        None => Libc::Other(super::stderr::visible_line(words)),
     }
 }
 

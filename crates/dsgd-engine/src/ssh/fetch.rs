@@ -18,7 +18,7 @@ use tempfile::NamedTempFile;
 use super::SshError;
 use super::channel::{Channel, Script};
 use super::remote::{ANSWER, Remote};
-use super::said::said_line;
+use super::stderr::visible_line;
 use dsgd_core::text;
 
 const WHAT: &str = "fetching files";
@@ -159,7 +159,7 @@ impl Remote {
         let name = OsStr::from_bytes(name.strip_prefix(b"./").unwrap_or(&name));
         inside(name).ok_or_else(|| SshError::Escape {
             host: self.name().to_owned(),
-            path: said_line(&name.to_string_lossy()),
+            path: visible_line(&name.to_string_lossy()),
         })
     }
 

@@ -11,7 +11,7 @@ use super::SshError;
 use super::channel::Script;
 use super::object::random_name;
 use super::remote::{ANSWER, Remote};
-use super::said::said;
+use super::stderr::last_words;
 
 /// Prints the path of a socket that is not there yet, in a folder that is the user's own, or
 /// `unwritable WHY`. Arguments: its name. Sockets that nobody listens at are removed on the way: those
@@ -69,7 +69,7 @@ impl Remote {
                 Err(SshError::OpenSocket {
                     host: self.name().to_owned(),
                     path: path.to_owned(),
-                    mode: said(mode),
+                    mode: last_words(mode),
                 })
             }
             [] => Err(self.makes_no_sense(WHAT, "")),
@@ -103,7 +103,7 @@ impl Remote {
         if self.is_alive().await {
             return Err(SshError::Forward {
                 host: self.name().to_owned(),
-                said: said(&stderr),
+                said: last_words(&stderr),
             });
         }
         Err(self.lost(&stderr))

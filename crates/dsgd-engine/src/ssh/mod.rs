@@ -27,10 +27,10 @@ mod processes;
 mod program;
 mod remote;
 mod running;
-mod said;
 mod sending;
 mod size;
 mod speed;
+mod stderr;
 
 pub use channel::shell_words;
 pub use control::{Control, masters_of};

@@ -27,7 +27,7 @@ use stream::{STALL, Stream};
 use super::SshError;
 use super::channel::Script;
 use super::remote::{ANSWER, Remote};
-use super::said::said;
+use super::stderr::last_words;
 use crate::hex::hex;
 
 /// Attempts: the second one for a host that unpacks wrongly, the last one for a part that was spoilt, by that
@@ -189,7 +189,7 @@ impl Remote {
         SshError::NotWritable {
             host: self.name().to_owned(),
             folder: cache.unwrap_or_else(|_| "~/.cache/dsgd".to_owned()),
-            said: said(why),
+            said: last_words(why),
         }
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tokio::process::Command;
 
 use super::SshError;
-use super::said::said;
+use super::stderr::last_words;
 use crate::hosts::Host;
 
 /// The key that `dsgd keygen` makes, below the home folder.
@@ -75,7 +75,7 @@ impl Options {
         if !output.status.success() {
             return Err(SshError::Other {
                 host: host.name.clone(),
-                said: said(&String::from_utf8_lossy(&output.stderr)),
+                said: last_words(&String::from_utf8_lossy(&output.stderr)),
             });
         }
         Ok(parse(&String::from_utf8_lossy(&output.stdout)))

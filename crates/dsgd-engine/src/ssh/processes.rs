@@ -130,7 +130,7 @@ impl Remote {
             let (pid, command) = line.split_once(' ')?;
             Some(Process {
                 pid: pid.parse().ok()?,
-                command: super::said::said_line(command),
+                command: super::stderr::visible_line(command),
             })
         };
         let processes: Option<Vec<_>> = answer.lines().map(process).collect();

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
 use super::control::{Control, LoginFiles};
-use super::said::{interpret, said};
+use super::stderr::{interpret, last_words};
 use super::{Options, SshError};
 use crate::hosts::Host;
 
@@ -156,8 +156,8 @@ impl Remote {
             return SshError::Sessions { host };
         }
         let log = read_log(&self.0.files.log);
-        let said = match said(&log) {
-            nothing if log.trim().is_empty() || nothing == "it said nothing" => said(stderr),
+        let said = match last_words(&log) {
+            nothing if log.trim().is_empty() || nothing == "it said nothing" => last_words(stderr),
             why => why,
         };
         SshError::Lost {
@@ -170,7 +170,7 @@ impl Remote {
         SshError::Command {
             host: self.0.name.clone(),
             what,
-            said: said(text),
+            said: last_words(text),
         }
     }
 
@@ -178,7 +178,7 @@ impl Remote {
         SshError::Answer {
             host: self.0.name.clone(),
             what,
-            said: said(text),
+            said: last_words(text),
         }
     }
 }

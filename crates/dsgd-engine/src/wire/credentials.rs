@@ -146,7 +146,7 @@ impl Identity {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        called(&mut params, "dsgd authority");
+        set_name(&mut params, "dsgd authority");
         let key = KeyPair::generate()?;
         let authority = params.self_signed(&key)?.pem();
         let issuer = Issuer::new(params, key);
@@ -154,7 +154,7 @@ impl Identity {
             let mut params = CertificateParams::new(vec![SERVER_NAME.to_owned()])?;
             params.extended_key_usages = vec![purpose];
             params.use_authority_key_identifier_extension = true;
-            called(&mut params, "dsgd");
+            set_name(&mut params, "dsgd");
             let key = KeyPair::generate()?;
             Ok(Identity {
                 authority: authority.clone(),
@@ -230,7 +230,7 @@ impl From<Unusable> for io::Error {
 }
 
 /// A certificate whose subject is its issuer's, too, would be self-signed in OpenSSL's eyes.
-fn called(params: &mut CertificateParams, name: &str) {
+fn set_name(params: &mut CertificateParams, name: &str) {
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
 }

@@ -140,7 +140,7 @@ pub(super) async fn call(
         .await
         .map_err(failed)?;
     let (head, body) = channel.call(request).await.map_err(failed)?.into_parts();
-    if let Some(status) = told(head.headers)
+    if let Some(status) = read_status(head.headers)
         && status.code() != Code::Ok
     {
         return Err(status);
@@ -156,7 +156,7 @@ pub(super) async fn call(
 }
 
 /// What the other side says how a call ended.
-fn told(mut headers: HeaderMap) -> Option<Status> {
+fn read_status(mut headers: HeaderMap) -> Option<Status> {
     // Nobody here reads these, and tonic panics when they are malformed.
     headers.remove("grpc-status-details-bin");
     Status::from_header_map(&headers)
@@ -216,7 +216,7 @@ where
             match frame.into_data() {
                 Ok(bytes) => self.rope.append(bytes),
                 Err(frame) => {
-                    if let Some(status) = frame.into_trailers().ok().and_then(told) {
+                    if let Some(status) = frame.into_trailers().ok().and_then(read_status) {
                         self.end = End::Came(status);
                     }
                 }

@@ -191,7 +191,7 @@ impl Arrival {
         let opened = opened.unwrap_or_else(|late| Err(late.into()));
         let connection = opened.inspect_err(|_| {
             if admission.peer.tls {
-                admission.peer.turn_down("no TLS handshake");
+                admission.peer.reject("no TLS handshake");
             }
         })?;
         let traffic = admission.peer.traffic.clone();

@@ -38,7 +38,7 @@ impl Peer {
     }
 
     /// It has tried, and failed for this reason.
-    pub(super) fn turn_down(&self, why: &'static str) {
+    pub(super) fn reject(&self, why: &'static str) {
         let _ = self.why.set(why);
     }
 

@@ -99,14 +99,14 @@ impl Service {
             .and_then(|s| s.to_str().ok());
         let peer = peer(request);
         let Some(session) = session else {
-            turn_down(peer.as_ref(), "it has no session");
+            reject(peer.as_ref(), "it has no session");
             return Err(Status::unauthenticated(
                 "no session: join first, and send the session as metadata dsgd-session",
             ));
         };
         let found = self.0.sessions.session(session);
         let found = found.ok_or_else(|| {
-            turn_down(peer.as_ref(), "its session is void");
+            reject(peer.as_ref(), "its session is void");
             Status::not_found("this session is void: its worker was given up for lost; join anew")
         })?;
         if let Some(peer) = peer {
@@ -193,7 +193,7 @@ impl Dsgd for Service {
             } else {
                 "a nonce that was not given, or was used"
             };
-            turn_down(peer.as_ref(), why);
+            reject(peer.as_ref(), why);
             return Err(Status::unauthenticated(
                 "wrong token, or a nonce that is not good any more",
             ));
@@ -375,8 +375,8 @@ fn traffic<T>(request: &Request<T>) -> Traffic {
     peer(request).map(|peer| peer.traffic).unwrap_or_default()
 }
 
-fn turn_down(peer: Option<&Peer>, why: &'static str) {
+fn reject(peer: Option<&Peer>, why: &'static str) {
     if let Some(peer) = peer {
-        peer.turn_down(why);
+        peer.reject(why);
     }
 }

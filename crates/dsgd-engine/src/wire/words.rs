@@ -84,7 +84,7 @@ pub(super) fn stats(stats: Stats) -> proto::Stats {
 }
 
 /// Sums over a batch that a worker tells; whether they can be true is seen later.
-pub(super) fn told_stats(stats: Option<&proto::Stats>) -> Result<Stats, &'static str> {
+pub(super) fn read_stats(stats: Option<&proto::Stats>) -> Result<Stats, &'static str> {
     let Some(told) = stats else {
         return Err("no stats");
     };

@@ -182,7 +182,13 @@ impl WorkerRow {
     }
 
     /// A gradient of it was applied, of a batch with so many of what its speed is of.
-    pub(super) fn gave(&mut self, part: &Contribution, staleness: u64, secs: f64, items: u64) {
+    pub(super) fn add_gradient(
+        &mut self,
+        part: &Contribution,
+        staleness: u64,
+        secs: f64,
+        items: u64,
+    ) {
         self.totals.add(part, staleness);
         self.last_secs = Some(secs);
         if self.recent.len() > RECENT {

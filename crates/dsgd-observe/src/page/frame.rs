@@ -270,7 +270,7 @@ fn head(view: &View) -> Head<'_> {
         batches: board.batches,
         counted: board.counted,
         steps: board.steps,
-        live: board.live(),
+        live: board.live_count(),
         remaining_secs: board.remaining_secs().map(millis),
         slowest: board.slowest().map(|slowest| slowest.to_string()),
         learning_rate: last.map(|step| step.learning_rate),

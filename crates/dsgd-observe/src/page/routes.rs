@@ -200,7 +200,7 @@ async fn board(State(site): State<Arc<Site>>, uri: Uri) -> Result<Response, Miss
             .iter()
             .map(|bucket| board.items(bucket.stats.units, bucket.stats.examples))
             .collect(),
-        live: board.live(),
+        live: board.live_count(),
         remaining_secs: board.remaining_secs(),
         slowest: board.slowest().map(|slowest| slowest.to_string()),
         idle_secs: view.idle_secs(),

@@ -144,7 +144,7 @@ impl Client {
             transport.connect_with_connector_lazy(connector)
         };
         let pulse_every = Duration::from_millis(u64::from(reply.dead_after_ms.max(40)) / 4);
-        let life = self.live(client, &session, pulse_every).await?;
+        let life = self.send_pulses(client, &session, pulse_every).await?;
         debug!(worker = reply.worker, "has joined");
         lock(&self.sessions).insert(reply.worker, session.clone());
         Ok(Entered {
@@ -159,7 +159,7 @@ impl Client {
     }
 
     /// Sends pulses, until dropped, and notes the answers.
-    async fn live(
+    async fn send_pulses(
         &self,
         mut client: DsgdClient<Channel>,
         session: &SessionHeader,

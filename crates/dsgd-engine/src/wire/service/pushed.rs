@@ -11,7 +11,7 @@ use crate::wire::incoming::{IncomingGradient, WireError};
 use crate::wire::integrity::Integrity;
 use crate::wire::paced::{Traffic, while_moving};
 use crate::wire::proto::{self, PushPart, push_part};
-use crate::wire::words::{cut, secs, told_stats};
+use crate::wire::words::{cut, read_stats, secs};
 use crate::wire::{MOST_REASON, STALL};
 use crate::worker::Outcome;
 use dsgd_core::codec::Codec;
@@ -69,7 +69,7 @@ pub(super) async fn outcome(
         Head::Gradient(head) => gradient(integrity, &head, parts).await,
         Head::Evaluated(evaluated) => Ok(Outcome::Evaluated {
             lease: evaluated.lease,
-            stats: told_stats(evaluated.stats.as_ref()).map_err(Status::invalid_argument)?,
+            stats: read_stats(evaluated.stats.as_ref()).map_err(Status::invalid_argument)?,
         }),
         Head::Failed(failed) => {
             let (lease, reason) = (failed.lease, cut(failed.reason, MOST_REASON));
@@ -87,7 +87,7 @@ async fn gradient(
     head: &proto::Gradient,
     parts: &mut Parts<'_>,
 ) -> Result<Outcome, Status> {
-    let stats = told_stats(head.stats.as_ref()).map_err(Status::invalid_argument)?;
+    let stats = read_stats(head.stats.as_ref()).map_err(Status::invalid_argument)?;
     let terms = parts.terms;
     let mut incoming = IncomingGradient::new(terms.buffers.take(), terms.codec, integrity);
     let received = receive(&mut incoming, parts).await;

@@ -9,13 +9,13 @@ use dsgd_core::text;
 /// `known_hosts`.
 pub(super) fn interpret(host: &str, known_as: &str, log: &str) -> SshError {
     let host = host.to_owned();
-    let said = said(log);
+    let said = last_words(log);
     let has = |words: &[&str]| words.iter().any(|word| log.contains(word));
     // A name server that is away comes back.
     if let Some((_, rest)) = log.split_once("Could not resolve hostname ")
         && !log.contains("Temporary failure in name resolution")
     {
-        let name = said_line(rest.split(':').next().unwrap_or(&host));
+        let name = visible_line(rest.split(':').next().unwrap_or(&host));
         return SshError::Resolve { host, name };
     }
     if has(&[
@@ -72,26 +72,26 @@ fn offending_file(log: &str) -> String {
     let file = file.and_then(|file| file.rsplit_once(':'));
     match file {
         Some((file, _)) if !file.ends_with("/.ssh/known_hosts") => {
-            format!(" -f {}", said_line(file))
+            format!(" -f {}", visible_line(file))
         }
         _ => String::new(),
     }
 }
 
 /// The end of what a stranger said, in one short line that does nothing to a terminal.
-pub(super) fn said(text: &str) -> String {
+pub(super) fn last_words(text: &str) -> String {
     let lines = text.lines().map(str::trim);
     let telling = |line: &&str| !line.is_empty() && !line.starts_with("Warning: Permanently added");
     let lines: Vec<_> = lines.filter(telling).collect();
     let last = lines[lines.len().saturating_sub(2)..].join("; ");
-    match said_line(&last) {
+    match visible_line(&last) {
         nothing if nothing.is_empty() => "it said nothing".to_owned(),
         said => said,
     }
 }
 
 /// A stranger's text, cut, without control characters.
-pub(super) fn said_line(text: &str) -> String {
+pub(super) fn visible_line(text: &str) -> String {
     const MOST: usize = 300;
     let visible = text::line(text);
     visible.trim().chars().take(MOST).collect()
@@ -148,8 +148,8 @@ mod tests {
 
     #[test]
     fn a_strangers_words_do_nothing_to_a_terminal() {
-        assert_eq!(said("a\n\u{1b}[2Jevil\u{7}\n"), "a; evil");
-        assert_eq!(said("\n \n"), "it said nothing");
-        assert!(said(&"x".repeat(5000)).len() <= 300);
+        assert_eq!(last_words("a\n\u{1b}[2Jevil\u{7}\n"), "a; evil");
+        assert_eq!(last_words("\n \n"), "it said nothing");
+        assert!(last_words(&"x".repeat(5000)).len() <= 300);
     }
 }
