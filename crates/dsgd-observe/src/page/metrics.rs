@@ -80,7 +80,9 @@ const OF_A_RUN: &[Metric<Board>] = &[
         "Staleness of the gradients, summed.",
         |b| b.totals.staleness as f64,
     ),
-    ("workers_live", "Workers that work.", |b| b.live_count() as f64),
+    ("workers_live", "Workers that work.", |b| {
+        b.live_count() as f64
+    }),
     ("workers_wanted", "Workers that were asked for.", |b| {
         b.workers_wanted as f64
     }),

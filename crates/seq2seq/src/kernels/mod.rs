@@ -5,7 +5,7 @@
 //!
 //! - **panels** `[column group][feature][16 columns]`: a column is one sentence at one time.
 //!   Layers work on these; a register holds one feature of 16 sentences.
-//! - **turned** `[feature group][column][16 features]`: the same, transposed, as the right
+//! - **transposed** `[feature group][column][16 features]`: the same the other way round, as the right
 //!   operand of a weight gradient.
 //!
 //! What this leaves out: any matrix whose columns do not come in groups, and any notion of a
@@ -23,7 +23,7 @@ pub(crate) mod pairs;
 pub(crate) mod product;
 pub(crate) mod softmax;
 pub(crate) mod tile;
-pub(crate) mod turn;
+pub(crate) mod transpose;
 pub(crate) mod vector;
 
 pub(crate) use dispatch::Isa;

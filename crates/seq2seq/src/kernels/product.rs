@@ -7,7 +7,7 @@ use super::dispatch::Isa;
 use super::kernel::Kernel;
 use super::pairs::Pair;
 use super::tile::{self, Task};
-use super::turn::groups;
+use super::transpose::groups;
 use super::vector::{GROUP, Vector};
 
 /// What a product starts from.

@@ -55,7 +55,7 @@ impl Span {
     }
 }
 
-/// What a cell keeps of one sequence. All panels, except where the name says turned.
+/// What a cell keeps of one sequence. All panels, except where the name says transposed.
 #[derive(Debug, Default)]
 pub(crate) struct Track {
     /// [steps][gates]: before activation, after it, or the gradient of the former.
@@ -63,9 +63,9 @@ pub(crate) struct Track {
     pub(crate) cell: Vec<f32>,
     squashed: Vec<f32>,
     pub(crate) hidden: Vec<f32>,
-    pub(crate) hidden_turned: Vec<f32>,
+    pub(crate) hidden_transposed: Vec<f32>,
     reset_hidden: Vec<f32>,
-    pub(crate) reset_turned: Vec<f32>,
+    pub(crate) reset_transposed: Vec<f32>,
     /// Gradients of the state before the step that was last gone back over.
     pub(crate) d_hidden: Vec<f32>,
     pub(crate) d_cell: Vec<f32>,

@@ -9,7 +9,7 @@ use super::{Error, Model, Workspace, check_words};
 use crate::batch::SentenceBatch;
 use crate::kernels::product::{Product, Size, Start, panels, straight};
 use crate::kernels::softmax::{Exponentials, Largest};
-use crate::kernels::turn::groups;
+use crate::kernels::transpose::groups;
 use crate::kernels::{GROUP, Isa};
 
 /// Words of a panel that are turned into rows and exponentials while they are in the cache.

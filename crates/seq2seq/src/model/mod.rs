@@ -28,7 +28,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::batch::{PAD, SentenceBatch};
 use crate::kernels::GROUP;
 use crate::kernels::dispatch::each;
-use crate::kernels::turn::groups;
+use crate::kernels::transpose::groups;
 
 pub use decode::DecoderState;
 pub use network::Frozen;
@@ -189,7 +189,7 @@ impl Model {
         each(&mut *shards, |shard| {
             shard.encode(network, inputs);
             shard.decode(network, inputs);
-            shard.turn(network, inputs);
+            shard.transpose(network, inputs);
         });
         keep(batch, shards, kept);
         nll.clear();
@@ -204,7 +204,7 @@ impl Model {
                     .last()
                     .expect("at least one layer");
                 Top {
-                    hidden: &top.cells[0].hidden_turned,
+                    hidden: &top.cells[0].hidden_transposed,
                     columns: span.columns() + span.width(),
                     skip: span.width(),
                     d_hidden: &mut shard.d_top,

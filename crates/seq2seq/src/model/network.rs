@@ -7,7 +7,7 @@ use super::projection::Projection;
 use super::spec::{LayerType, ModelSpec, ModelType};
 use super::stack::Stack;
 use crate::kernels::GROUP;
-use crate::kernels::turn::groups;
+use crate::kernels::transpose::groups;
 
 /// Tensors that are not trained: no gradient of them is produced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

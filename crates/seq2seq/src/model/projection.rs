@@ -18,7 +18,7 @@ mod share;
 use dsgd::{Gradient, Params, TensorId};
 
 use crate::kernels::dispatch::each;
-use crate::kernels::turn::{groups, to_panels, to_turned};
+use crate::kernels::transpose::{groups, to_panels, to_transposed};
 use crate::kernels::{GROUP, Isa, Precision};
 
 use super::cell::room;
@@ -42,14 +42,14 @@ pub(crate) struct Projection {
 /// Buffers of the projection.
 #[derive(Debug, Default)]
 pub(crate) struct ProjectionSpace {
-    /// The chunk's hidden states, turned and in panels.
-    turned: Vec<f32>,
+    /// The chunk's hidden states, transposed and in panels.
+    transposed: Vec<f32>,
     panels: Vec<f32>,
-    d_turned: Vec<f32>,
+    d_transposed: Vec<f32>,
     parts: Vec<VocabularyShare>,
 }
 
-/// Where the hidden states come from and their gradient goes: the decoder's, turned.
+/// Where the hidden states come from and their gradient goes: the decoder's, transposed.
 pub(crate) struct Top<'a> {
     pub(crate) hidden: &'a [f32],
     /// Columns of that buffer, of which the first `skip` are the initial state.
@@ -91,7 +91,7 @@ impl Projection {
                 bias: params.get(self.bias),
                 hidden: self.hidden,
                 kept,
-                turned: &space.turned,
+                transposed: &space.transposed,
                 panels: &space.panels,
                 share,
             };
@@ -99,7 +99,7 @@ impl Projection {
             join(&mut space.parts, kept, share, nll);
             if let Some(gradient) = gradient.as_deref_mut() {
                 self.backward(chunk, &mut space.parts, gradient);
-                self.scatter(chunk, &mut space.parts, &mut space.d_turned, tops);
+                self.scatter(chunk, &mut space.parts, &mut space.d_transposed, tops);
             }
         }
     }
@@ -117,18 +117,24 @@ impl Projection {
     fn gather(&self, kept: &[Kept], tops: &[Top<'_>], space: &mut ProjectionSpace) {
         let columns = groups(kept.len()) * GROUP;
         let features = groups(self.hidden);
-        space.turned.clear();
-        space.turned.resize(features * columns * GROUP, 0.0);
+        space.transposed.clear();
+        space.transposed.resize(features * columns * GROUP, 0.0);
         for (i, kept) in kept.iter().enumerate() {
             let top = &tops[kept.shard];
             for f in 0..features {
                 let from = (f * top.columns + top.skip + kept.column) * GROUP;
                 let to = (f * columns + i) * GROUP;
-                space.turned[to..to + GROUP].copy_from_slice(&top.hidden[from..from + GROUP]);
+                space.transposed[to..to + GROUP].copy_from_slice(&top.hidden[from..from + GROUP]);
             }
         }
         space.panels.resize(columns * self.hidden, 0.0);
-        to_panels(&space.turned, self.hidden, &mut space.panels, columns, 0);
+        to_panels(
+            &space.transposed,
+            self.hidden,
+            &mut space.panels,
+            columns,
+            0,
+        );
     }
 
     /// The gradients of weight and bias.
@@ -158,7 +164,7 @@ impl Projection {
         &self,
         chunk: Chunk<'_>,
         parts: &mut [VocabularyShare],
-        d_turned: &mut Vec<f32>,
+        d_transposed: &mut Vec<f32>,
         tops: &mut [Top<'_>],
     ) {
         let columns = groups(chunk.kept.len()) * GROUP;
@@ -189,14 +195,14 @@ impl Projection {
                 }
             }
         }
-        let d_turned = room(d_turned, features * columns * GROUP);
-        to_turned(&first.d_hidden, self.hidden, d_turned, columns, 0);
+        let d_transposed = room(d_transposed, features * columns * GROUP);
+        to_transposed(&first.d_hidden, self.hidden, d_transposed, columns, 0);
         let share = chunk.share.unwrap_or(0.0);
         for (i, kept) in chunk.kept.iter().enumerate() {
             let wanted = &chunk.weight[kept.gold * self.hidden..(kept.gold + 1) * self.hidden];
             let top = &mut tops[kept.shard];
             for (f, wanted) in wanted.chunks(GROUP).enumerate() {
-                let from = &d_turned[(f * columns + i) * GROUP..];
+                let from = &d_transposed[(f * columns + i) * GROUP..];
                 let to = (f * (top.columns - top.skip) + kept.column) * GROUP;
                 let to = &mut top.d_hidden[to..to + wanted.len()];
                 for ((to, from), wanted) in to.iter_mut().zip(from).zip(wanted) {

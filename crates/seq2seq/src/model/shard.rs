@@ -12,7 +12,7 @@ use super::cell::{Span, room, zeroed};
 use super::network::Network;
 use super::stack::{Flow, Pass, StackTrack, State, sized};
 use crate::batch::SentenceBatch;
-use crate::kernels::turn::{add_row, groups, put_row, to_panels, to_turned, zero_row};
+use crate::kernels::transpose::{add_row, groups, put_row, to_panels, to_transposed, zero_row};
 use crate::kernels::{GROUP, Isa};
 
 use super::dropout::Dropout;
@@ -25,9 +25,9 @@ pub(crate) struct Shard {
     /// One a stack of the network.
     pub(crate) stacks: Vec<StackTrack>,
     pub(crate) state: State,
-    /// Gradient of the decoder's outputs, turned.
+    /// Gradient of the decoder's outputs, transposed.
     pub(crate) d_top: Vec<f32>,
-    /// Gradient of each stack's words, turned; unused for the context.
+    /// Gradient of each stack's words, transposed; unused for the context.
     d_words: Vec<Vec<f32>>,
     /// Gradient of the last output of each utterance, panels.
     d_ends: Vec<f32>,
@@ -90,24 +90,24 @@ impl Shard {
         let track = &mut self.stacks[stack];
         network.stacks[stack].input(span, track);
         let layer = &mut track.layers[0];
-        let turned = room(
-            &mut layer.input_turned,
+        let transposed = room(
+            &mut layer.input_transposed,
             groups(features) * GROUP * span.columns(),
         );
         for t in 0..span.steps {
             for lane in 0..width {
                 let column = t * width + lane;
                 if lane >= self.rows.len() {
-                    zero_row(features, turned, span.columns(), column);
+                    zero_row(features, transposed, span.columns(), column);
                     continue;
                 }
                 let word = words[(self.rows.start + lane) * span.steps + t] as usize - 1;
                 let row = &table[word * features..(word + 1) * features];
-                put_row(row, turned, span.columns(), column);
+                put_row(row, transposed, span.columns(), column);
             }
         }
         let input = &mut layer.input[..span.columns() * features];
-        to_panels(turned, features, input, span.columns(), 0);
+        to_panels(transposed, features, input, span.columns(), 0);
     }
 
     /// Reads the source; leaves the decoder's initial state in `state`.
@@ -155,10 +155,10 @@ impl Shard {
     }
 
     /// Transposes what the output layer and the weights' gradients read.
-    pub(crate) fn turn(&mut self, network: &Network, inputs: PassInputs<'_>) {
+    pub(crate) fn transpose(&mut self, network: &Network, inputs: PassInputs<'_>) {
         for stack in 0..network.stacks.len() {
             let span = self.span(network, inputs.batch, stack);
-            network.stacks[stack].turn(span, &mut self.stacks[stack]);
+            network.stacks[stack].transpose(span, &mut self.stacks[stack]);
         }
         let span = self.span(network, inputs.batch, network.decoder());
         zeroed(
@@ -233,7 +233,7 @@ impl Shard {
         if input_wanted && Some(stack) != network.context() {
             let (features, columns) = (network.embedding, span.columns());
             let words = room(&mut self.d_words[stack], groups(features) * GROUP * columns);
-            to_turned(
+            to_transposed(
                 &flow.here[..features * columns],
                 features,
                 words,

@@ -5,7 +5,7 @@ use dsgd::{Layout, Params};
 use super::cell::{Cell, CellKind, Span, Track, room};
 use super::dropout::Dropout;
 use super::spec::LayerType;
-use crate::kernels::turn::{groups, to_turned};
+use crate::kernels::transpose::{groups, to_transposed};
 use crate::kernels::{GROUP, Isa};
 
 /// Layers, bottom first; each of one cell, or of one a direction whose outputs are summed.
@@ -25,8 +25,8 @@ pub(crate) struct StackTrack {
 pub(crate) struct LayerTrack {
     /// Panels [steps][input].
     pub(crate) input: Vec<f32>,
-    /// The same, turned.
-    pub(crate) input_turned: Vec<f32>,
+    /// The same, transposed.
+    pub(crate) input_transposed: Vec<f32>,
     /// One a cell.
     pub(crate) cells: Vec<Track>,
 }
@@ -141,19 +141,22 @@ impl Stack {
     }
 
     /// Transposes what the weights' gradients need; before [`Stack::backward`].
-    pub(crate) fn turn(&self, span: Span, track: &mut StackTrack) {
+    pub(crate) fn transpose(&self, span: Span, track: &mut StackTrack) {
         for (layer, track) in self.layers.iter().zip(&mut track.layers) {
             let (features, columns) = (layer[0].input, span.columns());
-            let turned = room(&mut track.input_turned, groups(features) * GROUP * columns);
-            to_turned(
+            let transposed = room(
+                &mut track.input_transposed,
+                groups(features) * GROUP * columns,
+            );
+            to_transposed(
                 &track.input[..features * columns],
                 features,
-                turned,
+                transposed,
                 columns,
                 0,
             );
             for (cell, track) in layer.iter().zip(&mut track.cells) {
-                cell.turn(span, track);
+                cell.transpose(span, track);
             }
         }
     }

@@ -86,13 +86,13 @@ impl Network {
             let places = columns + span.width();
             let before = cell.places(0).0 * span.width();
             let (straight, straight_columns) = if of.recurrent {
-                (&track.hidden_turned[before * GROUP..], places)
+                (&track.hidden_transposed[before * GROUP..], places)
             } else {
-                (&layer.input_turned[..], columns)
+                (&layer.input_transposed[..], columns)
             };
             let parts = [
                 (first_row..edge, straight, straight_columns),
-                (edge..last_row, &track.reset_turned[..], columns),
+                (edge..last_row, &track.reset_transposed[..], columns),
             ];
             for (range, right, right_columns) in parts {
                 if range.is_empty() {

@@ -3,7 +3,7 @@
 use super::projection::{Kept, ProjectionSpace};
 use super::shard::Shard;
 use super::spec::Error;
-use crate::kernels::turn::groups;
+use crate::kernels::transpose::groups;
 use crate::kernels::{Compute, GROUP, Isa};
 
 /// Buffers of one worker. They grow to the largest batch that was computed with them; a batch

@@ -7,7 +7,7 @@ use dsgd::Params;
 use super::{Cell, CellKind, Span, Track, pair, room, zeroed};
 use crate::kernels::gates::{GruForward, GruReset, LstmForward, RnnForward};
 use crate::kernels::product::{Product, Size, Start, panels, straight};
-use crate::kernels::turn::{groups, to_turned};
+use crate::kernels::transpose::{groups, to_transposed};
 use crate::kernels::{GROUP, Isa};
 
 impl Cell {
@@ -49,25 +49,25 @@ impl Cell {
     }
 
     /// Transposes what the weights' gradients need.
-    pub(crate) fn turn(&self, span: Span, track: &mut Track) {
+    pub(crate) fn transpose(&self, span: Span, track: &mut Track) {
         let (steps, width) = (span.steps, span.width());
         let features = groups(self.hidden) * GROUP;
         let places = (steps + 1) * width;
-        let turned = room(&mut track.hidden_turned, features * places);
-        to_turned(
+        let transposed = room(&mut track.hidden_transposed, features * places);
+        to_transposed(
             &track.hidden[..places * self.hidden],
             self.hidden,
-            turned,
+            transposed,
             places,
             0,
         );
         if self.kind == CellKind::Gru {
             let columns = span.columns();
-            let turned = room(&mut track.reset_turned, features * columns);
-            to_turned(
+            let transposed = room(&mut track.reset_transposed, features * columns);
+            to_transposed(
                 &track.reset_hidden[..columns * self.hidden],
                 self.hidden,
-                turned,
+                transposed,
                 columns,
                 0,
             );

@@ -27,7 +27,7 @@ pub(super) struct Chunk<'a> {
     pub(super) bias: &'a [f32],
     pub(super) hidden: usize,
     pub(super) kept: &'a [Kept],
-    pub(super) turned: &'a [f32],
+    pub(super) transposed: &'a [f32],
     pub(super) panels: &'a [f32],
     /// Whether gradients are wanted, and then 1 / rows of the batch.
     pub(super) share: Option<f32>,

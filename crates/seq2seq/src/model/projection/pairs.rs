@@ -10,7 +10,7 @@ use crate::kernels::pairs::{Across, Down, Pair, WeightedPairSums};
 use crate::kernels::product::{
     Grouped, Left, Product, Size, Start, panels, rows, straight, transposed,
 };
-use crate::kernels::turn::groups;
+use crate::kernels::transpose::groups;
 
 use super::chunk::{Chunk, WORDS};
 

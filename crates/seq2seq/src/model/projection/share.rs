@@ -6,7 +6,7 @@ use crate::kernels::product::{
     Grouped, Product, Size, Start, over_columns, panels, rows, straight, transposed,
 };
 use crate::kernels::softmax::{Exponentials, Largest, ROOM, WeightedSums};
-use crate::kernels::turn::{add_row, groups};
+use crate::kernels::transpose::{add_row, groups};
 use crate::kernels::{GROUP, Precision};
 
 use super::super::cell::room;
@@ -26,7 +26,7 @@ pub(super) struct VocabularyShare {
     pub(super) factors: Vec<f32>,
     /// Panels [hidden], before the factors.
     pub(super) d_hidden: Vec<f32>,
-    /// The hidden states times the factors, turned.
+    /// The hidden states times the factors, transposed.
     scaled: Vec<f32>,
     pairs: PairBuffers,
 }
@@ -198,9 +198,9 @@ impl VocabularyShare {
     pub(super) fn backward(&mut self, chunk: Chunk<'_>, d_weight: &mut [f32], d_bias: &mut [f32]) {
         let columns = groups(chunk.kept.len()) * GROUP;
         let hidden = chunk.hidden;
-        self.scaled.resize(chunk.turned.len(), 0.0);
+        self.scaled.resize(chunk.transposed.len(), 0.0);
         let scaled = self.scaled.chunks_exact_mut(GROUP);
-        for (i, (to, from)) in scaled.zip(chunk.turned.chunks_exact(GROUP)).enumerate() {
+        for (i, (to, from)) in scaled.zip(chunk.transposed.chunks_exact(GROUP)).enumerate() {
             let factor = self.factors[i % columns];
             to.iter_mut()
                 .zip(from)
@@ -249,7 +249,7 @@ impl VocabularyShare {
                 let word = kept.gold - self.words.start;
                 d_bias[word] -= share;
                 let row = &mut d_weight[word * hidden..(word + 1) * hidden];
-                add_row(chunk.turned, columns, i, -share, row);
+                add_row(chunk.transposed, columns, i, -share, row);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Transposition between panels and turned order, in blocks of 16 by 16.
+//! Transposition between panels and transposed order, in blocks of 16 by 16.
 
 use super::GROUP;
 
@@ -10,10 +10,10 @@ pub(crate) fn groups(n: usize) -> usize {
     n.div_ceil(GROUP)
 }
 
-/// Panels `[column group][features][16]` to turned `[feature group][columns][16]`; features
+/// Panels `[column group][features][16]` to transposed `[feature group][columns][16]`; features
 /// beyond the last are written as zero. `to` may hold more columns than are written:
 /// `columns` is its own number of them and `first` the column group where writing begins.
-pub(crate) fn to_turned(
+pub(crate) fn to_transposed(
     from: &[f32],
     features: usize,
     to: &mut [f32],
@@ -28,7 +28,7 @@ pub(crate) fn to_turned(
     }
 }
 
-/// Turned to panels, for all column groups of `to`; `columns` and `first` as for [`to_turned`].
+/// Transposed back to panels, for all column groups of `to`; `columns` and `first` as for [`to_transposed`].
 pub(crate) fn to_panels(
     from: &[f32],
     features: usize,
@@ -58,7 +58,7 @@ fn transpose(from: &[f32], to: &mut [f32]) {
     }
 }
 
-/// Copies one row of `features` values into a column of a turned matrix.
+/// Copies one row of `features` values into a column of a transposed matrix.
 pub(crate) fn put_row(row: &[f32], to: &mut [f32], columns: usize, column: usize) {
     for (f, piece) in row.chunks(GROUP).enumerate() {
         let at = (f * columns + column) * GROUP;
@@ -66,7 +66,7 @@ pub(crate) fn put_row(row: &[f32], to: &mut [f32], columns: usize, column: usize
     }
 }
 
-/// Writes zero into a column of a turned matrix of so many features.
+/// Writes zero into a column of a transposed matrix of so many features.
 pub(crate) fn zero_row(features: usize, to: &mut [f32], columns: usize, column: usize) {
     for f in 0..groups(features) {
         let at = (f * columns + column) * GROUP;
@@ -74,7 +74,7 @@ pub(crate) fn zero_row(features: usize, to: &mut [f32], columns: usize, column: 
     }
 }
 
-/// Adds `factor` times a column of a turned matrix to a row of values.
+/// Adds `factor` times a column of a transposed matrix to a row of values.
 pub(crate) fn add_row(from: &[f32], columns: usize, column: usize, factor: f32, row: &mut [f32]) {
     for (f, piece) in row.chunks_mut(GROUP).enumerate() {
         let at = (f * columns + column) * GROUP;
@@ -93,16 +93,16 @@ mod tests {
         let (features, groups_of_columns) = (21, 3);
         let columns = groups_of_columns * GROUP;
         let from: Vec<f32> = (0..features * columns).map(|i| i as f32).collect();
-        let mut turned = vec![-1.0; groups(features) * GROUP * columns];
-        to_turned(&from, features, &mut turned, columns, 0);
+        let mut transposed = vec![-1.0; groups(features) * GROUP * columns];
+        to_transposed(&from, features, &mut transposed, columns, 0);
         let mut row = vec![0.0; features];
-        add_row(&turned, columns, 18, 1.0, &mut row);
+        add_row(&transposed, columns, 18, 1.0, &mut row);
         let want: Vec<f32> = (0..features)
             .map(|f| from[(features + f) * GROUP + 2])
             .collect();
         assert_eq!(row, want);
         let mut back = vec![0.0; from.len()];
-        to_panels(&turned, features, &mut back, columns, 0);
+        to_panels(&transposed, features, &mut back, columns, 0);
         assert_eq!(back, from);
     }
 }
