@@ -446,7 +446,7 @@ fn assert_likely(stats: &Stats, most: u64) {
     assert_eq!(stats.count, stats.examples, "{stats:?}");
     let most = 2.0 * stats.count as f64;
     assert!((0.0..=most).contains(&stats.loss), "{stats:?}");
-    assert_eq!(stats.sums, [0.0; 8], "{stats:?}");
+    assert!(stats.sums.iter().all(|&sum| sum == 0.0), "{stats:?}");
 }
 
 fn batch_of(work: Work) -> usize {

@@ -143,9 +143,10 @@ impl Facts<'_> {
             let svg = String::from_utf8(picture).ok()?;
             Some(Block::Picture(svg, caption))
         };
-        match what.is_curve() {
-            true => board.metrics.iter().filter_map(picture).collect(),
-            false => picture(board.metric()).into_iter().collect(),
+        if what.is_curve() {
+            board.metrics.iter().filter_map(picture).collect()
+        } else {
+            picture(board.metric()).into_iter().collect()
         }
     }
 }

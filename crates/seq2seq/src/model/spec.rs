@@ -41,7 +41,7 @@ pub enum ModelType {
 /// The shape of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelSpec {
-    /// CellKind of recurrent layer.
+    /// Kind of recurrent layer.
     pub layer_type: LayerType,
     /// How the source is read.
     pub model_type: ModelType,

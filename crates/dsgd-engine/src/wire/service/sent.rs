@@ -46,9 +46,10 @@ impl<I: Iterator<Item = Bytes>> Iterator for Sent<I> {
 impl<I> Drop for Sent<I> {
     fn drop(&mut self) {
         let (bytes, secs) = (self.bytes, self.started.elapsed().as_secs_f64());
-        match self.whole {
-            true => debug!(parent: &self.span, bytes, secs, "all of it was asked for"),
-            false => debug!(parent: &self.span, bytes, secs, "broke off"),
+        if self.whole {
+            debug!(parent: &self.span, bytes, secs, "all of it was asked for");
+        } else {
+            debug!(parent: &self.span, bytes, secs, "broke off");
         }
     }
 }
