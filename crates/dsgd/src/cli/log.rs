@@ -96,7 +96,8 @@ fn targets(text: &str) -> Result<Targets, String> {
     let mut targets = Targets::new();
     for piece in text.split(',') {
         let (part, level) = piece.split_once('=').unwrap_or(("", piece));
-        let level: LevelFilter = level.parse().map_err(|_| {
+        let known = level.parse().ok().filter(|_| !level.is_empty());
+        let level: LevelFilter = known.ok_or_else(|| {
             format!("{level:?} is no level: error, warn, info, debug, trace or off")
         })?;
         let parts = LOGGED
