@@ -3,7 +3,7 @@
 //! Events are made by the core (what it decided and why) and by the server (what it did).
 //! Consumers are functions from an event to their own output: the crate `dsgd-observe`.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::metric::{Metric, Units};
 use crate::mode::Mode;
@@ -219,13 +219,14 @@ pub struct Step {
 }
 
 /// A gradient that went into a step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Contribution {
     /// Who computed it.
     pub worker: u32,
-    /// Of which batch.
-    pub batch: usize,
-    /// Sums over the batch.
+    /// Of which batches.
+    #[serde(alias = "batch", deserialize_with = "one_or_many")]
+    pub batches: Vec<usize>,
+    /// Sums over the batches.
     pub stats: Stats,
     /// What it took.
     #[serde(flatten)]
@@ -245,6 +246,20 @@ pub struct Cost {
     pub wait_secs: f64,
     /// Bytes of tensors that travelled for it, both ways.
     pub bytes: u64,
+}
+
+/// Batches of a contribution; version 0.1 wrote the number of the only one.
+pub fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<usize>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        One(usize),
+        Many(Vec<usize>),
+    }
+    Ok(match Written::deserialize(from)? {
+        Written::One(batch) => vec![batch],
+        Written::Many(batches) => batches,
+    })
 }
 
 /// The metric of every run of version 0.1, which did not say.

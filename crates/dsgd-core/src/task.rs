@@ -1,5 +1,7 @@
 //! What a batch is, and what is known of one.
 
+use std::iter::Sum;
+
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -86,6 +88,15 @@ pub struct BatchSize {
     pub examples: u64,
     /// Items of the loss: [`Stats::count`].
     pub count: u64,
+}
+
+impl Sum for BatchSize {
+    fn sum<I: Iterator<Item = Self>>(sizes: I) -> Self {
+        sizes.fold(Self::default(), |sum, size| Self {
+            examples: sum.examples.saturating_add(size.examples),
+            count: sum.count.saturating_add(size.count),
+        })
+    }
 }
 
 /// [`Stats`] as events and checkpoints have them; those of version 0.1 counted tokens, of two kinds.

@@ -54,6 +54,10 @@ pub struct RunConfig {
     /// sync: make each step without the K slowest workers (Chen et al. 2016)
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub backup_workers: usize,
+    /// Batches that a worker computes from the same parameters, and pushes as one gradient
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65536))]
+    pub round: usize,
     /// One worker until the training metric, such as the loss, is better than this
     #[arg(long, value_name = "VALUE", value_parser = finite, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -213,6 +217,7 @@ impl RunConfig {
         Rules {
             seed: self.seed,
             epochs: (self.start_epoch, self.epochs),
+            round: self.round,
             backup_workers: self.backup_workers,
             max_staleness: self.max_staleness,
             staleness_lr: self.staleness_lr,

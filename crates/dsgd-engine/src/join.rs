@@ -27,8 +27,9 @@ use crate::worker::{Assignment, Link, Outcome, TransferTimes};
 /// let mut worker = join(&invitation, layout)?;
 /// while let Some(work) = worker.pull()? {
 ///     match work.job {
-///         Job::Train(batch) => {
+///         Job::Train(ref round) => {
 ///             let mut into = worker.gradient();
+///             let batch = round[0]; // there are more with --round
 ///             let stats = gradient(&work.params, batch.index, &mut into);
 ///             worker.push(work, into, stats);
 ///         }

@@ -21,7 +21,7 @@ use tracing::{debug, trace};
 use crate::run::{SaveRequest, Saver};
 use crate::store::Store;
 use crate::worker::{self, Buffers, Job};
-use dsgd_core::core::{self, Action, Core, End, LeaseId, Work, WorkerId};
+use dsgd_core::core::{self, Action, Core, End, LeaseId, Round, Work, WorkerId};
 use dsgd_core::event::{Event, Observer, Record, Step};
 use dsgd_core::optim::{StepSize, clip_scale};
 use dsgd_core::params::{Layout, Params};
@@ -322,11 +322,15 @@ impl Server {
 
     fn grant(&mut self, worker: WorkerId, lease: LeaseId, work: Work) {
         let job = match work {
-            Work::Train { epoch, batch } => Job::Train(Batch {
-                index: batch,
-                epoch,
-                seed: worker::batch_seed(self.core.seed(), epoch, batch),
-            }),
+            Work::Train(Round { epoch, batches }) => {
+                let seed = self.core.seed();
+                let batch = |index| Batch {
+                    index,
+                    epoch,
+                    seed: worker::batch_seed(seed, epoch, index),
+                };
+                Job::Train(batches.into_iter().map(batch).collect())
+            }
             Work::Validate { batch } => Job::Validate(batch),
         };
         // A worker whose inbox is closed is about to be reported lost; its lease goes then.

@@ -40,10 +40,10 @@ pub struct TransferTimes {
 }
 
 /// What is to be computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Job {
-    /// The gradient of a training batch.
-    Train(Batch),
+    /// One gradient of these training batches, the mean over their examples; they are several only with `--round`.
+    Train(Vec<Batch>),
     /// The loss of this validation batch.
     Validate(usize),
 }
@@ -187,11 +187,12 @@ impl<'a> ComputeSlot<'a> {
 pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<L::Error>> {
     let mut outcome = None;
     let mut spare = None;
+    let mut part = None;
     let mut waiting_since = Instant::now();
     while let Some(assignment) = link.exchange(outcome.take()).map_err(Broken::Link)? {
-        let (lease, job) = (assignment.lease, assignment.job);
+        let (lease, params) = (assignment.lease, assignment.params);
         let mut compute = slot.occupy();
-        debug!(lease, ?job, version = assignment.params.version, "computes");
+        debug!(lease, job = ?assignment.job, version = params.version, "computes");
         let transfer = assignment.transfer;
         let away = waiting_since.elapsed().as_secs_f64();
         let cost = Cost {
@@ -201,11 +202,11 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
             wait_secs: (away - transfer.pull_secs - transfer.push_secs).max(0.0),
             bytes: 0,
         };
-        let result = match job {
-            Job::Train(batch) => {
+        let result = match assignment.job {
+            Job::Train(round) => {
                 let mut gradient = spare.take().unwrap_or_else(|| link.buffer());
-                let params = assignment.params;
-                match gradient_of(&mut **compute, batch, params, cost, &mut gradient) {
+                let into = (&mut *gradient, &mut part);
+                match gradient_of(&mut **compute, &round, params, cost, into) {
                     Ok(report) => Ok(Outcome::Gradient {
                         lease,
                         report,
@@ -218,7 +219,7 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
                 }
             }
             Job::Validate(batch) => {
-                let stats = catch_panics(|| compute.evaluate(batch, &assignment.params));
+                let stats = catch_panics(|| compute.evaluate(batch, &params));
                 stats.map(|stats| Outcome::Evaluated { lease, stats })
             }
         };
@@ -240,16 +241,28 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
     Ok(())
 }
 
+/// The mean gradient of a round, over the examples of its batches. From the second batch on it needs another
+/// buffer, which is kept.
 fn gradient_of(
     compute: &mut dyn Compute,
-    batch: Batch,
+    round: &[Batch],
     params: Snapshot,
     cost: Cost,
-    gradient: &mut Gradient,
+    (gradient, part): (&mut Gradient, &mut Option<Gradient>),
 ) -> Result<Report, Failure> {
     let started = Instant::now();
     gradient.clear();
-    let stats = catch_panics(|| compute.gradient(batch, &params, gradient))?;
+    let mut stats = catch_panics(|| compute.gradient(round[0], &params, gradient))?;
+    for &batch in &round[1..] {
+        let part = part.get_or_insert_with(|| Gradient::new(Arc::clone(gradient.layout())));
+        part.clear();
+        let more = catch_panics(|| compute.gradient(batch, &params, part))?;
+        let before = stats.examples as f64;
+        stats.add(&more);
+        let all = stats.examples.max(1) as f64;
+        gradient.scale((before / all) as f32);
+        gradient.add(part, (more.examples as f64 / all) as f32);
+    }
     // Given back before the push, so that the server may write where this worker has read.
     drop(params);
     Ok(Report {

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use serde::Deserialize;
 
-use dsgd_core::event::{Contribution, Cost, Event, Record, Step};
+use dsgd_core::event::{Contribution, Cost, Event, Record, Step, one_or_many};
 use dsgd_core::task::Stats;
 
 /// Bytes that are read at once.
@@ -139,7 +139,8 @@ struct StepLine {
 #[derive(Deserialize)]
 struct ContributionLine {
     worker: u32,
-    batch: usize,
+    #[serde(alias = "batch", deserialize_with = "one_or_many")]
+    batches: Vec<usize>,
     stats: Stats,
     compute_secs: f64,
     pull_secs: f64,
@@ -152,7 +153,7 @@ impl From<StepLine> for Record {
     fn from(line: StepLine) -> Self {
         let part = |part: ContributionLine| Contribution {
             worker: part.worker,
-            batch: part.batch,
+            batches: part.batches,
             stats: part.stats,
             cost: Cost {
                 compute_secs: part.compute_secs,
@@ -249,7 +250,7 @@ mod tests {
     fn a_step_is_read_as_it_was_written() {
         let part = Contribution {
             worker: 3,
-            batch: 4,
+            batches: vec![4, 7],
             stats: Stats {
                 loss: 0.1,
                 count: 5,
@@ -265,6 +266,10 @@ mod tests {
                 bytes: 9,
             },
         };
+        let alone = Contribution {
+            batches: vec![4],
+            ..part.clone()
+        };
         let step = Record {
             at_secs: 10.25,
             event: Event::Step(Step {
@@ -272,7 +277,7 @@ mod tests {
                 version: 12,
                 counted: 13,
                 batches: 14,
-                parts: vec![part, part],
+                parts: vec![alone, part.clone()],
                 epoch_stats: part.stats,
                 learning_rate: 0.6,
                 staleness: 15,

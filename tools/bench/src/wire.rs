@@ -189,11 +189,11 @@ impl Route for Wire {
         let started = Moment::now();
         let sent = self.inbox.send(Assignment {
             lease: self.lease,
-            job: Job::Train(Batch {
+            job: Job::Train(vec![Batch {
                 index: 0,
                 epoch: 1,
                 seed: 0,
-            }),
+            }]),
             params: Snapshot::new(0, Arc::clone(&self.params)),
             transfer: TransferTimes::default(),
         });

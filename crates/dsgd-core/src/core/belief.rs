@@ -26,7 +26,7 @@ pub(super) struct Belief {
     validation: Vec<BatchSize>,
     /// What was reported of a training batch, or of a validation batch.
     told: BTreeMap<(bool, usize), BatchSize>,
-    /// Sums over the reports that were believed, and their number.
+    /// Sums over the reports that were believed, and the number of their batches.
     sum: BatchSize,
     reports: u64,
 }
@@ -40,8 +40,13 @@ impl Belief {
         }
     }
 
-    /// Whether this can be said of the batch; if not, why, in words.
-    pub(super) fn check(&mut self, train: bool, batch: usize, stats: &Stats) -> Result<(), String> {
+    /// Whether this can be said of the batches together; if not, why, in words.
+    pub(super) fn check(
+        &mut self,
+        train: bool,
+        batches: &[usize],
+        stats: &Stats,
+    ) -> Result<(), String> {
         check_loss(stats)?;
         check_sums(stats)?;
         let size = BatchSize {
@@ -53,10 +58,16 @@ impl Belief {
         } else {
             &self.validation
         };
-        if let Some(known) = sizes.get(batch).copied() {
-            return same(size, known, "where the batch has");
+        let known = batches.iter().map(|&batch| sizes.get(batch).copied());
+        if let Some(known) = known.sum::<Option<BatchSize>>() {
+            let has = match batches {
+                [_] => "where the batch has",
+                _ => "where its batches have",
+            };
+            return same(size, known, has);
         }
-        let usual = |sum: u64| sum / self.reports.max(1);
+        let number = batches.len() as u64;
+        let usual = |sum: u64| (sum / self.reports.max(1)).saturating_mul(number);
         let large = |figure: u64, sum| figure > usual(sum).max(1).saturating_mul(TOO_LARGE);
         if self.reports >= USUAL
             && (large(size.examples, self.sum.examples) || large(size.count, self.sum.count))
@@ -67,7 +78,8 @@ impl Belief {
             };
             return same(size, usual, "where batches have about");
         }
-        if let Some(told) = self.told.insert((train, batch), size)
+        if let [batch] = *batches
+            && let Some(told) = self.told.insert((train, batch), size)
             && (far(told.examples, size.examples) || far(told.count, size.count))
         {
             // One of the two is wrong: the next report is believed again.
@@ -76,7 +88,7 @@ impl Belief {
         }
         self.sum.examples = self.sum.examples.saturating_add(size.examples);
         self.sum.count = self.sum.count.saturating_add(size.count);
-        self.reports += 1;
+        self.reports += number;
         Ok(())
     }
 }

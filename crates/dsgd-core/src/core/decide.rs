@@ -34,8 +34,11 @@ impl Core {
             return;
         }
         self.note_taken();
-        self.note_pace(report);
-        self.computed(worker, self.position_of(lease), actions);
+        let positions = self.positions_of(lease);
+        self.note_pace(report, positions.len());
+        for position in positions {
+            self.computed(worker, position, actions);
+        }
         self.ledger_mut().hold(lease, *report);
         match self.rules.mode {
             Mode::Async => self.step(vec![lease], actions),
@@ -56,9 +59,9 @@ impl Core {
             return;
         }
         self.roster.free(worker);
-        let position = self.position_of(lease);
+        let position = self.positions_of(lease)[0];
         let batch = self.ledger().batch(position);
-        let believed = self.belief.check(false, batch, &stats);
+        let believed = self.belief.check(false, &[batch], &stats);
         if let Err(reason) = believed.and_then(|()| self.check_height(&stats)) {
             self.refuse_report(worker, lease, &reason, actions);
             return;
@@ -115,32 +118,35 @@ impl Core {
         // A gradient of it that is in hand is as good as any other.
         if let Some(lease) = self.ledger().lease_of(worker) {
             let lease = self.ledger_mut().free(lease);
-            let batch = self.ledger().batch(lease.position);
-            actions.push(Action::Observe(Event::BatchFreed { batch, reason: why }));
+            for batch in self.ledger().batches(&lease.positions) {
+                let reason = why.clone();
+                actions.push(Action::Observe(Event::BatchFreed { batch, reason }));
+            }
         }
     }
 
     pub(super) fn step_if_group_is_full(&mut self, actions: &mut Vec<Action>) {
-        let held = self.ledger().held();
-        let group = self.ledger().group().len();
+        let (group, held) = (self.ledger().group().len(), self.ledger().batches_held());
         let backup = if self.ledger().is_group_whole() {
-            self.rules.backup_workers.min(group.saturating_sub(1))
+            let backup = self.rules.backup_workers * self.rules.round;
+            backup.min(group.saturating_sub(1))
         } else {
             0
         };
-        if group > 0 && held.len() >= group - backup {
-            self.step(held, actions);
+        if group > 0 && held >= group - backup {
+            self.step(self.ledger().held(), actions);
         }
     }
 
-    /// Batches of the next step: one for each worker that was asked for, or that is there where more have
-    /// room; one while `--wait` holds the others back.
+    /// Batches of the next step: a round for each worker that was asked for, or that is there where more have
+    /// room; one round while `--wait` holds the others back.
     pub(super) fn group_size(&self) -> usize {
         let there = match self.rules.mode {
             Mode::Async => 0,
-            Mode::Sync => self.roster.working().min(self.room),
+            Mode::Sync => self.roster.working().min(self.room) * self.rules.round,
         };
-        self.rules.group().max(there).min(self.allowed_workers())
+        let allowed = self.allowed_workers().saturating_mul(self.rules.round);
+        self.rules.group().max(there).min(allowed)
     }
 
     /// Opens the next synchronous step, and says when it has another size than the one before.
@@ -181,7 +187,7 @@ impl Core {
             counted.push((taken.version, report.stats));
             step.parts.push(Contribution {
                 worker: taken.worker,
-                batch: self.ledger().batch(taken.position),
+                batches: self.ledger().batches(&taken.positions),
                 stats: report.stats,
                 cost: report.cost,
             });
@@ -241,8 +247,16 @@ impl Core {
     }
 
     /// Of a lease that holds.
-    fn position_of(&self, lease: LeaseId) -> usize {
-        self.ledger().get(lease).position
+    fn positions_of(&self, lease: LeaseId) -> Vec<usize> {
+        self.ledger().get(lease).positions.clone()
+    }
+
+    /// The batch of a lease that holds, where it has only one.
+    fn only_batch_of(&self, lease: LeaseId) -> Option<usize> {
+        match self.ledger().get(lease).positions[..] {
+            [position] => Some(self.ledger().batch(position)),
+            _ => None,
+        }
     }
 
     /// Of a lease that holds.
@@ -284,8 +298,8 @@ impl Core {
         reason: String,
         actions: &mut Vec<Action>,
     ) {
-        let freed = self.ledger_mut().free(lease);
-        let batch = Some(self.ledger().batch(freed.position));
+        let batch = self.only_batch_of(lease);
+        self.ledger_mut().free(lease);
         self.progress.set_aside += 1;
         actions.push(Action::Discard { lease });
         actions.push(Action::Observe(Event::SetAside {
@@ -300,8 +314,8 @@ impl Core {
         if !report.grad_norm.is_finite() && report.stats.loss.is_finite() {
             return Err("its gradient is not finite".to_owned());
         }
-        let batch = self.ledger().batch(self.position_of(lease));
-        self.belief.check(true, batch, &report.stats)?;
+        let batches = self.ledger().batches(&self.positions_of(lease));
+        self.belief.check(true, &batches, &report.stats)?;
         self.check_height(&report.stats)
     }
 
@@ -313,7 +327,7 @@ impl Core {
         reason: &str,
         actions: &mut Vec<Action>,
     ) {
-        let batch = Some(self.ledger().batch(self.position_of(lease)));
+        let batch = self.only_batch_of(lease);
         self.progress.refused += 1;
         self.progress.not_finite += 1;
         actions.push(Action::Observe(Event::Refused {

@@ -16,6 +16,8 @@ const MOST_ERRORS: usize = 64;
 pub(super) struct FailedBatches {
     /// By position in the ledger.
     pub(super) batches: BTreeMap<usize, Failures>,
+    /// Positions that were in a round that failed.
+    suspects: BTreeSet<usize>,
     /// By the name of the worker that has computed nothing since.
     doubts: BTreeMap<String, Doubt>,
     /// Somebody has computed something.
@@ -63,6 +65,7 @@ impl FailedBatches {
     /// Positions mean other batches from now on.
     pub(super) fn forget_batches(&mut self) {
         self.batches.clear();
+        self.suspects.clear();
         self.doubts.values_mut().for_each(|d| d.failed.clear());
     }
 
@@ -74,6 +77,16 @@ impl FailedBatches {
     pub(super) fn has_failed(&self, name: &str, position: usize) -> bool {
         let failures = self.batches.get(&position);
         failures.is_some_and(|failures| failures.by.contains(name))
+    }
+
+    /// One of these failed.
+    pub(super) fn suspect(&mut self, positions: &[usize]) {
+        self.suspects.extend(positions);
+    }
+
+    /// Whether this failed, or was among several of which one did.
+    pub(super) fn is_suspect(&self, position: usize) -> bool {
+        self.suspects.contains(&position) || self.batches.contains_key(&position)
     }
 
     pub(super) fn fail(&mut self, name: &str, position: usize, batch: usize, reason: &str) {

@@ -1,16 +1,17 @@
-//! A batch that a worker has been given, from its grant until it is counted or free again.
+//! A round of batches that a worker has been given, from its grant until they are counted or free again.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::{Report, WorkerId};
 
-/// A batch that a worker has been given.
+/// Batches that a worker has been given.
 #[derive(Clone, Debug)]
 pub(super) struct Lease {
     pub(super) worker: WorkerId,
-    pub(super) position: usize,
-    /// Version of the parameters that it was computed from.
+    /// Where they are in the epoch's order; at least one.
+    pub(super) positions: Vec<usize>,
+    /// Version of the parameters that they are computed from.
     pub(super) version: u64,
     stage: Stage,
 }
@@ -30,17 +31,17 @@ enum Stage {
 }
 
 impl Lease {
-    /// A worker begins at `since`, and has `length` before others may have the batch.
+    /// A worker begins at `since`, and has `length` before others may have the batches.
     pub(super) fn new(
         worker: WorkerId,
-        position: usize,
+        positions: Vec<usize>,
         version: u64,
         since: Duration,
         length: Duration,
     ) -> Self {
         Self {
             worker,
-            position,
+            positions,
             version,
             stage: Stage::Computing {
                 since,

@@ -5,6 +5,8 @@
 //! its worker: it is *offered*, and changes hands only when somebody else is free. So the
 //! last worker of a run, however slow, still gets on.
 
+mod group;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::lease::Lease;
-use super::{LeaseId, Progress, Report, Rules, Work, WorkerId};
+use super::{LeaseId, Progress, Report, Round, Rules, Work, WorkerId};
 use crate::mode::Mode;
 
 /// Batches of one epoch, or of one validation.
@@ -101,74 +103,62 @@ impl Ledger {
         }
     }
 
-    /// Opens the next synchronous step with the first `size` batches that are left, if none is open; whether
-    /// it has opened one.
-    pub(super) fn open_group(&mut self, size: usize) -> bool {
-        if let Some(group) = &mut self.group
-            && group.is_empty()
-        {
-            let left = (self.cursor..self.places.len())
-                .filter(|&p| self.places[p].state == BatchState::Free);
-            *group = left.take(size).collect();
-            self.group_size = size;
-            return !group.is_empty();
-        }
-        false
-    }
-
-    /// Whether the step that is being made has all batches that a step has.
-    pub(super) fn is_group_whole(&self) -> bool {
-        self.group().len() == self.group_size
-    }
-
-    /// Positions of the step that is being made, in batch order.
-    pub(super) fn group(&self) -> &[usize] {
-        self.group.as_deref().unwrap_or_default()
-    }
-
-    /// The first position that is free and suits.
-    pub(super) fn first_free(&self, suits: impl Fn(usize) -> bool) -> Option<usize> {
+    /// The first `most` positions that are free and suit.
+    pub(super) fn first_free(&self, most: usize, suits: impl Fn(usize) -> bool) -> Vec<usize> {
         let free = |p: &usize| self.places[*p].state == BatchState::Free && suits(*p);
-        match &self.group {
-            Some(group) => group.iter().copied().find(free),
-            None => (self.cursor..self.places.len()).find(free),
+        if let Some(group) = &self.group {
+            return group.iter().copied().filter(free).take(most).collect();
         }
+        let all = self.cursor..self.places.len();
+        all.filter(free).take(most).collect()
     }
 
-    /// The position whose lease has run out first.
-    pub(super) fn first_offered(&self) -> Option<usize> {
-        let offered = |lease: &Lease| Some((lease.offered_since()?, lease.position));
+    /// The positions whose lease has run out first; none where none has.
+    pub(super) fn first_offered(&self) -> Vec<usize> {
+        let offered = |lease: &Lease| Some((lease.offered_since()?, lease.positions.clone()));
         let first = self.leases.values().filter_map(offered);
-        first.min_by_key(|(since, _)| *since).map(|(_, p)| p)
+        let first = first.min_by_key(|(since, _)| *since);
+        first.map(|(_, positions)| positions).unwrap_or_default()
     }
 
-    /// Gives a position that is free or offered to a worker; returns the lease, and its holder, that this one
-    /// replaces.
+    /// Gives positions that are free, or all those of a lease that is offered, to a worker; returns the lease,
+    /// and its holder, that this one replaces.
     pub(super) fn lease(
         &mut self,
         id: LeaseId,
         worker: WorkerId,
-        position: usize,
+        positions: Vec<usize>,
         version: u64,
         now: Duration,
         length: Duration,
     ) -> Option<(LeaseId, WorkerId)> {
-        let place = &mut self.places[position];
-        let superseded = match place.state {
-            BatchState::Free => None,
-            BatchState::Leased(old) => {
-                let lease = self.leases.remove(&old).expect("a place knows its lease");
-                assert!(lease.offered_since().is_some(), "{lease:?} is not offered");
-                Some((old, lease.worker))
-            }
-            closed => panic!("position {position} is {closed:?}"),
-        };
-        place.state = BatchState::Leased(id);
-        let length = length * place.doubled();
+        let superseded = self.lease_at(positions[0]).map(|old| {
+            let lease = self.leases.remove(&old).expect("a place knows its lease");
+            assert!(lease.offered_since().is_some(), "{lease:?} is not offered");
+            assert_eq!(lease.positions, positions, "a round changes hands whole");
+            (old, lease.worker)
+        });
+        for &position in &positions {
+            let place = &mut self.places[position];
+            let before = std::mem::replace(&mut place.state, BatchState::Leased(id));
+            let open = match superseded {
+                Some((old, _)) => before == BatchState::Leased(old),
+                None => before == BatchState::Free,
+            };
+            assert!(open, "position {position} was {before:?}");
+        }
+        let times = self.doubled(&positions) * positions.len() as u32;
+        let length = length.saturating_mul(times);
         self.leases
-            .insert(id, Lease::new(worker, position, version, now, length));
+            .insert(id, Lease::new(worker, positions, version, now, length));
         self.advance();
         superseded
+    }
+
+    /// How many times as long as the first one a lease of these is.
+    fn doubled(&self, positions: &[usize]) -> u32 {
+        let doubled = positions.iter().map(|&p| self.places[p].doubled());
+        doubled.max().unwrap_or(1)
     }
 
     /// A lease that holds.
@@ -192,36 +182,24 @@ impl Ledger {
         lease.hold(report);
     }
 
-    /// Leases of the group whose gradients are in hand, in batch order.
-    pub(super) fn held(&self) -> Vec<LeaseId> {
-        let leased = self.group().iter().filter_map(|&p| self.lease_at(p));
-        leased
-            .filter(|id| !self.leases[id].is_computing())
-            .collect()
-    }
-
-    /// The batch of this lease is counted, once and for all.
+    /// The batches of this lease are counted, once and for all.
     pub(super) fn count(&mut self, lease: LeaseId) -> Lease {
         let lease = self.leases.remove(&lease).expect("counted under a lease");
-        self.close(lease.position, BatchState::Counted);
+        for &position in &lease.positions {
+            self.close(position, BatchState::Counted);
+        }
         lease
     }
 
-    /// Takes the lease away; its batch is free again.
+    /// Takes the lease away; its batches are free again.
     pub(super) fn free(&mut self, lease: LeaseId) -> Lease {
         let lease = self.leases.remove(&lease).expect("only a lease is freed");
         assert!(lease.is_computing(), "the gradient of {lease:?} is in hand");
-        self.places[lease.position].state = BatchState::Free;
-        self.cursor = self.cursor.min(lease.position);
+        for &position in &lease.positions {
+            self.places[position].state = BatchState::Free;
+            self.cursor = self.cursor.min(position);
+        }
         lease
-    }
-
-    /// Ends the synchronous step: what was not counted is free for the next one. Returns who still computes.
-    pub(super) fn close_group(&mut self) -> Vec<(LeaseId, WorkerId)> {
-        let group = std::mem::take(self.group.get_or_insert_default());
-        let leased: Vec<_> = group.iter().filter_map(|&p| self.lease_at(p)).collect();
-        let freed = leased.into_iter().map(|id| (id, self.free(id).worker));
-        freed.collect()
     }
 
     fn lease_at(&self, position: usize) -> Option<LeaseId> {
@@ -239,7 +217,7 @@ impl Ledger {
         self.close(position, BatchState::LeftOut);
     }
 
-    /// Marks leases that have run out by `now` as offered; returns batch and worker of each, and
+    /// Marks leases that have run out by `now` as offered; returns each of their batches with its worker, and
     /// whether it was for impatience. With `impatience`, none lasts longer than that.
     pub(super) fn offer_overdue(
         &mut self,
@@ -247,13 +225,15 @@ impl Ledger {
         impatience: Option<Duration>,
     ) -> Vec<(usize, WorkerId, bool)> {
         let mut offered = Vec::new();
-        for lease in self.leases.values_mut() {
-            let place = &mut self.places[lease.position];
-            let most = impatience.map(|patience| patience * place.doubled());
-            if lease.end(most).is_some_and(|end| end <= now) {
-                place.overdue += 1;
-                let batch = self.order[lease.position];
-                offered.push((batch, lease.worker, lease.offer(now)));
+        let overdue = |lease: &Lease| self.end(lease, impatience).is_some_and(|end| end <= now);
+        let overdue = self.leases.iter().filter(|(_, lease)| overdue(lease));
+        let overdue: Vec<LeaseId> = overdue.map(|(&id, _)| id).collect();
+        for id in overdue {
+            let lease = self.leases.get_mut(&id).expect("found just now");
+            let early = lease.offer(now);
+            for &position in &lease.positions {
+                self.places[position].overdue += 1;
+                offered.push((self.order[position], lease.worker, early));
             }
         }
         offered
@@ -261,11 +241,14 @@ impl Ledger {
 
     /// When the first lease that is not yet offered runs out.
     pub(super) fn first_deadline(&self, impatience: Option<Duration>) -> Option<Duration> {
-        let end = |lease: &Lease| {
-            let place = &self.places[lease.position];
-            lease.end(impatience.map(|patience| patience * place.doubled()))
-        };
-        self.leases.values().filter_map(end).min()
+        let leases = self.leases.values();
+        leases.filter_map(|lease| self.end(lease, impatience)).min()
+    }
+
+    /// When a lease runs out, unless it has; impatience is with each of its batches.
+    fn end(&self, lease: &Lease, impatience: Option<Duration>) -> Option<Duration> {
+        let times = self.doubled(&lease.positions) * lease.positions.len() as u32;
+        lease.end(impatience.map(|patience| patience * times))
     }
 
     /// Whether this worker computes under this lease.
@@ -297,13 +280,21 @@ impl Ledger {
         self.closed == self.places.len()
     }
 
-    /// What a lease on this position is for.
-    pub(super) fn work(&self, position: usize) -> Work {
-        let batch = self.order[position];
+    /// What a lease on these positions is for.
+    pub(super) fn work(&self, positions: &[usize]) -> Work {
+        let batches = self.batches(positions);
         match self.epoch {
-            Some(epoch) => Work::Train { epoch, batch },
-            None => Work::Validate { batch },
+            Some(epoch) => Work::Train(Round { epoch, batches }),
+            None => Work::Validate { batch: batches[0] },
         }
+    }
+
+    /// The batches at these positions.
+    pub(super) fn batches(&self, positions: &[usize]) -> Vec<usize> {
+        positions
+            .iter()
+            .map(|&position| self.order[position])
+            .collect()
     }
 
     /// The batch at a position.
@@ -357,19 +348,19 @@ impl Ledger {
     /// Panics where it contradicts itself.
     pub(super) fn assert_sound(&self) {
         for (id, lease) in &self.leases {
-            let state = self.places[lease.position].state;
-            assert_eq!(state, BatchState::Leased(*id), "the place of {lease:?}");
+            for &position in &lease.positions {
+                let state = self.places[position].state;
+                assert_eq!(state, BatchState::Leased(*id), "a place of {lease:?}");
+            }
             let mut others = self.leases.iter().filter(|(other, _)| *other != id);
             let twice = others.any(|(_, o)| o.worker == lease.worker && o.is_computing());
             assert!(!lease.is_computing() || !twice, "two leases: {self:?}");
         }
         let leased = |place: &&Place| matches!(place.state, BatchState::Leased(_));
         let leased = self.places.iter().filter(leased).count();
-        assert_eq!(
-            leased,
-            self.leases.len(),
-            "a lease for each place: {self:?}"
-        );
+        let positions = self.leases.values().map(|lease| lease.positions.len());
+        let positions: usize = positions.sum();
+        assert_eq!(leased, positions, "a lease for each place: {self:?}");
         let closed =
             |place: &&Place| matches!(place.state, BatchState::Counted | BatchState::LeftOut);
         let closed = self.places.iter().filter(closed).count();
@@ -382,8 +373,9 @@ impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{} closed", self.closed, self.places.len())?;
         for (id, lease) in &self.leases {
-            let batch = self.order[lease.position];
-            write!(f, ", lease {id} on batch {batch} {lease}")?;
+            let batches = self.batches(&lease.positions);
+            let batches: Vec<_> = batches.iter().map(ToString::to_string).collect();
+            write!(f, ", lease {id} on batch {} {lease}", batches.join("+"))?;
         }
         Ok(())
     }

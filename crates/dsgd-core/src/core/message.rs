@@ -72,20 +72,24 @@ pub struct Report {
 }
 
 /// What a lease is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// The gradient of a training batch.
-    Train {
-        /// 1-based epoch.
-        epoch: u32,
-        /// 0-based batch.
-        batch: usize,
-    },
+    /// One gradient of training batches.
+    Train(Round),
     /// The loss of a validation batch.
     Validate {
         /// 0-based validation batch.
         batch: usize,
     },
+}
+
+/// Training batches that are computed under one lease, from the same parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Round {
+    /// 1-based epoch.
+    pub epoch: u32,
+    /// 0-based batches; at least one, and no more than `--round`.
+    pub batches: Vec<usize>,
 }
 
 /// What is to be done.

@@ -40,7 +40,7 @@ use belief::Belief;
 use failures::FailedBatches;
 use ledger::Ledger;
 use losses::Losses;
-pub use message::{Action, End, LeaseId, Message, Report, Work, WorkerId};
+pub use message::{Action, End, LeaseId, Message, Report, Round, Work, WorkerId};
 pub use progress::Progress;
 use roster::Roster;
 pub use rules::Rules;
@@ -340,21 +340,22 @@ impl Core {
                 return;
             }
             // What it has failed is for others, as long as there are any.
-            let Some(position) = self.next_for(worker) else {
+            let positions = self.next_for(worker);
+            if positions.is_empty() {
                 continue;
-            };
+            }
+            let work = self.ledger().work(&positions);
             let lease = self.next_lease;
             self.next_lease += 1;
             let (now, version, length) = (self.now, self.progress.version, self.rules.lease);
             let superseded = self
                 .ledger_mut()
-                .lease(lease, worker, position, version, now, length);
+                .lease(lease, worker, positions, version, now, length);
             if let Some((old, holder)) = superseded {
                 let reason = format!("its batch was given to worker {worker}");
                 self.roster.revoke(holder, old, reason);
             }
             self.roster.busy(worker);
-            let work = self.ledger().work(position);
             actions.push(Action::Grant {
                 worker,
                 lease,

@@ -20,8 +20,10 @@ pub struct Rules {
     pub epochs: (u32, u32),
     /// How gradients become steps.
     pub mode: Mode,
-    /// Workers asked for; in sync mode a step has at least so many batches.
+    /// Workers asked for; in sync mode a step has at least a round of each.
     pub workers: usize,
+    /// Most batches of a round; at least 1.
+    pub round: usize,
     /// Gradients of a synchronous step that are not waited for.
     pub backup_workers: usize,
     /// Refuse gradients staler than this.
@@ -54,6 +56,7 @@ impl Rules {
             epochs: (1, 1),
             mode,
             workers,
+            round: 1,
             backup_workers: 0,
             max_staleness: None,
             staleness_lr: false,
@@ -70,8 +73,8 @@ impl Rules {
     /// Batches of one step, unless more workers than were asked for are there.
     pub fn group(&self) -> usize {
         match self.mode {
-            Mode::Async => 1,
-            Mode::Sync => self.workers.max(1),
+            Mode::Async => self.round,
+            Mode::Sync => self.workers.max(1) * self.round,
         }
     }
 }

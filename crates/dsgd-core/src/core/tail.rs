@@ -24,9 +24,9 @@ const LAST: f64 = 0.1;
 
 impl Core {
     /// How long a batch takes, without the waiting for it.
-    pub(super) fn note_pace(&mut self, report: &Report) {
+    pub(super) fn note_pace(&mut self, report: &Report, batches: usize) {
         let cost = report.cost;
-        let secs = cost.compute_secs + cost.pull_secs + cost.push_secs;
+        let secs = (cost.compute_secs + cost.pull_secs + cost.push_secs) / batches as f64;
         let usual = self.pace_secs;
         self.pace_secs = if usual > 0.0 {
             usual + LAST * (secs - usual)
@@ -45,7 +45,7 @@ impl Core {
             || !may_work
             || waiting
                 .iter()
-                .any(|&worker| self.next_for(worker).is_some())
+                .any(|&worker| !self.next_for(worker).is_empty())
         {
             return None;
         }

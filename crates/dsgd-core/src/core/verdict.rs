@@ -9,23 +9,44 @@
 //! Workers are told apart by their names: one that was lost and joins anew is still the same.
 
 use super::failures::{ALIKE, FAILED_ALONE};
-use super::{Action, Core, End, LeaseId, WorkerId};
+use super::{Action, Core, End, LeaseId, Phase, WorkerId};
 use crate::event::Event;
 
 /// A batch is tried this often before it is left out, by as many workers if there are so many.
 const TRIES: usize = 3;
 
 impl Core {
-    /// What this worker is to compute next: what it has not failed, else what all others have failed
-    /// too, else what another has had for too long.
-    pub(super) fn next_for(&self, worker: WorkerId) -> Option<usize> {
-        let name = self.roster.name(worker)?;
-        let ledger = self.ledger();
+    /// What this worker is to compute next: a round of what it has not failed, else what all others have failed
+    /// too, else what another has had for too long. What was in a round that failed is computed alone, so
+    /// that it is known which batch it was.
+    pub(super) fn next_for(&self, worker: WorkerId) -> Vec<usize> {
+        let Some(name) = self.roster.name(worker) else {
+            return Vec::new();
+        };
+        let (ledger, round) = (self.ledger(), self.round());
         let fresh = |position| !self.failures.has_failed(name, position);
-        let hopeless = |position| self.all_failed(position);
-        let free = ledger.first_free(fresh);
-        let free = free.or_else(|| ledger.first_free(hopeless));
-        free.or_else(|| ledger.first_offered())
+        let trusted = |position| !self.failures.is_suspect(position);
+        let first = ledger.first_free(1, fresh);
+        match first[..] {
+            [position] if trusted(position) => ledger.first_free(round, trusted),
+            [_, ..] => first,
+            [] => {
+                let hopeless = ledger.first_free(1, |position| self.all_failed(position));
+                if hopeless.is_empty() {
+                    ledger.first_offered()
+                } else {
+                    hopeless
+                }
+            }
+        }
+    }
+
+    /// Most batches of a lease: one of validation.
+    fn round(&self) -> usize {
+        match self.phase {
+            Phase::Training(_) => self.rules.round,
+            Phase::Validating(..) => 1,
+        }
     }
 
     fn all_failed(&self, position: usize) -> bool {
@@ -42,8 +63,12 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         let lease = self.ledger_mut().free(lease);
-        let (position, batch) = (lease.position, self.ledger().batch(lease.position));
         let name = self.roster.name(worker).unwrap_or_default().to_owned();
+        let [position] = lease.positions[..] else {
+            self.round_failed(&name, &lease.positions, reason, actions);
+            return;
+        };
+        let batch = self.ledger().batch(position);
         self.failures.fail(&name, position, batch, reason);
         let failures = &self.failures.batches[&position];
         let (times, by) = (failures.times, failures.by.len());
@@ -67,6 +92,22 @@ impl Core {
         }
         let reason = format!("{name} failed: {reason}");
         actions.push(Action::Observe(Event::BatchFreed { batch, reason }));
+    }
+
+    /// One of these batches came to nothing, and it is not known which: each is computed alone now.
+    fn round_failed(
+        &mut self,
+        name: &str,
+        positions: &[usize],
+        reason: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        self.failures.suspect(positions);
+        let reason = format!("{name} failed one of {} batches: {reason}", positions.len());
+        for batch in self.ledger().batches(positions) {
+            let reason = reason.clone();
+            actions.push(Action::Observe(Event::BatchFreed { batch, reason }));
+        }
     }
 
     /// A worker has computed the batch at this position: whoever failed it is in doubt.

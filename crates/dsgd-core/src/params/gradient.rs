@@ -113,7 +113,6 @@ impl Gradient {
     }
 
     /// Sum of squares of all elements. Not finite when an element is not, or is beyond 1e19.
-    /// Sum of squares of all elements. Not finite when an element is not, or is beyond 1e19.
     pub fn sum_of_squares(&self) -> f64 {
         self.parts
             .iter()

@@ -39,6 +39,7 @@ fn whatever_happens_each_batch_is_counted_once() {
         seen.validated,
         seen.rested,
         seen.absurd,
+        seen.rounds,
     ] {
         assert!(count > 100, "{seen:?}");
     }
@@ -55,6 +56,8 @@ struct Seen {
     validated: u64,
     rested: u64,
     absurd: u64,
+    /// Steps with several batches under one lease.
+    rounds: u64,
 }
 
 struct World {
@@ -68,7 +71,7 @@ struct World {
     /// What each living worker computes, until when.
     busy: BTreeMap<WorkerId, (LeaseId, Work, Duration)>,
     idle: BTreeSet<WorkerId>,
-    /// The batch of each lease that was ever given.
+    /// What each lease was for that was ever given.
     given: BTreeMap<LeaseId, (WorkerId, Work)>,
     /// Leases that still hold, by what they are for.
     holders: BTreeMap<(bool, usize), LeaseId>,
@@ -130,6 +133,7 @@ impl World {
         let workers = random.random_range(1..6);
         let mode = [Mode::Async, Mode::Sync][random.random_range(0..2)];
         let rules = Rules {
+            round: [1, 1, 2, 3][random.random_range(0..4)],
             backup_workers: random.random_range(0..workers),
             max_staleness: random.random_bool(0.3).then(|| random.random_range(0..4)),
             wait: random.random_bool(0.2).then_some(1.1),
@@ -275,18 +279,19 @@ impl World {
         };
         self.idle.insert(worker);
         let (nonsense, _, _) = self.trouble;
+        let batches = keys(&work).len() as u64;
         let mut stats = Stats {
-            loss: self.random.random_range(0.1..2.0),
-            count: 1,
-            examples: 1,
+            loss: batches as f64 * self.random.random_range(0.1..2.0),
+            count: batches,
+            examples: batches,
             ..Stats::default()
         };
         if self.sized && self.random.random_bool(nonsense) {
             stats = absurd(&mut self.random, stats);
             seen.absurd += 1;
         }
-        if matches!(work, Work::Validate { .. }) && self.holders.get(&key(work)) == Some(&lease) {
-            self.holders.remove(&key(work));
+        if matches!(work, Work::Validate { .. }) {
+            self.holders.retain(|_, held| *held != lease);
         }
         let message = match work {
             _ if self.random.random_bool(nonsense / 2.0) => {
@@ -295,7 +300,7 @@ impl World {
                 Message::Failed { lease, reason }
             }
             Work::Validate { .. } => Message::Evaluated { lease, stats },
-            Work::Train { .. } => {
+            Work::Train(_) => {
                 let broken = self.random.random_bool(nonsense);
                 let grad_norm = if broken { f64::NAN } else { 1.0 };
                 let cost = Cost {
@@ -332,16 +337,18 @@ impl World {
                     self.version += 1;
                     assert_eq!(step.version, self.version, "versions rise one by one");
                     for part in &step.parts {
-                        assert_likely(&part.stats, 1);
+                        assert_likely(&part.stats, part.batches.len() as u64);
+                        seen.rounds += u64::from(part.batches.len() > 1);
                     }
                     for lease in leases {
-                        let (_, work) = self.given[&lease];
-                        let Work::Train { epoch, batch } = work else {
+                        let (_, Work::Train(round)) = &self.given[&lease] else {
                             panic!("a validation batch was applied");
                         };
-                        assert_eq!(epoch, self.epoch, "a batch of another epoch");
-                        assert!(self.counted.insert(batch), "batch {batch} is counted twice");
-                        self.holders.remove(&key(work));
+                        assert_eq!(round.epoch, self.epoch, "a batch of another epoch");
+                        for &batch in &round.batches {
+                            assert!(self.counted.insert(batch), "batch {batch} is counted twice");
+                            self.holders.remove(&(true, batch));
+                        }
                     }
                     if self.rules.mode == Mode::Sync {
                         // Whoever the step was made without has lost its lease.
@@ -372,22 +379,17 @@ impl World {
     fn granted(&mut self, worker: WorkerId, lease: LeaseId, work: Work, seen: &mut Seen) {
         assert!(self.idle.remove(&worker), "worker {worker} is not idle");
         assert!(!self.resting.contains(&worker), "worker {worker} rests");
-        if let Some(old) = self.holders.insert(key(work), lease) {
-            seen.late += 1;
-            let batch = batch_of(self.given[&old].1);
-            assert!(
-                self.offered.contains(&batch),
-                "batch {batch} is under two leases"
-            );
+        for (train, batch) in keys(&work) {
+            if self.holders.insert((train, batch), lease).is_some() {
+                seen.late += 1;
+                let offered = self.offered.contains(&batch);
+                assert!(offered, "batch {batch} is under two leases");
+            }
+            let counted = train && self.counted.contains(&batch);
+            assert!(!counted, "batch {batch} is counted already");
+            self.offered.remove(&batch);
         }
-        if let Work::Train { batch, .. } = work {
-            assert!(
-                !self.counted.contains(&batch),
-                "batch {batch} is counted already"
-            );
-        }
-        self.offered.remove(&batch_of(work));
-        self.given.insert(lease, (worker, work));
+        self.given.insert(lease, (worker, work.clone()));
         let (_, _, slow) = self.trouble;
         let secs = if self.random.random_bool(slow) {
             self.random.random_range(15..100)
@@ -449,13 +451,10 @@ fn assert_likely(stats: &Stats, most: u64) {
     assert!(stats.sums.iter().all(|&sum| sum == 0.0), "{stats:?}");
 }
 
-fn batch_of(work: Work) -> usize {
-    key(work).1
-}
-
-fn key(work: Work) -> (bool, usize) {
+/// Its batches, and whether they are of training.
+fn keys(work: &Work) -> Vec<(bool, usize)> {
     match work {
-        Work::Train { batch, .. } => (true, batch),
-        Work::Validate { batch } => (false, batch),
+        Work::Train(round) => round.batches.iter().map(|&batch| (true, batch)).collect(),
+        Work::Validate { batch } => vec![(false, *batch)],
     }
 }

@@ -12,7 +12,9 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use dsgd_core::core::{Action, Core, LeaseId, Message, Progress, Report, Rules, Work, WorkerId};
+use dsgd_core::core::{
+    Action, Core, LeaseId, Message, Progress, Report, Round, Rules, Work, WorkerId,
+};
 use dsgd_core::event::Cost;
 use dsgd_core::metric::Metric;
 use dsgd_core::mode::Mode;
@@ -78,6 +80,7 @@ impl Story {
             dead_after: secs("dead_after")?,
             give_up_after: secs("give_up_after")?,
             save_after: take(&mut args, "save_minutes")?.map(|n: u64| Duration::from_secs(60 * n)),
+            round: take(&mut args, "round")?.unwrap_or(1),
             backup_workers: take(&mut args, "backup")?.unwrap_or(0),
             max_staleness: take(&mut args, "max_staleness")?,
             staleness_lr: take(&mut args, "staleness_lr")?.unwrap_or(false),
@@ -207,9 +210,11 @@ impl Story {
             } => {
                 self.leases.insert(*worker, *lease);
                 match work {
-                    Work::Train { epoch, batch } => {
+                    Work::Train(Round { epoch, batches }) => {
+                        let batches: Vec<_> = batches.iter().map(ToString::to_string).collect();
+                        let batches = batches.join("+");
                         format!(
-                            "grant worker {worker}: train batch {batch} of epoch {epoch}, lease {lease}"
+                            "grant worker {worker}: train batch {batches} of epoch {epoch}, lease {lease}"
                         )
                     }
                     Work::Validate { batch } => {

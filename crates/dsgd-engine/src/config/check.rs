@@ -20,6 +20,7 @@ impl RunConfig {
             ("epochs", self.epochs as usize),
             ("start-epoch", self.start_epoch as usize),
             ("keep", self.keep),
+            ("round", self.round),
             ("print-every", self.print_every),
         ];
         if let Some((name, _)) = least_one.iter().find(|(_, value)| *value == 0) {

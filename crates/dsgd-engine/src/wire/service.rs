@@ -312,13 +312,13 @@ impl Service {
                 } = assignment;
                 // What is new is of use to whoever has what it is new to.
                 params.since = params.since.filter(|since| asked.have == Some(since.base));
-                *lock(&session.current) = Some((lease, job));
                 let codec = self.0.terms.codec;
                 let bytes = params_bytes(&params, codec);
                 session.pulls(bytes);
                 let span = debug_span!("pull", worker = session.name, lease);
                 debug!(parent: &span, ?job, version = params.version, bytes, "begins");
-                let head = words::assignment(lease, job, &params, codec);
+                let head = words::assignment(lease, &job, &params, codec);
+                *lock(&session.current) = Some((lease, job));
                 let head = message(pull_part::Part::Assignment(head));
                 let pieces = outgoing::params(params, codec, integrity).flat_map(framing::piece);
                 let pieces = std::iter::once(head).chain(pieces);

@@ -27,18 +27,18 @@ pub(super) fn tensors(layout: &Layout) -> Vec<proto::Tensor> {
 /// Something to do.
 pub(super) fn assignment(
     lease: LeaseId,
-    job: Job,
+    job: &Job,
     params: &Snapshot,
     codec: Codec,
 ) -> proto::Assignment {
     let work = match job {
-        Job::Train(batch) => Work::Train(proto::Train {
-            epoch: batch.epoch,
-            batch: batch.index as u64,
-            seed: batch.seed,
+        Job::Train(round) => Work::Train(proto::Train {
+            epoch: round.first().map_or(0, |batch| batch.epoch),
+            batches: round.iter().map(|batch| batch.index as u64).collect(),
+            seeds: round.iter().map(|batch| batch.seed).collect(),
         }),
         Job::Validate(batch) => Work::Validate(proto::Validate {
-            batch: batch as u64,
+            batch: *batch as u64,
         }),
     };
     let fresh = |fresh: &Fresh| match fresh {
@@ -61,11 +61,19 @@ pub(super) fn assignment(
 /// What an assignment says that there is to do.
 pub(super) fn job(work: Option<Work>) -> Result<Job, &'static str> {
     match work {
-        Some(Work::Train(train)) => Ok(Job::Train(Batch {
-            index: train.batch as usize,
-            epoch: train.epoch,
-            seed: train.seed,
-        })),
+        Some(Work::Train(train)) if train.batches.is_empty() => Err("a round of no batches"),
+        Some(Work::Train(train)) if train.batches.len() != train.seeds.len() => {
+            Err("a round with a seed too many, or too few")
+        }
+        Some(Work::Train(train)) => {
+            let batch = |(index, &seed): (&u64, _)| Batch {
+                index: *index as usize,
+                epoch: train.epoch,
+                seed,
+            };
+            let round = train.batches.iter().zip(&train.seeds).map(batch);
+            Ok(Job::Train(round.collect()))
+        }
         Some(Work::Validate(validate)) => Ok(Job::Validate(validate.batch as usize)),
         None => Err("an assignment without work"),
     }

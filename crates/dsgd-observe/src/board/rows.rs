@@ -70,7 +70,7 @@ pub struct Totals {
 
 impl Totals {
     pub(super) fn add(&mut self, part: &Contribution, staleness: u64) {
-        self.batches += 1;
+        self.batches += part.batches.len() as u64;
         self.examples += part.stats.examples;
         add_units(&mut self.units, part.stats.units);
         self.compute_secs += part.cost.compute_secs;

@@ -46,7 +46,7 @@ fn step(version: u64, worker: u32, compute_secs: f64) -> Event {
         grad_norm: version as f64,
         parts: vec![Contribution {
             worker,
-            batch: version as usize,
+            batches: vec![version as usize],
             stats: Stats {
                 loss: 2.0,
                 count: 1,

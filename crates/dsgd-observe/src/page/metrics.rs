@@ -64,9 +64,11 @@ const OF_A_RUN: &[Metric<Board>] = &[
         "Norm of the last gradient before clipping.",
         |b| known(b.last.as_ref().map(|s| s.grad_norm)),
     ),
-    ("gradients_total", "Gradients that were applied.", |b| {
-        b.totals.batches as f64
-    }),
+    (
+        "gradients_total",
+        "Batches whose gradients were applied.",
+        |b| b.totals.batches as f64,
+    ),
     ("examples_total", "Examples of these.", |b| {
         b.totals.examples as f64
     }),
@@ -126,7 +128,7 @@ const OF_A_WORKER: &[Metric<WorkerRow>] = &[
     ),
     (
         "worker_gradients_total",
-        "Gradients of it that were applied.",
+        "Batches of it whose gradients were applied.",
         |w| w.totals.batches as f64,
     ),
     (

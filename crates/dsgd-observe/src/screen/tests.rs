@@ -60,7 +60,7 @@ fn board(steps: u64) -> Board {
             epoch_stats: stats,
             parts: vec![Contribution {
                 worker,
-                batch: 1,
+                batches: vec![1],
                 stats,
                 cost: Cost {
                     compute_secs: slow,

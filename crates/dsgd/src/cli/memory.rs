@@ -70,7 +70,7 @@ impl Sizes {
         Self {
             parameters: layout.len() as u128,
             params: of_floats(layout.len()),
-            gradient: gradient(layout),
+            gradient: gradient(layout) * gradients(config),
             state: optimizer.state_names().len() as u128,
             scratch: scratch.into(),
             versions,
@@ -80,11 +80,11 @@ impl Sizes {
     }
 
     /// Of workers elsewhere than their server, each of which has its own copy.
-    pub(super) fn of_workers(layout: &Layout, scratch: u64) -> Self {
+    pub(super) fn of_workers(config: &RunConfig, layout: &Layout, scratch: u64) -> Self {
         Self {
             parameters: layout.len() as u128,
             params: of_floats(layout.len()),
-            gradient: gradient(layout),
+            gradient: gradient(layout) * gradients(config),
             state: 0,
             scratch: scratch.into(),
             versions: 0,
@@ -147,6 +147,11 @@ fn size(number: u128) -> String {
         Ok(number) => bytes(number),
         Err(_) => format!("{} EB", rate(number as f64 / 1e18)),
     }
+}
+
+/// Gradients of a worker: that of a round, and that of a batch which is added to it.
+fn gradients(config: &RunConfig) -> u128 {
+    if config.round > 1 { 2 } else { 1 }
 }
 
 fn of_floats(number: usize) -> u128 {

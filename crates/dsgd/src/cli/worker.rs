@@ -146,7 +146,11 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
     let slots = args.workers.or(invitation.slots).unwrap_or_else(cores);
     let threads = args.threads.or(config.threads);
     let threads = threads.unwrap_or_else(|| (cores() / slots).max(1));
-    let sizes = memory::Sizes::of_workers(&task.manifest().layout, task.compute_bytes(threads));
+    let sizes = memory::Sizes::of_workers(
+        &config,
+        &task.manifest().layout,
+        task.compute_bytes(threads),
+    );
     if let Some(warning) = sizes.check(slots)? {
         complain(format_args!("Warning: {warning}"));
     }

@@ -133,6 +133,35 @@ fn many_workers_are_one_with_a_larger_batch() {
     }
 }
 
+/// A round of some batches is a step of as many workers, asynchronously too where there is one worker; to the bit
+/// where there are two batches of the same size.
+#[test]
+fn a_round_is_a_step_of_as_many_workers() {
+    let layout = Arc::clone(&Words::new(options()).manifest().layout);
+    let trained = |args: &str, examples: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let args = format!(
+            "{args} --examples {examples} --epochs 3 --optimizer adagrad --learning-rate 0.1 \
+             --max-grad-norm 0.5"
+        );
+        train(folder.path(), &args).unwrap();
+        let batches = examples.div_ceil(10);
+        assert_each_batch_once(folder.path(), 3, batches);
+        weights(folder.path(), &layout)
+    };
+    let two = bits(&trained("-n 2 --mode sync", 200));
+    assert_eq!(two, bits(&trained("-n 1 --mode sync --round 2", 200)));
+    assert_eq!(two, bits(&trained("-n 1 --round 2", 200)));
+    // The last batch has 5 examples, and a step of 4 batches is added up in another order.
+    let four = trained("-n 4 --mode sync", 195);
+    for args in ["-n 1 --mode sync --round 4", "-n 2 --mode sync --round 2"] {
+        let round = trained(args, 195);
+        for (a, b) in four.flat().iter().zip(round.flat()) {
+            assert!((a - b).abs() < 1e-4, "{args}: {a} is not {b}");
+        }
+    }
+}
+
 /// Whatever workers do, files of the same number of workers are the same to the last byte.
 #[test]
 fn the_same_seed_gives_the_same_bytes() {

@@ -89,7 +89,7 @@ fn a_file_of_ones_own_travels() {
         command.args(["--csv", "my points.csv"]);
         finished(&command.output().unwrap())
     };
-    let settings = "--mode sync --learning-rate 0.3 --epochs 3";
+    let settings = "--mode sync --round 3 --learning-rate 0.3 --epochs 3";
     run(&format!("train -n 2 {settings} --run-dir here"));
     let config = lab.file("ssh_config");
     let hosts = format!("-H h1:1,h2:1 --ssh-config {}", config.display());

@@ -113,9 +113,9 @@ fn work(invitation: &Invitation, model: &dyn Model) {
     let mut compute = model.compute(seat).unwrap();
     while let Some(work) = worker.pull().unwrap() {
         match work.job {
-            Job::Train(batch) => {
+            Job::Train(ref round) => {
                 let mut gradient = worker.gradient();
-                let stats = compute.gradient(batch, &work.params, &mut gradient);
+                let stats = compute.gradient(round[0], &work.params, &mut gradient);
                 worker.push(work, gradient, stats.unwrap());
             }
             Job::Validate(batch) => {
@@ -167,13 +167,13 @@ fn who_keeps_his_loop_joins_a_run() {
         let mut compute = &model;
         let compute: &mut dyn dsgd::Compute = &mut compute;
         match work.job {
-            Job::Train(batch) if batch.index == 7 && failed == 0 => {
+            Job::Train(ref round) if round[0].index == 7 && failed == 0 => {
                 failed += 1;
                 worker.failed(work, "a first try".to_owned());
             }
-            Job::Train(batch) => {
+            Job::Train(ref round) => {
                 let mut gradient = worker.gradient();
-                let stats = compute.gradient(batch, &work.params, &mut gradient);
+                let stats = compute.gradient(round[0], &work.params, &mut gradient);
                 worker.push(work, gradient, stats.unwrap());
             }
             Job::Validate(batch) => {

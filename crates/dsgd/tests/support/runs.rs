@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dsgd_core::event::{Event, Record, Step};
+use dsgd_core::event::{Contribution, Event, Record, Step};
 
 use crate::task::Words;
 
@@ -44,7 +44,8 @@ pub(crate) fn steps(records: &[Record]) -> Vec<Step> {
 
 /// The batches that a step is made of.
 pub(crate) fn batches_of(step: &Step) -> Vec<usize> {
-    step.parts.iter().map(|part| part.batch).collect()
+    let batches = |part: &Contribution| part.batches.clone();
+    step.parts.iter().flat_map(batches).collect()
 }
 
 /// Who computed what a step is made of.

@@ -138,6 +138,8 @@ impl Words {
             Trouble::Interrupt(at) if *at == number => {
                 let pid = id().to_string();
                 Command::new("kill").args(["-s", "INT", &pid]).status()?;
+                // A gradient that takes long, so that steps are left when the signal has arrived.
+                thread::sleep(Duration::from_millis(50));
             }
             Trouble::Fill(at, path) if *at == number => {
                 let mut file = File::create(path)?;

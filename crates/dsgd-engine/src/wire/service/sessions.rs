@@ -220,8 +220,8 @@ impl Session {
     /// Whether the worker computes this now; it does not any more afterwards.
     pub(super) fn finish(&self, lease: LeaseId, train: bool) -> Result<(), Status> {
         let mut current = lock(&self.current);
-        match *current {
-            Some((own, job)) if own == lease && matches!(job, Job::Train(_)) == train => {
+        match &*current {
+            Some((own, job)) if *own == lease && matches!(job, Job::Train(_)) == train => {
                 *current = None;
                 Ok(())
             }

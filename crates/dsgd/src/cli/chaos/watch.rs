@@ -80,7 +80,11 @@ impl Watch {
                     version: step.version,
                     epoch: step.epoch,
                     batches_of_epoch: step.batches,
-                    batches: step.parts.iter().map(|part| part.batch).collect(),
+                    batches: step
+                        .parts
+                        .iter()
+                        .flat_map(|part| part.batches.clone())
+                        .collect(),
                 });
                 News::Update
             }
@@ -261,7 +265,7 @@ mod tests {
 
     fn step(version: u64, epoch: u32, batch: usize) -> Event {
         let part = Contribution {
-            batch,
+            batches: vec![batch],
             ..Contribution::default()
         };
         Event::Step(Step {

@@ -105,7 +105,7 @@ fn step(version: u64, workers: u32) -> (f64, Event) {
     };
     let part = Contribution {
         worker: version as u32 % workers,
-        batch: version as usize,
+        batches: vec![version as usize],
         stats,
         cost: Cost {
             compute_secs: 0.8,

@@ -8,8 +8,8 @@ use dsgd_engine::worker::{Job, Outcome};
 use tonic::{Code, Request};
 
 use crate::wire::{
-    Caller, Served, TRAIN, assert_refused, evaluated, failed, head, hello, join_request, nonce,
-    stats,
+    Caller, Served, assert_refused, evaluated, failed, head, hello, join_request, nonce, stats,
+    train,
 };
 
 /// Names and hosts have so many bytes at most, and reasons.
@@ -201,7 +201,7 @@ fn a_push_is_of_the_work_that_its_worker_has() {
         let mut other = served.worker("h1/1").await;
         let early = worker.caller.push(vec![head(1), chunk()]).await;
         assert_refused(early, code, none);
-        worker.given(7, TRAIN, &served.layout).await;
+        worker.given(7, train(), &served.layout).await;
         other.given(8, Job::Validate(0), &served.layout).await;
         // Another's, one that was never given, and its own as something else.
         let words = "h1/0 speaks of lease 8, but has lease 7";
@@ -261,7 +261,7 @@ fn a_push_is_one_thing_from_beginning_to_end() {
             ),
         ];
         for (parts, words) in wrong {
-            worker.given(1, TRAIN, &served.layout).await;
+            worker.given(1, train(), &served.layout).await;
             assert_refused(worker.caller.push(parts).await, code, words);
             let number = worker.caller.worker;
             // Those before it are lost once more, by the end of their connections.
@@ -277,7 +277,7 @@ fn a_push_is_one_thing_from_beginning_to_end() {
             assert_refused(void, Code::NotFound, "void");
             worker = served.worker("h1/0").await;
         }
-        worker.given(1, TRAIN, &served.layout).await;
+        worker.given(1, train(), &served.layout).await;
         worker.caller.push(vec![head(1), chunk()]).await.unwrap();
     });
     let gradient = loop {
@@ -340,7 +340,7 @@ fn counts_are_no_larger_than_their_sums_can_be() {
             assert_refused(result, Code::InvalidArgument, why);
             worker = served.worker("h1/0").await;
         }
-        worker.given(1, TRAIN, &served.layout).await;
+        worker.given(1, train(), &served.layout).await;
         let stats = None;
         let evaluated = push_part::Part::Gradient(proto::Gradient {
             lease: 1,
@@ -365,7 +365,7 @@ fn seconds_that_make_no_sense_are_none() {
     ] {
         served.run(async {
             let mut worker = served.worker("h1/0").await;
-            worker.given(1, TRAIN, &served.layout).await;
+            worker.given(1, train(), &served.layout).await;
             let head = push_part::Part::Gradient(proto::Gradient {
                 lease: 1,
                 stats: Some(stats()),
@@ -409,7 +409,7 @@ fn a_reason_is_cut_where_it_is_too_long() {
     let cut = &long[..MOST_REASON - 1];
     served.run(async {
         let mut worker = served.worker("h1/0").await;
-        worker.given(1, TRAIN, &served.layout).await;
+        worker.given(1, train(), &served.layout).await;
         worker.caller.push(vec![failed(1, &long)]).await.unwrap();
         match served.news() {
             Message::Done {
@@ -434,11 +434,11 @@ fn a_message_is_no_larger_than_a_chunk_and_what_goes_with_it() {
     served.run(async {
         let mut worker = served.worker("h1/0").await;
         let fits = "r".repeat(CHUNK + 60_000);
-        worker.given(1, TRAIN, &served.layout).await;
+        worker.given(1, train(), &served.layout).await;
         worker.caller.push(vec![failed(1, &fits)]).await.unwrap();
         // Less than gRPC allows without being told.
         let large = "r".repeat(CHUNK + 70_000);
-        worker.given(2, TRAIN, &served.layout).await;
+        worker.given(2, train(), &served.layout).await;
         let result = worker.caller.push(vec![failed(2, &large)]).await;
         assert_refused(result, Code::OutOfRange, "message length too large");
         // In a small call, too.
@@ -454,7 +454,7 @@ fn a_failure_that_is_fatal_ends_the_session() {
     let served = Served::new(small());
     served.run(async {
         let mut worker = served.worker("h1/0").await;
-        worker.given(1, TRAIN, &served.layout).await;
+        worker.given(1, train(), &served.layout).await;
         let fatal = push_part::Part::Failed(proto::Failed {
             lease: 1,
             reason: "so it goes".to_owned(),

@@ -274,11 +274,14 @@ fn join_request(token: &Token, nonce: &[u8], name: &str) -> proto::JoinRequest {
     }
 }
 
-const TRAIN: Job = Job::Train(Batch {
-    index: 0,
-    epoch: 1,
-    seed: 1,
-});
+fn train() -> Job {
+    let batch = Batch {
+        index: 0,
+        epoch: 1,
+        seed: 1,
+    };
+    Job::Train(vec![batch])
+}
 
 /// Stats without anything wrong.
 fn stats() -> proto::Stats {

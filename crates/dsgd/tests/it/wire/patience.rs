@@ -14,7 +14,7 @@ use dsgd_engine::worker::{Assignment, Link, Outcome, TransferTimes};
 use tokio_stream::StreamExt;
 use tonic::Code;
 
-use crate::wire::{Served, TRAIN, assert_refused, head, join_request, nonce};
+use crate::wire::{Served, assert_refused, head, join_request, nonce, train};
 
 /// Transfers that rest last so long.
 const STALL: Duration = Duration::from_secs(30);
@@ -31,7 +31,7 @@ fn a_nonce_a_session_and_a_transfer_that_rest_are_given_up() {
         let old = nonce(&mut client).await;
         let mut unborn = served.joined("h1/0").await;
         let mut worker = served.worker("h1/1").await;
-        worker.given(1, TRAIN, &served.layout).await;
+        worker.given(1, train(), &served.layout).await;
         // A push that begins and then says nothing.
         let first = PushPart {
             part: Some(head(1)),
@@ -121,7 +121,7 @@ fn a_push_that_arrives_slowly_is_not_given_up() {
     };
     let given = inbox.send(Assignment {
         lease: 1,
-        job: TRAIN,
+        job: train(),
         params: Snapshot::new(0, Arc::new(Params::zeros(Arc::clone(&served.layout)))),
         transfer: TransferTimes::default(),
     });

@@ -37,8 +37,8 @@ fn chunk() -> push_part::Part {
 
 fn assignment(parts: &[Part]) -> (u64, u64) {
     match parts {
-        [Part::Assignment(given), ..] => match given.work {
-            Some(proto::assignment::Work::Train(train)) => (given.lease, train.batch),
+        [Part::Assignment(given), ..] => match &given.work {
+            Some(proto::assignment::Work::Train(train)) => (given.lease, train.batches[0]),
             _ => panic!("no training batch"),
         },
         _ => panic!("no work: {parts:?}"),

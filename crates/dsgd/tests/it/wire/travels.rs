@@ -217,13 +217,14 @@ fn a_round_through(served: &Served) {
     let mut inbox = Some(inbox);
     let mut sent = Vec::new();
     for round in 0..3 {
-        let job = Job::Train(Batch {
-            index: 70 + round as usize,
+        let batch = |index| Batch {
+            index,
             epoch: 4,
             seed: u64::MAX - round,
-        });
+        };
+        let job = Job::Train((70..=70 + round as usize).map(batch).collect());
         let params = Arc::new(params(&served.layout, round));
-        sent.push((job, bits_of(&params)));
+        sent.push((job.clone(), bits_of(&params)));
         let given = inbox.as_ref().unwrap().send(Assignment {
             lease: 5 + round,
             job,

@@ -73,7 +73,7 @@ def work(server, session):
             if part == "chunk":
                 values += pull.chunk.values
         if assignment:
-            slopes, loss = gradient(struct.unpack("<2f", values), assignment.train.batch)
+            slopes, loss = gradient(struct.unpack("<2f", values), assignment.train.batches[0])
             server.Push(pushed(assignment.lease, slopes, loss), metadata=session)
 
 

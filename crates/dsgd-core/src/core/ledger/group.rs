@@ -1,0 +1,63 @@
+//! The batches of the synchronous step that is being made.
+
+use super::{BatchState, Ledger};
+use crate::core::{LeaseId, WorkerId};
+
+impl Ledger {
+    /// Opens the next synchronous step with the first `size` batches that are left, if none is open; whether
+    /// it has opened one.
+    pub(in crate::core) fn open_group(&mut self, size: usize) -> bool {
+        if let Some(group) = &mut self.group
+            && group.is_empty()
+        {
+            let left = (self.cursor..self.places.len())
+                .filter(|&p| self.places[p].state == BatchState::Free);
+            *group = left.take(size).collect();
+            self.group_size = size;
+            return !group.is_empty();
+        }
+        false
+    }
+
+    /// Whether the step that is being made has all batches that a step has.
+    pub(in crate::core) fn is_group_whole(&self) -> bool {
+        self.group().len() == self.group_size
+    }
+
+    /// Positions of the step that is being made, in batch order.
+    pub(in crate::core) fn group(&self) -> &[usize] {
+        self.group.as_deref().unwrap_or_default()
+    }
+
+    /// Leases of the group whose gradients are in hand, in the order of their first batches.
+    pub(in crate::core) fn held(&self) -> Vec<LeaseId> {
+        let mut leases = self.leases_of_group();
+        leases.retain(|id| !self.leases[id].is_computing());
+        leases
+    }
+
+    /// Number of batches of the group whose gradients are in hand.
+    pub(in crate::core) fn batches_held(&self) -> usize {
+        let held = self.held();
+        held.iter().map(|id| self.leases[id].positions.len()).sum()
+    }
+
+    /// Ends the synchronous step: what was not counted is free for the next one. Returns who still computes.
+    pub(in crate::core) fn close_group(&mut self) -> Vec<(LeaseId, WorkerId)> {
+        let leased = self.leases_of_group().into_iter();
+        let freed = leased.map(|id| (id, self.free(id).worker)).collect();
+        self.group.get_or_insert_default().clear();
+        freed
+    }
+
+    /// Leases on batches of the group, each once, in the order of their first batches.
+    fn leases_of_group(&self) -> Vec<LeaseId> {
+        let mut leases = Vec::new();
+        for lease in self.group().iter().filter_map(|&p| self.lease_at(p)) {
+            if !leases.contains(&lease) {
+                leases.push(lease);
+            }
+        }
+        leases
+    }
+}
