@@ -239,7 +239,9 @@ impl Board {
             .collect();
         for (name, histogram) in PARTS.iter().zip(&mut self.parts) {
             let tag = format!("gradient/{name}_secs");
-            values.extend(histogram.take().map(|h| Value::histogram(&tag, h)));
+            // A local worker spends no time on the way.
+            let spent = histogram.take().filter(|histogram| histogram.max > 0.0);
+            values.extend(spent.map(|histogram| Value::histogram(&tag, histogram)));
         }
         if !values.is_empty() {
             self.show(at, values);

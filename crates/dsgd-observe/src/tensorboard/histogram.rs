@@ -47,8 +47,7 @@ impl Histogram {
         }
     }
 
-    /// What was counted, and from zero again; none when all that was seen was zero, as times are that
-    /// a local worker does not spend.
+    /// What was counted, and from zero again; none when nothing was.
     pub(super) fn take(&mut self) -> Option<HistogramProto> {
         let counted = |count: &f64| *count > 0.0;
         let first = self.counts.iter().position(counted)?;
@@ -66,6 +65,6 @@ impl Histogram {
         };
         let limits = std::mem::take(&mut self.limits);
         *self = Self::new(limits[..limits.len() - 1].to_vec());
-        (proto.max > 0.0).then_some(proto)
+        Some(proto)
     }
 }

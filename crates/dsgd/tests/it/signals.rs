@@ -54,7 +54,7 @@ fn each_signal_that_ends_a_run_saves_it_and_is_told_by_the_status() {
     let program = Program::new();
     for (name, status) in [("HUP", 129), ("INT", 130), ("TERM", 143)] {
         let args = format!("train -n 2 --epochs 2 --run-dir {name}");
-        let child = program.command(&args, "slow:100").spawn().unwrap();
+        let child = program.command(&args, "slow:20").spawn().unwrap();
         let run = program.path(name);
         wait_for_steps(&run, 5);
         signal(&child, name);
