@@ -49,6 +49,8 @@ pub enum Presence {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
     /// Gradients.
+    pub gradients: u64,
+    /// Batches that they are of.
     pub batches: u64,
     /// Rows of their batches.
     pub examples: u64,
@@ -70,6 +72,7 @@ pub struct Totals {
 
 impl Totals {
     pub(super) fn add(&mut self, part: &Contribution, staleness: u64) {
+        self.gradients += 1;
         self.batches += part.batches.len() as u64;
         self.examples += part.stats.examples;
         add_units(&mut self.units, part.stats.units);
@@ -85,6 +88,7 @@ impl Totals {
     pub fn sum<'a>(all: impl IntoIterator<Item = &'a Totals>) -> Self {
         let mut sum = Self::default();
         for one in all {
+            sum.gradients += one.gradients;
             sum.batches += one.batches;
             sum.examples += one.examples;
             add_units(&mut sum.units, one.units);
@@ -117,7 +121,7 @@ impl Totals {
 
     /// Mean staleness.
     pub fn mean_staleness(&self) -> f64 {
-        self.staleness as f64 / self.batches.max(1) as f64
+        self.staleness as f64 / self.gradients.max(1) as f64
     }
 }
 

@@ -183,8 +183,8 @@ impl Cursor {
                 last(board.happenings.iter(), new)
             },
             moments: {
-                let new = board.totals.batches - self.moments;
-                self.moments = board.totals.batches;
+                let new = board.totals.gradients - self.moments;
+                self.moments = board.totals.gradients;
                 moments(&last(board.moments.iter(), new))
             },
         }

@@ -64,11 +64,9 @@ const OF_A_RUN: &[Metric<Board>] = &[
         "Norm of the last gradient before clipping.",
         |b| known(b.last.as_ref().map(|s| s.grad_norm)),
     ),
-    (
-        "gradients_total",
-        "Batches whose gradients were applied.",
-        |b| b.totals.batches as f64,
-    ),
+    ("gradients_total", "Gradients that were applied.", |b| {
+        b.totals.gradients as f64
+    }),
     ("examples_total", "Examples of these.", |b| {
         b.totals.examples as f64
     }),
@@ -128,8 +126,8 @@ const OF_A_WORKER: &[Metric<WorkerRow>] = &[
     ),
     (
         "worker_gradients_total",
-        "Batches of it whose gradients were applied.",
-        |w| w.totals.batches as f64,
+        "Gradients of it that were applied.",
+        |w| w.totals.gradients as f64,
     ),
     (
         "worker_gradients_refused_total",

@@ -35,6 +35,7 @@ fn step(version: u64, worker: u32) -> Event {
         batches: 10,
         parts: vec![Contribution {
             worker,
+            batches: vec![1, 2],
             ..Contribution::default()
         }],
         ..Step::default()
