@@ -113,6 +113,11 @@ impl Ledger {
         all.filter(free).take(most).collect()
     }
 
+    /// Whether anybody could be given anything: who waits for a step to be made need not be asked one by one.
+    pub(super) fn has_work(&self) -> bool {
+        !self.first_free(1, |_| true).is_empty() || !self.first_offered().is_empty()
+    }
+
     /// The positions whose lease has run out first; none where none has.
     pub(super) fn first_offered(&self) -> Vec<usize> {
         let offered = |lease: &Lease| Some((lease.offered_since()?, lease.positions.clone()));

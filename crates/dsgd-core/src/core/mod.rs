@@ -336,7 +336,8 @@ impl Core {
         self.offer_overdue(actions);
         let allowed = self.allowed_workers();
         for worker in self.roster.idle() {
-            if self.over || self.ledger().workers_busy() >= allowed {
+            let ledger = self.ledger();
+            if self.over || ledger.workers_busy() >= allowed || !ledger.has_work() {
                 return;
             }
             // What it has failed is for others, as long as there are any.
@@ -344,8 +345,7 @@ impl Core {
             if positions.is_empty() {
                 continue;
             }
-            let work = self.ledger().work(&positions);
-            let lease = self.next_lease;
+            let (work, lease) = (self.ledger().work(&positions), self.next_lease);
             self.next_lease += 1;
             let (now, version, length) = (self.now, self.progress.version, self.rules.lease);
             let superseded = self

@@ -31,33 +31,34 @@ impl Ledger {
 
     /// Leases of the group whose gradients are in hand, in the order of their first batches.
     pub(in crate::core) fn held(&self) -> Vec<LeaseId> {
-        let mut leases = self.leases_of_group();
-        leases.retain(|id| !self.leases[id].is_computing());
-        leases
+        let leases = self.leases_of_group();
+        leases.filter(|id| self.is_in_hand(*id)).collect()
     }
 
     /// Number of batches of the group whose gradients are in hand.
     pub(in crate::core) fn batches_held(&self) -> usize {
-        let held = self.held();
-        held.iter().map(|id| self.leases[id].positions.len()).sum()
+        let leased = self.group().iter().filter_map(|&p| self.lease_at(p));
+        leased.filter(|id| self.is_in_hand(*id)).count()
+    }
+
+    fn is_in_hand(&self, lease: LeaseId) -> bool {
+        !self.leases[&lease].is_computing()
     }
 
     /// Ends the synchronous step: what was not counted is free for the next one. Returns who still computes.
     pub(in crate::core) fn close_group(&mut self) -> Vec<(LeaseId, WorkerId)> {
-        let leased = self.leases_of_group().into_iter();
-        let freed = leased.map(|id| (id, self.free(id).worker)).collect();
+        let leased: Vec<_> = self.leases_of_group().collect();
+        let freed = leased.into_iter().map(|id| (id, self.free(id).worker));
+        let freed = freed.collect();
         self.group.get_or_insert_default().clear();
         freed
     }
 
-    /// Leases on batches of the group, each once, in the order of their first batches.
-    fn leases_of_group(&self) -> Vec<LeaseId> {
-        let mut leases = Vec::new();
-        for lease in self.group().iter().filter_map(|&p| self.lease_at(p)) {
-            if !leases.contains(&lease) {
-                leases.push(lease);
-            }
-        }
-        leases
+    /// Leases on batches of the group, each once: at its first batch.
+    fn leases_of_group(&self) -> impl Iterator<Item = LeaseId> {
+        self.group().iter().filter_map(|&position| {
+            let lease = self.lease_at(position)?;
+            (self.leases[&lease].positions[0] == position).then_some(lease)
+        })
     }
 }
