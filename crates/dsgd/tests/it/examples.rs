@@ -113,7 +113,7 @@ fn a_file_of_ones_own_travels() {
 }
 
 /// Rows of two classes, sorted by class, that a line between them tells apart.
-fn rows() -> String {
+pub(crate) fn rows() -> String {
     let mut csv = String::new();
     for i in 0..400 {
         let part = |step: f64| f64::from(i) * step % 1.0;
@@ -193,6 +193,23 @@ fn a_classifier_is_judged_by_its_accuracy() {
     let out = program.says("eval run");
     assert!(out.contains(&name), "{out}");
     assert!(out.contains(&format!("accuracy    {best:.4} %")), "{out}");
+}
+
+/// A mistake in the user's own file is named with its place.
+#[test]
+fn a_classifiers_file_with_a_mistake_is_named_with_the_line() {
+    let program = Program::of("classifier");
+    let said = program.fails("train --csv rows.csv", "");
+    assert!(said.contains("rows.csv: No such file"), "{said}");
+    let mistakes = ["0.4,x,1", "0.4,1", "0.4,0.5,0.6,1", "0.4,0.5,2", ""];
+    for mistake in mistakes {
+        let mut lines: Vec<String> = rows().lines().map(str::to_owned).collect();
+        mistake.clone_into(&mut lines[7]);
+        fs::write(program.path("rows.csv"), lines.join("\n")).unwrap();
+        let said = program.fails("train --csv rows.csv", "");
+        assert!(said.contains("rows.csv, line 8: not 3 numbers"), "{said}");
+        assert!(!program.path("runs").exists(), "nothing is left");
+    }
 }
 
 /// What has no words in it has no perplexity and no tokens.

@@ -223,3 +223,20 @@ fn runs_of_a_folder_are_laid_over_each_other() {
         browser.ends_well();
     }
 }
+
+#[test]
+fn a_classifiers_page_shows_its_accuracy() {
+    let (program, other) = (Program::of("classifier"), Program::of("linear"));
+    fs::write(program.path("rows.csv"), crate::examples::rows()).unwrap();
+    program.says("train -n 1 --learning-rate 1 --epochs 3 --csv rows.csv --run-dir runs/class");
+    let line = program.path("runs/line");
+    other.says(&format!(
+        "train -n 1 --epochs 2 --run-dir {}",
+        line.display()
+    ));
+    let served = Served::start(program.command("dashboard runs/class --listen 127.0.0.1:0", ""));
+    let test = "a_classifiers_page_shows_its_accuracy";
+    if let Some(browser) = Browser::open(test, &["accuracy", &served.2, "line"]) {
+        browser.ends_well();
+    }
+}

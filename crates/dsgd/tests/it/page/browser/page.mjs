@@ -146,6 +146,27 @@ const SCENARIOS = {
     await fits(page);
   },
 
+  /** A classifier is shown by its accuracy, and over it a run that has none. */
+  async accuracy() {
+    const page = await open();
+    assert.equal(await page.locator("#metric-name").innerText(), "Train accuracy");
+    assert.match(await page.locator("#valid").innerText(), /^valid [\d.]+ %, best [\d.]+ %$/);
+    assert.match(await page.locator("#chart-metric").innerText(), /Accuracy \(%\)/);
+    assert.ok((await points(page, "metric")) > 0);
+    assert.match(await page.locator("#speed").innerText(), /examples\/s/);
+    assert.doesNotMatch(await page.locator("body").innerText(), /perplexity|ppl|token/i);
+    assert.ok(!(await page.getByLabel("Log scale").isChecked()));
+    const keys = page.locator("#chart-metric .keys");
+    await page.getByLabel(`Lay the curves of ${rest[0]} over this run's`).check();
+    await page.locator("#measure").getByLabel("Loss").check();
+    await keys.filter({ hasText: rest[0] }).waitFor();
+    assert.equal(await page.locator("#metric-name").innerText(), "Train loss");
+    assert.ok(await page.getByLabel("Log scale").isChecked());
+    await page.locator("#measure").getByLabel("Accuracy").check();
+    await keys.filter({ hasNotText: rest[0] }).waitFor();
+    await fits(page);
+  },
+
   /** Two runs over each other. */
   async compare() {
     const page = await open();
