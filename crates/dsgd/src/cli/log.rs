@@ -95,19 +95,23 @@ where
 fn targets(text: &str) -> Result<Targets, String> {
     let mut targets = Targets::new();
     for piece in text.split(',') {
-        let (part, level) = piece.split_once('=').unwrap_or(("", piece));
+        let (part, level) = match piece.split_once('=') {
+            Some((part, level)) => (Some(part), level),
+            None => (None, piece),
+        };
         let known = level.parse().ok().filter(|_| !level.is_empty());
         let level: LevelFilter = known.ok_or_else(|| {
             format!("{level:?} is no level: error, warn, info, debug, trace or off")
         })?;
         let parts = LOGGED
             .into_iter()
-            .filter(|name| part.is_empty() || *name == part);
+            .filter(|name| part.is_none_or(|part| *name == part));
         let named: Vec<_> = parts
             .map(|name| (format!("dsgd_engine::{name}"), level))
             .collect();
         if named.is_empty() {
             let all = LOGGED.join(", ");
+            let part = part.unwrap_or_default();
             return Err(format!("{part:?} is no part of the program: {all}"));
         }
         targets = targets.with_targets(named);
@@ -136,6 +140,8 @@ mod tests {
     fn what_is_none_is_refused_with_what_there_is() {
         assert!(filter("loud").unwrap_err().contains("trace"));
         assert!(filter("wier=debug").unwrap_err().contains("wire"));
-        assert!(filter("").is_err());
+        for nothing in ["", "=debug", "wire=", "debug,"] {
+            assert!(filter(nothing).is_err(), "{nothing:?}");
+        }
     }
 }
