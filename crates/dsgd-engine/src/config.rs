@@ -62,7 +62,7 @@ pub struct RunConfig {
     #[arg(long, value_name = "VALUE", value_parser = finite, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<f64>,
-    /// Seconds after which a batch is offered to another worker
+    /// Seconds after which a batch is offered to another worker; a round has as many times that as batches
     #[arg(long, value_name = "SECS", default_value_t = 300.0, value_parser = positive)]
     pub lease_timeout: f64,
 

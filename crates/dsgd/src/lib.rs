@@ -8,7 +8,9 @@
 //! # struct Mine(Manifest);
 //! # impl Model for Mine {
 //! #     fn manifest(&self) -> &Manifest { &self.0 }
-//! #     fn compute(&self, _: Seat) -> TaskResult<Box<dyn Compute + '_>> { todo!() }
+//! #     fn compute(&self, _: Seat) -> TaskResult<Box<dyn Compute + '_>> {
+//! #         Ok(Box::new(|_: Batch, _: &Snapshot, _: &mut Gradient| Ok(Stats::of_examples(0.0, 1))))
+//! #     }
 //! # }
 //! # impl Task for Mine {
 //! #     type Options = NoOptions;

@@ -1,7 +1,7 @@
 //! gRPC messages in HTTP/2 frames, for the two calls that carry tensors.
 //!
 //! tonic copies what it sends into a buffer, what it receives into another, and hands out messages
-//! that were cut from that; for tensors that is the better part of the work (`dsgd bench wire`). Here a
+//! that were cut from that; for tensors that is the better part of the work (`dsgd-bench wire`). Here a
 //! message goes out as a head and the tensor's own memory, and comes in by decoding the frames as
 //! they lie: values that came in one frame are a view of it, until they are copied into place.
 //! Bytes on the wire are what gRPC says (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>);

@@ -213,7 +213,9 @@ fn quiet_says_the_end_and_verbose_says_more() {
     let program = Program::new();
     let said = |args: &str| program.says(&format!("train -n 2 --epochs 1 {args}"));
     let joined = |said: &str| said.matches(" has joined, as number ").count();
-    let (quiet, normal, verbose) = (said("--quiet"), said(""), said("-v"));
+    // Long enough that both workers come while it goes on.
+    let verbose = said("-v --trouble slow:5");
+    let (quiet, normal) = (said("--quiet"), said(""));
     assert_eq!(quiet.lines().count(), 1, "{quiet}");
     assert!(normal.lines().count() > 1, "{normal}");
     // One that comes after the first step is news.
