@@ -278,7 +278,7 @@ fn a_model_that_cannot_be_had_is_refused_with_figures() {
 
 /// Each error stands there once, and says what to do.
 #[test]
-fn an_error_is_said_once_and_ends_with_what_to_do() {
+fn an_error_is_reported_once_and_ends_with_what_to_do() {
     let program = Program::new();
     for (args, what, remedy) in [
         ("train --data-file no.hdf5", "No such file", "its name"),

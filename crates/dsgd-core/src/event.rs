@@ -19,7 +19,7 @@ pub struct Record {
     pub event: Event,
 }
 
-/// Whoever listens: called with each record in order, on the server's thread, which it must not hold up.
+/// An observer: called with each record in order, on the server's thread, which it must not hold up.
 pub type Observer = Box<dyn FnMut(&Record) + Send>;
 
 /// Something that happened.

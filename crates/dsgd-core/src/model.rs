@@ -40,7 +40,7 @@ pub struct Manifest {
     pub units: Units,
     /// What a checkpoint must carry besides tensors to be of use alone, such as vocabularies.
     pub metadata: BTreeMap<String, String>,
-    /// Vocabularies by whose words rows of the model are told apart: a checkpoint with other words is
+    /// Vocabularies by whose words rows of the model are distinguished: a checkpoint with other words is
     /// carried over by word (`--train-from`) or refused (`dsgd eval`), not taken as it lies.
     pub word_rows: Vec<WordRows>,
     /// Lines about model and data, shown when a run starts.

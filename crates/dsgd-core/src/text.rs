@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cause_is_said_once() {
+    fn each_cause_is_reported_once() {
         use std::io::Error;
         #[derive(Debug, thiserror::Error)]
         enum Outer {

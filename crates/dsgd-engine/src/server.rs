@@ -1,7 +1,7 @@
 //! The server: owns the core and the store of the parameters, and carries the core's actions out.
 //!
 //! One thread, one inbox. It waits for a message or for the core's next deadline, tells the
-//! core, and does what the core says, in that order; whoever listens is told last, when
+//! core, and does what the core says, in that order; observers come last, when
 //! the workers have their work. Gradients lie in the store under their lease from push to step.
 
 mod message;
@@ -131,13 +131,13 @@ impl Server {
         self.store.current().layout()
     }
 
-    /// Adds someone who listens.
+    /// Adds an observer.
     pub fn observe(&mut self, observer: Observer) {
         self.observers.push(observer);
     }
 
-    /// Tells whoever listens.
-    pub fn tell(&mut self, event: Event) {
+    /// Passes an event to the observers.
+    pub fn emit(&mut self, event: Event) {
         let at_secs = self.started.elapsed().as_secs_f64();
         let record = Record { at_secs, event };
         for observer in &mut self.observers {
@@ -155,7 +155,7 @@ impl Server {
                 self.over.store(true, Ordering::Relaxed);
                 let steps = self.core.version();
                 let words = end.to_string();
-                self.tell(Event::RunFinished {
+                self.emit(Event::RunFinished {
                     outcome: words,
                     steps,
                 });
@@ -212,17 +212,17 @@ impl Server {
                     given: None,
                 };
                 self.inboxes.insert(worker, inbox);
-                self.hear(now, worker, core::Message::Join { name, pulses })
+                self.dispatch(now, worker, core::Message::Join { name, pulses })
             }
             Message::Alive { worker, transfers } => {
-                self.hear(now, worker, core::Message::Alive { transfers })
+                self.dispatch(now, worker, core::Message::Alive { transfers })
             }
             Message::Done { worker, outcome } => {
                 let message = self.unpack(outcome);
-                self.hear(now, worker, message)
+                self.dispatch(now, worker, message)
             }
             Message::Lost { worker, reason } => {
-                self.hear(now, worker, core::Message::Lost { reason })
+                self.dispatch(now, worker, core::Message::Lost { reason })
             }
             Message::OthersMayJoin => {
                 self.joinable = true;
@@ -232,26 +232,26 @@ impl Server {
             Message::SlotsOpened { slots } => self.open_slots(slots),
             Message::HostDropped { host, slots } => self.drop_host(now, host, slots),
             Message::SlotsClosed { slots, reason } => {
-                self.tell(Event::Warning { message: reason });
+                self.emit(Event::Warning { message: reason });
                 self.close_slots(now, slots)
             }
-            Message::Tell(event) => {
-                self.tell(event);
+            Message::Emit(event) => {
+                self.emit(event);
                 Vec::new()
             }
             Message::Interrupt => self.core.interrupt(now, "interrupted"),
         }
     }
 
-    fn hear(&mut self, now: Duration, worker: WorkerId, message: core::Message) -> Vec<Action> {
+    fn dispatch(&mut self, now: Duration, worker: WorkerId, message: core::Message) -> Vec<Action> {
         match &message {
-            core::Message::Alive { .. } => trace!(worker, "lives"),
-            message => debug!(worker, ?message, "the core hears"),
+            core::Message::Alive { .. } => trace!(worker, "a sign of life"),
+            message => debug!(worker, ?message, "a message to the core"),
         }
         self.core.handle(now, worker, message)
     }
 
-    /// What the core is to know of an outcome; the gradient stays here.
+    /// An outcome as the core's message; the gradient stays here.
     fn unpack(&mut self, outcome: worker::Outcome) -> core::Message {
         match outcome {
             worker::Outcome::Gradient {
@@ -272,13 +272,13 @@ impl Server {
         }
     }
 
-    /// Does what the core says; listeners are told when all else is done.
+    /// Carries the core's actions out; observers come when all else is done.
     fn carry_out(&mut self, actions: Vec<Action>) -> Option<End> {
         let mut end = None;
         let mut events = VecDeque::new();
         for action in actions {
             match &action {
-                // Onlookers are told, and say it.
+                // Observers show it.
                 Action::Observe(event) => trace!(event = event.kind(), "the core tells"),
                 action => debug!(?action, "the core decides"),
             }
@@ -299,7 +299,7 @@ impl Server {
                     reason,
                 } => {
                     // What was seen before comes before the checkpoint, also in the log.
-                    events.drain(..).for_each(|event| self.tell(event));
+                    events.drain(..).for_each(|event| self.emit(event));
                     events.extend(self.save(epoch, value, best, reason));
                 }
                 Action::Dismiss { worker } => drop(self.inboxes.remove(&worker)),
@@ -315,7 +315,7 @@ impl Server {
                 let params = self.store.current().flat();
                 step.param_norm = Some(dsgd_core::params::sum_of_squares(params).sqrt());
             }
-            self.tell(event);
+            self.emit(event);
         }
         end
     }

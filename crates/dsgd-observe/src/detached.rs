@@ -1,7 +1,7 @@
 //! An observer on a thread of its own: however slow it is, nobody waits for it.
 //!
 //! Records wait for it in a queue of bounded length. When that is full, because the reader of a
-//! pipe has stopped or a disk stands still, records are left out, which is told when it goes on.
+//! pipe has stopped or a disk stands still, records are left out, which is reported when it goes on.
 
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel,
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_stands_still_holds_nobody_up_and_the_gap_is_told() {
+    fn one_that_stands_still_holds_nobody_up_and_the_gap_is_reported() {
         let (go_on, wait) = channel::<()>();
         let (begins, begun) = channel::<()>();
         let seen = Arc::new(Mutex::new(Vec::new()));

@@ -163,7 +163,7 @@ impl Core {
             self.roster.working(),
             self.rules.workers
         );
-        // What `--wait` does is told by itself.
+        // What `--wait` does has its own event.
         if self.step_batches.max(size) > self.rules.group() {
             actions.push(Action::Observe(Event::Notice { message }));
         }
@@ -239,7 +239,7 @@ impl Core {
         self.roster.knows(worker) && self.ledger().computes(worker, lease)
     }
 
-    /// The worker has spoken of a lease that it does not hold. It wants work, unless it computes under another.
+    /// The worker reports on a lease that it does not hold. It wants work, unless it computes under another.
     fn release(&mut self, worker: WorkerId) {
         if self.ledger().lease_of(worker).is_none() {
             self.roster.free(worker);

@@ -1,4 +1,4 @@
-//! The words of the core: what it is told, and what it wants done.
+//! The core's interface: messages that go in, actions that come out.
 
 use crate::event::{Cost, Event, Step};
 use crate::task::Stats;
@@ -9,7 +9,7 @@ pub type WorkerId = u32;
 /// A lease's number; never given twice in a run.
 pub type LeaseId = u64;
 
-/// What a worker says, or what is found out about it.
+/// A message from a worker, or about it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message {
     /// It is there and wants work.
@@ -19,7 +19,7 @@ pub enum Message {
         /// Whether it gives signs of life, so that its silence means something.
         pulses: bool,
     },
-    /// It lives, and is still at its work.
+    /// A sign of life: it is still at its work.
     Alive {
         /// Whether its work, or what came of it, is under way: that is no time in which it computes.
         transfers: bool,
@@ -108,7 +108,7 @@ pub enum Action {
     Apply {
         /// Leases in batch order.
         leases: Vec<LeaseId>,
-        /// Its learning rate, and what is to be told of it, but for what the step itself finds out.
+        /// Its learning rate, and its event, but for what the step itself finds out.
         step: Step,
     },
     /// Throw away the gradient that was pushed under this lease.
@@ -132,7 +132,7 @@ pub enum Action {
         /// Which one.
         worker: WorkerId,
     },
-    /// Tell whoever listens.
+    /// Pass an event to the observers.
     Observe(Event),
     /// Let the workers go and end the run.
     Finish(End),

@@ -1,4 +1,4 @@
-//! The server's mind: messages and time in, actions and their reasons out.
+//! The server's state machine: messages and time in, actions and their reasons out.
 //!
 //! It owns no parameter, socket, thread or clock. It knows workers by number, batches by
 //! number, and decides eight things, each in a file of its own: who is alive (`roster`),
@@ -216,7 +216,7 @@ impl Core {
         self.room = workers;
     }
 
-    /// Whoever carries the actions out was away until `now`: what it has not heard of its workers
+    /// Whoever carries the actions out was away until `now`: that its workers were silent
     /// meanwhile is not held against them.
     pub fn excuse(&mut self, now: Duration) {
         self.roster.excuse(now);
@@ -301,7 +301,7 @@ impl Core {
         self.now = now;
     }
 
-    /// Says so when the last worker has gone and others may come.
+    /// An event when the last worker has gone and others may come.
     fn notice_solitude(&mut self, actions: &mut Vec<Action>) {
         if self.working() > 0 {
             self.alone_since = None;

@@ -94,7 +94,7 @@ impl Roster {
         }
     }
 
-    /// Everyone counts as heard of at `now`.
+    /// Every worker counts as having given a sign of life at `now`.
     pub(super) fn excuse(&mut self, now: Duration) {
         for worker in self.workers.values_mut() {
             worker.touch(now);
@@ -147,7 +147,7 @@ impl Roster {
         assert_eq!(was, Some(WorkerState::Busy), "worker {worker} had no lease");
     }
 
-    /// Why the lease that the worker speaks of is not its own any more, and whether the rules want it so.
+    /// Why the lease that the worker reports on is not its own any more, and whether the rules want it so.
     pub(super) fn why_revoked(&self, worker: WorkerId, lease: LeaseId) -> (bool, String) {
         match self.workers.get(&worker).map(|w| &w.state) {
             None => (false, "the worker had been given up for lost".to_owned()),
@@ -168,7 +168,7 @@ impl Roster {
         self.workers.len()
     }
 
-    /// Workers that were last heard of `silence` ago or earlier.
+    /// Workers whose last sign of life is `silence` ago or earlier.
     pub(super) fn silent(&self, now: Duration, silence: Duration) -> Vec<WorkerId> {
         let silent = |w: &Worker| w.last_seen.is_some_and(|seen| seen + silence <= now);
         self.workers

@@ -6,7 +6,7 @@
 //! until it joins anew. When nobody has computed anything yet and all fail different batches with the
 //! same error, no batch can be computed, and the run ends with that error.
 //!
-//! Workers are told apart by their names: one that was lost and joins anew is still the same.
+//! Workers are distinguished by their names: one that was lost and joins anew is still the same.
 
 use super::failures::{ALIKE, FAILED_ALONE};
 use super::{Action, Core, End, LeaseId, Phase, WorkerId};

@@ -26,7 +26,7 @@ const MOST_ROUNDS: usize = 20_000;
 fn whatever_happens_each_batch_is_counted_once() {
     let mut seen = Seen::default();
     for seed in 0..SEEDS {
-        World::new(seed).live(&mut seen);
+        World::new(seed).run(&mut seen);
     }
     // The stories are worth something only if all of this has happened.
     assert!(seen.applied > SEEDS, "{seen:?}");
@@ -178,7 +178,7 @@ impl World {
         }
     }
 
-    fn live(&mut self, seen: &mut Seen) {
+    fn run(&mut self, seen: &mut Seen) {
         let actions = self.core.start(self.now);
         self.follow(actions, seen);
         for _ in 0..MOST_ROUNDS {
@@ -370,7 +370,7 @@ impl World {
                     self.busy.remove(&worker);
                     self.idle.remove(&worker);
                 }
-                Action::Observe(event) => self.told(&event, seen),
+                Action::Observe(event) => self.check_event(&event, seen),
                 Action::Finish(outcome) => self.over = Some(outcome),
             }
         }
@@ -400,7 +400,7 @@ impl World {
         self.busy.insert(worker, (lease, work, until));
     }
 
-    fn told(&mut self, event: &Event, seen: &mut Seen) {
+    fn check_event(&mut self, event: &Event, seen: &mut Seen) {
         match event {
             Event::BatchFreed { batch, .. } => {
                 self.offered.insert(*batch);

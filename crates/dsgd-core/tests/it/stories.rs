@@ -201,7 +201,7 @@ impl Story {
         Ok(actions)
     }
 
-    fn tell(&mut self, action: &Action) -> String {
+    fn describe(&mut self, action: &Action) -> String {
         match action {
             Action::Grant {
                 worker,
@@ -273,7 +273,7 @@ impl goldenscript::Runner for Story {
         let actions = self.act(command)?;
         let mut out = String::new();
         for action in &actions {
-            writeln!(out, "{}", self.tell(action))?;
+            writeln!(out, "{}", self.describe(action))?;
         }
         if let Some(core) = &self.core {
             core.assert_sound();

@@ -67,7 +67,7 @@ pub enum HostsError {
 
 /// What is wrong with an entry of a host list, and what is expected instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs)] // Each says it in its message.
+#[allow(missing_docs)] // Each variant's message says it.
 pub enum Wrong {
     #[error("there is no host's name; expected [user@]host[:port] [slots=N]")]
     NoName,

@@ -94,7 +94,7 @@ fn windows_line_ends_marks_blank_lines_and_comments_are_no_hosts() {
 }
 
 #[test]
-fn each_way_to_be_wrong_is_told() {
+fn each_way_to_be_wrong_is_reported() {
     let long = "h".repeat(256);
     for (line, expected) in [
         ("@h1", Wrong::NoUser),
@@ -196,7 +196,7 @@ fn a_list_without_a_host_is_an_error() {
 }
 
 #[test]
-fn a_file_is_read_or_its_name_is_said() {
+fn a_file_is_read_or_its_name_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("client_list.txt");
     fs::write(&file, "10.0.0.1\n10.0.0.2\n").unwrap();

@@ -33,7 +33,7 @@ struct Secrets {
     worker: Identity,
 }
 
-/// What workers of other processes are told, and where they come in.
+/// What workers of other processes must know, and where they connect.
 pub struct EntranceOptions<'a> {
     /// The run's folder, which keeps its secrets.
     pub folder: &'a RunFolder,
@@ -63,7 +63,7 @@ pub struct Entrance {
     dead_after: Duration,
     program: String,
     invitation_file: PathBuf,
-    /// Where workers of this machine may knock, when others come through a port.
+    /// Where workers of this machine may connect, when others come through a port.
     socket: PathBuf,
 }
 
@@ -148,7 +148,7 @@ impl Entrance {
             local = self.local(&service);
             let message = self.invite(address, local.as_ref())?;
             let _ = spec.messages.send(Message::OthersMayJoin);
-            let _ = spec.messages.send(Message::Tell(Event::Notice { message }));
+            let _ = spec.messages.send(Message::Emit(Event::Notice { message }));
         }
         Ok(Opened {
             runtime: self.runtime,
@@ -184,7 +184,7 @@ impl Entrance {
             local: local.and_then(|socket| LocalSocket::here(socket.0.clone())),
             ..self.invitation.clone()
         };
-        // Hosts that are logged into are told the address under which they know us.
+        // Hosts that are logged into get the address under which they know us.
         invitation.endpoint.address = format!("https://{}:{}", outward(address), address.port());
         let file = &self.invitation_file;
         let write = invitation.write(file);
@@ -217,7 +217,7 @@ impl Opened {
         &self.runtime
     }
 
-    /// Workers are told that the run is over, and have a moment for it.
+    /// Workers get to know that the run is over, and have a moment to leave.
     pub(super) fn close(self, within: Duration) {
         let farewell = async {
             while self.service.sessions() > 0 {

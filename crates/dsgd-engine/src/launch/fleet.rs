@@ -13,10 +13,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::membership::Membership;
-use super::program::{ListedHosts, Prepared, ProgramSpec, reach};
+use super::program::{ListedHosts, Prepared, ProgramSpec, connect};
 use crate::hosts::{Host, HostsError, spread};
 use crate::run::RunHosts;
-use crate::ssh::{self, Binaries, Control, Facts, Object, Remote, SshError, Telling};
+use crate::ssh::{self, Binaries, Control, Facts, Object, Remote, SshError, TransferLog};
 
 /// Why no worker can be started on any host.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,7 @@ pub struct Fleet {
 impl Fleet {
     /// Logs into all hosts at once and looks around; `workers` are spread over the slots of those that
     /// are listed. Hosts that cannot be used now are no error while there is another, or with `patient`.
-    pub fn reach(
+    pub fn connect(
         runtime: &Runtime,
         hosts: RunHosts,
         options: ssh::Options,
@@ -78,7 +78,7 @@ impl Fleet {
         let control = Arc::new(Control::new()?);
         let (listed, changed) = (hosts.listed.len(), hosts.changed);
         let hosts = hosts.all();
-        let reached = runtime.block_on(reach_all(&hosts, &options, &control));
+        let reached = runtime.block_on(connect_all(&hosts, &options, &control));
         let mut slots = Vec::new();
         let mut found = Vec::new();
         for (host, result) in hosts.iter().zip(reached) {
@@ -153,7 +153,7 @@ impl Fleet {
         &mut self,
         runtime: &Runtime,
         objects: &[Object],
-        telling: Telling,
+        log: TransferLog,
     ) -> Result<(), FleetError> {
         let mut jobs = Vec::new();
         let mut receivers = Vec::new();
@@ -166,7 +166,7 @@ impl Fleet {
                 receivers.push(entry);
             }
         }
-        let results = runtime.block_on(ssh::send_all(jobs, telling));
+        let results = runtime.block_on(ssh::send_all(jobs, log));
         for (entry, result) in receivers.into_iter().zip(results) {
             if let Err(error) = result {
                 entry.prepared = Err(error);
@@ -196,7 +196,7 @@ impl Fleet {
 }
 
 /// Logs into all hosts at once.
-async fn reach_all(
+async fn connect_all(
     hosts: &[Host],
     options: &ssh::Options,
     control: &Arc<Control>,
@@ -204,7 +204,7 @@ async fn reach_all(
     let mut tasks = JoinSet::new();
     for (number, host) in hosts.iter().enumerate() {
         let (host, options, control) = (host.clone(), options.clone(), Arc::clone(control));
-        tasks.spawn(async move { (number, reach(&host, &options, &control).await) });
+        tasks.spawn(async move { (number, connect(&host, &options, &control).await) });
     }
     let mut results: Vec<_> = hosts.iter().map(|_| None).collect();
     while let Some(ended) = tasks.join_next().await {

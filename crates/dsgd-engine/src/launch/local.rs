@@ -1,7 +1,7 @@
 //! Local workers: threads of the server's process.
 //!
 //! They read the server's own parameters and hand their gradient buffers over and back:
-//! nothing is copied or encoded. A worker that panics is born again, a few times.
+//! nothing is copied or encoded. A worker that panics is restarted, a few times.
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use dsgd_core::core::WorkerId;
 use dsgd_core::model::Seat;
 use dsgd_core::params::Gradient;
 
-/// How often one slot's worker is born again after a panic.
+/// How often one slot's worker is restarted after a panic.
 const REBIRTHS: u32 = 3;
 
 /// Workers that are threads of this process.
@@ -61,7 +61,7 @@ impl Handle for Threads {
     fn dismiss(self: Box<Self>, _within: Duration) {}
 }
 
-/// The lives of one slot's worker. Errors of sending mean that the run is over.
+/// Runs one slot's worker and restarts it after panics. Errors of sending mean that the run is over.
 fn run_worker(spec: &LaunchSpec, seat: Seat, mut worker: WorkerId, name: &str) {
     let (server, buffers) = (&spec.messages, &spec.buffers);
     for _ in 0..=REBIRTHS {
@@ -112,7 +112,7 @@ impl Link for Memory<'_> {
     fn exchange(&mut self, outcome: Option<Outcome>) -> Result<Option<Assignment>, Infallible> {
         if let Some(outcome) = outcome {
             let worker = self.worker;
-            // Where nobody listens, nothing is sent any more either.
+            // A closed inbox: nothing is sent any more either.
             let _ = self.server.send(Message::Done { worker, outcome });
         }
         Ok(self.assignments.blocking_recv())

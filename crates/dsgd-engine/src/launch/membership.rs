@@ -2,7 +2,7 @@
 //!
 //! The run's host list is read again and again. A host that is new in it gets a supervisor of its own, as
 //! if it had been there from the beginning; one that is missing is let go, and its batches are given
-//! to others at once, whether or not it can still be heard. One whose line has changed is both.
+//! to others at once, whether or not it still answers. One whose line has changed is both.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ impl Membership {
                 Err(why) => {
                     if told.as_ref() != Some(&why) {
                         let message = format!("{why}; the run goes on with the hosts it has");
-                        self.send(Message::Tell(Event::Warning { message }));
+                        self.send(Message::Emit(Event::Warning { message }));
                     }
                     told = Some(why);
                 }
@@ -174,10 +174,10 @@ impl Membership {
         } else {
             member.slots.load(Ordering::Relaxed)
         };
-        // First: the server is to hear the reason before it sees connections break.
+        // First, so that the server has the reason before it sees connections break.
         let host = member.host.name;
         self.send(Message::HostDropped { host, slots });
-        // Where nobody hears it, it was gone before.
+        // A closed channel: it was gone before.
         let _ = member.drop.send(());
         member.gone
     }

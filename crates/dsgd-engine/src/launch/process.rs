@@ -17,17 +17,17 @@ use crate::worker::{Broken, ComputeSlot, work};
 use dsgd_core::model::{Model, Seat};
 use dsgd_core::params::Layout;
 
-/// How often one slot's worker is born again after a panic.
+/// How often one slot's worker is restarted after a panic.
 const REBIRTHS: u32 = 3;
 
 /// First and longest pause before joining anew.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// Who is told to stop and still computes says goodbye after this time: before the 5 s are over
+/// A worker that is asked to stop and still computes leaves after this time: before the 5 s are over
 /// after which batch systems and clouds kill.
 const GRACE: Duration = Duration::from_millis(3500);
 
-/// The time for the goodbye itself.
+/// The time for leaving itself.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What a process elsewhere is to do.
@@ -44,7 +44,7 @@ pub struct WorkerProcess {
     pub orphan_after: Duration,
     /// Set when it is to stop.
     pub leaving: Arc<AtomicBool>,
-    /// Set once the server has been reached. Before, there is nobody to say goodbye to.
+    /// Set once the server has answered. Before, there is no session to leave.
     pub reached: Arc<AtomicBool>,
 }
 
@@ -93,7 +93,7 @@ pub fn run(model: &dyn Model, process: &WorkerProcess) -> Result<(), ProcessErro
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         tokio::time::sleep(GRACE).await;
-        // Where nobody answers any more, nobody is owed a goodbye.
+        // Where the server does not answer any more, there is no session to leave.
         let _ = timeout(GOODBYE, goodbye.leave_all("it was told to stop")).await;
         std::process::exit(0);
     });
@@ -113,7 +113,7 @@ pub fn run(model: &dyn Model, process: &WorkerProcess) -> Result<(), ProcessErro
     })
 }
 
-/// Knocks until somebody opens.
+/// Tries to join until the server answers.
 async fn open(process: &WorkerProcess) -> Result<Client, ProcessError> {
     let started = Instant::now();
     let mut pause = PAUSES.0;
@@ -170,7 +170,7 @@ fn run_slot(
     })
 }
 
-/// The lives of a worker.
+/// Runs a worker, which joins anew whenever its link breaks.
 fn work_until_over(
     process: &WorkerProcess,
     client: &Client,

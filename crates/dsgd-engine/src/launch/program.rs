@@ -38,7 +38,7 @@ pub struct ProgramSpec {
 pub(super) type Prepared = Result<(Remote, Facts), SshError>;
 
 /// Logs in, and looks around.
-pub(super) async fn reach(
+pub(super) async fn connect(
     host: &Host,
     options: &ssh::Options,
     control: &Control,

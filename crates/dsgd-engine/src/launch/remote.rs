@@ -7,7 +7,7 @@ use super::fleet::{Fleet, FleetError, FleetHandle};
 use super::launcher::{Handle, LaunchError, LaunchSpec, Launcher};
 use super::program::{ListedHosts, ProgramSpec};
 use crate::run::RunHosts;
-use crate::ssh::{Binaries, Object, Options, Telling};
+use crate::ssh::{Binaries, Object, Options, TransferLog};
 
 /// Which hosts, how to get there, and what they are to have.
 pub struct RemoteOptions {
@@ -27,8 +27,8 @@ pub struct RemoteOptions {
     pub again: bool,
     /// Hosts that cannot be used now are no error even when there is no other.
     pub patient: bool,
-    /// Who is told how sending goes.
-    pub telling: Telling,
+    /// Where the progress of sending is written.
+    pub log: TransferLog,
 }
 
 /// Hosts that were reached and have what they need.
@@ -41,14 +41,14 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Reaches the hosts and sends what they lack. Workers there come in through `entrance`: its port if it
+    /// Logs into the hosts and sends what they lack. Workers there come in through `entrance`: its port if it
     /// listens on one, else through their host's login.
     ///
     /// # Errors
     /// When no host can be used.
-    pub fn reach(entrance: Entrance, options: RemoteOptions) -> Result<Self, FleetError> {
+    pub fn connect(entrance: Entrance, options: RemoteOptions) -> Result<Self, FleetError> {
         let runtime = entrance.runtime();
-        let mut fleet = Fleet::reach(
+        let mut fleet = Fleet::connect(
             runtime,
             options.hosts,
             options.login,
@@ -56,7 +56,7 @@ impl Remote {
             options.workers,
             options.patient,
         )?;
-        fleet.send(runtime, &options.objects, options.telling)?;
+        fleet.send(runtime, &options.objects, options.log)?;
         Ok(Self {
             fleet,
             listed: options.listed,

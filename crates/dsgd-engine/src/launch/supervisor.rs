@@ -15,11 +15,11 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::program::{Prepared, ProgramSpec, reach};
+use super::program::{Prepared, ProgramSpec, connect};
 use super::trouble::Trouble;
 use crate::hosts::Host;
 use crate::server::Message;
-use crate::ssh::{self, Binaries, Control, Remote, Running, SshError, Stream, Telling};
+use crate::ssh::{self, Binaries, Control, Remote, Running, SshError, Stream, TransferLog};
 use dsgd_core::event::Event;
 
 /// First and longest pause before a host is tried again. An attempt costs the host one login.
@@ -40,7 +40,7 @@ const GOOD_LIFE: Duration = Duration::from_secs(5);
 /// What a program's last words on standard error begin with.
 const ERROR: &str = "error: ";
 
-/// The same trouble is told again after this time.
+/// The same trouble is reported again after this time.
 const TELL_AGAIN: Duration = Duration::from_secs(600);
 
 /// One host's supervisor.
@@ -92,7 +92,7 @@ impl HostSupervisor {
 
     /// Looks at a host that was added. It takes part also where it cannot be reached yet.
     async fn join(&self) -> Prepared {
-        let prepared = reach(&self.host, &self.options, &self.control).await;
+        let prepared = connect(&self.host, &self.options, &self.control).await;
         let promised = self.slots.load(Ordering::Relaxed);
         let cores = prepared.as_ref().map_or(1, |(_, facts)| facts.cores);
         let workers = self.host.slots.unwrap_or(cores);
@@ -100,13 +100,13 @@ impl HostSupervisor {
         let slots = workers.saturating_sub(promised);
         self.send(Message::SlotsOpened { slots });
         let host = self.host.name.clone();
-        self.tell(Event::HostAdded { host, workers });
+        self.emit(Event::HostAdded { host, workers });
         prepared
     }
 
     /// Ends what may hang there and does not hear that its login is gone.
     async fn sweep(&self) {
-        if let Ok((remote, _)) = reach(&self.host, &self.options, &self.control).await {
+        if let Ok((remote, _)) = connect(&self.host, &self.options, &self.control).await {
             let _ = remote.stop(Some(&self.spec.invitation.run)).await;
         }
     }
@@ -146,7 +146,7 @@ impl HostSupervisor {
                     None => format!("{words}; trying again"),
                     Some(pause) => format!("{words}; trying again every {} s", pause.as_secs()),
                 };
-                self.tell(Event::Warning { message });
+                self.emit(Event::Warning { message });
                 told = Some((words, Instant::now()));
             }
             self.rest(pause.unwrap_or(next)).await;
@@ -154,7 +154,7 @@ impl HostSupervisor {
         }
     }
 
-    /// Nobody waits for this host any more.
+    /// The run does not wait for this host any more.
     fn close(&self, words: &str) {
         let reason = format!("{words}; this host has no part in the run any more");
         let slots = self.slots.load(Ordering::Relaxed);
@@ -169,7 +169,7 @@ impl HostSupervisor {
         }
     }
 
-    /// A program's life on the host: how it ended, and how long it was.
+    /// Runs the program once: how it ended, and after how long.
     async fn run_once(&self, prepared: Option<Prepared>, again: bool) -> (Trouble, Duration) {
         let mut running = match self.begin(prepared, again).await {
             Ok(running) => running,
@@ -179,7 +179,7 @@ impl HostSupervisor {
         let host = &self.host.name;
         let say = |line| {
             let host = host.clone();
-            self.tell(Event::HostSaid { host, line });
+            self.emit(Event::HostSaid { host, line });
         };
         // The last word of an error may be why the host's part ends, and is said once then.
         let mut error = None;
@@ -205,7 +205,7 @@ impl HostSupervisor {
     async fn begin(&self, prepared: Option<Prepared>, again: bool) -> Result<Running, SshError> {
         let (remote, facts) = match prepared {
             Some(prepared) => prepared?,
-            None => reach(&self.host, &self.options, &self.control).await?,
+            None => connect(&self.host, &self.options, &self.control).await?,
         };
         let run = &self.spec.invitation.run;
         let program = self.binaries.choose(&self.host.name, &facts)?;
@@ -220,10 +220,10 @@ impl HostSupervisor {
             let messages = self.spec.messages.clone();
             let tell = move |message| {
                 // A server that does not read any more is over.
-                let _ = messages.send(Message::Tell(Event::Notice { message }));
+                let _ = messages.send(Message::Emit(Event::Notice { message }));
             };
             let job = (remote.clone(), objects.collect());
-            let sent = ssh::send_all(vec![job], Telling::Lines(Arc::new(tell))).await;
+            let sent = ssh::send_all(vec![job], TransferLog::Lines(Arc::new(tell))).await;
             sent.into_iter().collect::<Result<(), _>>()
         };
         // None of them needs another, and each is some ways there and back.
@@ -269,8 +269,8 @@ impl HostSupervisor {
         self.spec.over.load(Ordering::Relaxed)
     }
 
-    fn tell(&self, event: Event) {
-        self.send(Message::Tell(event));
+    fn emit(&self, event: Event) {
+        self.send(Message::Emit(event));
     }
 
     fn send(&self, message: Message) {

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_makes_no_sense_is_told_by_name() {
+    fn a_file_that_makes_no_sense_is_reported_by_name() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(HOST_CHANGES), "lists = 3").unwrap();
         let error = HostChanges::read(folder.path(), "")

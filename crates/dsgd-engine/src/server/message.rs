@@ -1,4 +1,4 @@
-//! What a server is told, by workers and by whoever watches over them.
+//! Messages to the server: from workers, and from what supervises them.
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -6,7 +6,7 @@ use crate::worker::{Assignment, Outcome};
 use dsgd_core::core::WorkerId;
 use dsgd_core::event::Event;
 
-/// Something for the server.
+/// A message to the server.
 pub enum Message {
     /// A worker is there.
     Join {
@@ -19,7 +19,7 @@ pub enum Message {
         /// Where its assignments go; closed when the run is over.
         inbox: UnboundedSender<Assignment>,
     },
-    /// A worker lives, and is still at its work.
+    /// A sign of life of a worker that is still at its work.
     Alive {
         /// Its number.
         worker: WorkerId,
@@ -61,8 +61,8 @@ pub enum Message {
         /// Whose, and why, in words.
         reason: String,
     },
-    /// Something that whoever listens should know.
-    Tell(Event),
+    /// An event for the observers.
+    Emit(Event),
     /// The user wants the run to stop.
     Interrupt,
 }

@@ -36,7 +36,7 @@ impl Server {
         }
     }
 
-    /// Lets a host's workers go. What they were given is free at once, whether or not they can be heard.
+    /// Lets a host's workers go. What they were given is free at once, whether or not they still answer.
     pub(super) fn drop_host(&mut self, now: Duration, host: String, slots: usize) -> Vec<Action> {
         let is_there = |name: &str| name.rsplit_once('/').is_some_and(|(of, _)| of == host);
         let workers = self
@@ -44,7 +44,7 @@ impl Server {
             .iter()
             .filter(|(_, inbox)| is_there(&inbox.name));
         let workers: Vec<_> = workers.map(|(&worker, _)| worker).collect();
-        self.tell(Event::HostDropped { host });
+        self.emit(Event::HostDropped { host });
         let mut actions = Vec::new();
         for worker in workers {
             let reason = "its host was dropped from the run".to_owned();

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn c_libraries_are_told_apart() {
+    fn c_libraries_are_distinguished() {
         assert_eq!(libc("glibc 2.17"), Libc::Glibc(2, 17));
         assert_eq!(libc("glibc 2.17.1"), Libc::Glibc(2, 17));
         assert_eq!(libc("musl libc (x86_64) Version 1.2.4 "), Libc::Musl);

@@ -45,5 +45,5 @@ pub use processes::{Process, Stopped};
 pub use program::{Binaries, parse_binary};
 pub use remote::Remote;
 pub use running::{Ended, Running};
-pub use sending::{Telling, send_all};
+pub use sending::{TransferLog, send_all};
 pub use size::size;

@@ -91,7 +91,7 @@ impl Remote {
         }
     }
 
-    /// Sends what the host lacks of an object, and tells how many bytes of it are there by now. Returns
+    /// Sends what the host lacks of an object, and reports how many bytes of it are there by now. Returns
     /// how many went over the wire.
     pub async fn send(
         &self,

@@ -1,4 +1,4 @@
-//! What ssh is told beyond the user's own configuration, and what that configuration says.
+//! Options for ssh beyond the user's own configuration, and what that configuration says.
 //!
 //! `ssh -G` is asked what would hold for a host, because some of our wishes depend on it: a key of
 //! ours is tried *after* the user's own (`-i` alone would replace the usual ones), and host keys are

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_host_cannot_run_is_said_with_the_remedy() {
+    fn what_a_host_cannot_run_is_reported_with_the_remedy() {
         let old = host("x86_64", Libc::Glibc(2, 17));
         assert_eq!(words(&old, &needs("x86_64", Some((2, 17)))), "");
         assert_eq!(words(&old, &needs("x86_64", None)), "");
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn an_architecture_without_a_program_is_said() {
+    fn an_architecture_without_a_program_is_reported() {
         let binaries = Binaries::new(vec![("riscv64".to_owned(), "f".into())]).unwrap();
         assert!(binaries.file("h", "riscv64").is_ok());
         assert!(binaries.file("h", std::env::consts::ARCH).is_ok());

@@ -109,7 +109,7 @@ impl Remote {
         let channel = match Channel::open(self, &script, ANSWER, stderr).await {
             Ok(channel) => channel,
             // What ssh said of it went where the program's lines would have gone.
-            Err(SshError::Lost { .. }) => return Err(self.lost(&all_said(lines).await)),
+            Err(SshError::Lost { .. }) => return Err(self.lost(&remaining_output(lines).await)),
             Err(other) => return Err(other),
         };
         tokio::spawn(send_lines(channel.stdout, Stream::Out, sender));
@@ -135,7 +135,7 @@ async fn first_word(running: &mut Running) -> Result<String, String> {
 }
 
 /// What a program that did not begin has written.
-async fn all_said(mut lines: Receiver<Line>) -> String {
+async fn remaining_output(mut lines: Receiver<Line>) -> String {
     let mut said = String::new();
     // ssh has ended, so this does, too.
     let all = async {

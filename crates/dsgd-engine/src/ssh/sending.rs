@@ -20,14 +20,14 @@ const BAR: &str =
 /// Where there is no bar, a line this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Who hears how far it is.
+/// Where the progress of a transfer is written.
 #[derive(Clone)]
-pub enum Telling {
-    /// Nobody.
-    Nobody,
-    /// Who looks at standard error: bars where it is a terminal, else lines.
+pub enum TransferLog {
+    /// Nowhere.
+    Off,
+    /// To standard error: bars where it is a terminal, else lines.
     Stderr,
-    /// Lines go there.
+    /// As lines, to this function.
     Lines(Arc<dyn Fn(String) + Send + Sync>),
 }
 
@@ -35,11 +35,11 @@ pub enum Telling {
 /// trouble does not hold up the others.
 pub async fn send_all(
     jobs: Vec<(Remote, Vec<Object>)>,
-    telling: Telling,
+    log: TransferLog,
 ) -> Vec<Result<(), SshError>> {
-    let (bars, telling) = match telling {
-        Telling::Stderr if io::stderr().is_terminal() => {
-            (ProgressDrawTarget::stderr(), Telling::Nobody)
+    let (bars, log) = match log {
+        TransferLog::Stderr if io::stderr().is_terminal() => {
+            (ProgressDrawTarget::stderr(), TransferLog::Off)
         }
         other => (ProgressDrawTarget::hidden(), other),
     };
@@ -48,8 +48,8 @@ pub async fn send_all(
     let names: Vec<_> = jobs.iter().map(|(r, _)| r.name().to_owned()).collect();
     let mut tasks = JoinSet::new();
     for (number, (remote, objects)) in jobs.into_iter().enumerate() {
-        let (bars, telling) = (bars.clone(), telling.clone());
-        tasks.spawn(async move { (number, send_to(&remote, &objects, &bars, &telling).await) });
+        let (bars, log) = (bars.clone(), log.clone());
+        tasks.spawn(async move { (number, send_to(&remote, &objects, &bars, &log).await) });
     }
     while let Some(ended) = tasks.join_next().await {
         // A task that panicked has no result; it is put in below.
@@ -71,7 +71,7 @@ async fn send_to(
     remote: &Remote,
     objects: &[Object],
     bars: &MultiProgress,
-    telling: &Telling,
+    log: &TransferLog,
 ) -> Result<(), SshError> {
     let there = remote.missing(objects).await?;
     let lacking = objects.iter().zip(there);
@@ -109,7 +109,7 @@ async fn send_to(
         loop {
             let secs = (ticks.tick().await - started).as_secs_f64();
             let there = (bar.position(), total);
-            telling.tell(|| format!("{}: {}", remote.name(), how_far(before, there, secs)));
+            log.line(|| format!("{}: {}", remote.name(), how_far(before, there, secs)));
         }
     };
     tokio::select! {
@@ -120,15 +120,15 @@ async fn send_to(
     let (all, secs) = (size(total - before), started.elapsed().as_secs_f64());
     let wire = size(wire_bytes);
     let name = remote.name();
-    telling.tell(|| format!("{name}: {all} sent in {secs:.1} s, packed to {wire}"));
+    log.line(|| format!("{name}: {all} sent in {secs:.1} s, packed to {wire}"));
     Ok(())
 }
 
-impl Telling {
-    fn tell(&self, line: impl FnOnce() -> String) {
+impl TransferLog {
+    fn line(&self, line: impl FnOnce() -> String) {
         match self {
-            Self::Nobody => {}
-            // Whether or not anybody reads it.
+            Self::Off => {}
+            // A closed standard error stops nothing.
             Self::Stderr => drop(writeln!(io::stderr(), "{}", line())),
             Self::Lines(to) => to(line()),
         }
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_far_it_is_is_said_with_the_pace_and_the_time_that_is_left() {
+    fn how_far_it_is_is_reported_with_the_pace_and_the_time_that_is_left() {
         assert_eq!(
             how_far(0, (5_000_000, 21_000_000), 10.0),
             "5.0 MB of 21 MB there, 500 kB/s, 32 s left"

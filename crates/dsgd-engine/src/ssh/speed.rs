@@ -17,7 +17,7 @@ const ENOUGH: Duration = Duration::from_secs(1);
 const ARRIVING: Duration = Duration::from_secs(20);
 const PIECE_BYTES: usize = 16 << 10;
 
-/// Reads as many bytes as it is told, and says so, again and again.
+/// Reads as many bytes as it is asked to, and confirms them, again and again.
 const SCRIPT: &str = r#"while read -r n; do head -c "$n" >/dev/null && echo got || exit 1; done"#;
 
 impl Remote {

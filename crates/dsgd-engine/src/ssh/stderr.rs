@@ -81,8 +81,9 @@ fn offending_file(log: &str) -> String {
 /// The end of what a stranger said, in one short line that does nothing to a terminal.
 pub(super) fn last_words(text: &str) -> String {
     let lines = text.lines().map(str::trim);
-    let telling = |line: &&str| !line.is_empty() && !line.starts_with("Warning: Permanently added");
-    let lines: Vec<_> = lines.filter(telling).collect();
+    let meaningful =
+        |line: &&str| !line.is_empty() && !line.starts_with("Warning: Permanently added");
+    let lines: Vec<_> = lines.filter(meaningful).collect();
     let last = lines[lines.len().saturating_sub(2)..].join("; ");
     match visible_line(&last) {
         nothing if nothing.is_empty() => "it said nothing".to_owned(),
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ssh_said_is_told_apart() {
+    fn what_ssh_said_is_distinguished() {
         type Is = fn(&SshError) -> bool;
         let kinds: [(&str, Is); 9] = [
             (

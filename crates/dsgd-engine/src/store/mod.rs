@@ -1,4 +1,4 @@
-//! The parameters' keeper, beside the core: what the core decides are its orders.
+//! Holds the parameters, beside the core, and carries out what the core decides about them.
 //!
 //! A [`Store`] holds what was pushed, under its lease, and carries steps out. There is one in this process's
 //! memory, [`InMemory`]; its [`Updater`] owns what an update rule carries from step to step, and runs it over

@@ -1,4 +1,4 @@
-//! A run, assembled by library calls: a model, its options, and whoever starts workers and looks on.
+//! A run, assembled by library calls: a model, its options, launchers and observers.
 //!
 //! It reads no command line, prints nothing and ends no process; the program's command line is one of its
 //! callers.
@@ -130,7 +130,7 @@ impl Training {
         self
     }
 
-    /// Tells `observer` whatever happens, in order, on the thread of [`run`](Training::run), which it must not
+    /// Calls `observer` with every event, in order, on the thread of [`run`](Training::run), which it must not
     /// hold up.
     #[must_use]
     pub fn observe(mut self, observer: impl FnMut(&Record) + Send + 'static) -> Self {
@@ -275,7 +275,7 @@ pub struct Begun {
 }
 
 impl Begun {
-    /// Adds someone who looks on, such as one that writes into the run's folder.
+    /// Adds an observer, such as one that writes into the run's folder.
     pub fn observe(&mut self, observer: Observer) {
         self.server.observe(observer);
     }
@@ -303,7 +303,7 @@ impl Begun {
                 let _ = results.send(record.event.clone());
             }
         }));
-        server.tell(started);
+        server.emit(started);
         let spec = LaunchSpec {
             model,
             messages,
@@ -378,7 +378,7 @@ impl Finished {
 pub struct Stopper(Sender<Message>);
 
 impl Stopper {
-    /// The run is saved, and ends; false where nobody listens any more.
+    /// The run is saved, and ends; false where the run is over already.
     pub fn stop(&self) -> bool {
         self.0.send(Message::Interrupt).is_ok()
     }

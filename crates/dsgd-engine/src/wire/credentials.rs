@@ -1,4 +1,4 @@
-//! Who may speak: a token for the run, and certificates made for it alone.
+//! Authentication: a token for the run, and certificates made for it alone.
 //!
 //! The token itself never crosses the wire: a worker proves that it has it, over a nonce that
 //! is good once. Certificates are for `--listen`, where others may listen too; both sides show
@@ -206,7 +206,7 @@ impl Identity {
     }
 }
 
-/// What TLS is told that it will carry.
+/// The protocol that TLS negotiates.
 const HTTP_2: &[u8] = b"h2";
 
 /// Why an identity is of no use.

@@ -1,7 +1,7 @@
 //! Parameters and gradients on their way in: put together from chunks, and trusted in nothing.
 //!
 //! Chunks must come in the one order in which a layout travels, without gaps and without
-//! anything left over, so what has arrived is told by a tensor and an offset. Nothing is
+//! anything left over, so what has arrived is known by a tensor and an offset. Nothing is
 //! allocated for what a peer says that it will send: values go straight into buffers that
 //! have the layout's size. Norms are taken on the way, while a chunk is in the cache.
 

@@ -1,4 +1,4 @@
-//! What a process elsewhere must be told to become workers of a run: one line of JSON.
+//! What a process elsewhere must know to become workers of a run: one line of JSON.
 //!
 //! It holds the run's secret, so it goes through pipes and files of mode 0600 only, never
 //! through a command line or an environment.

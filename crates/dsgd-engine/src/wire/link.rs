@@ -91,7 +91,7 @@ impl Remote {
         self.worker
     }
 
-    /// Once this is set, the link says goodbye instead of pulling more work.
+    /// Once this is set, the link leaves instead of pulling more work.
     pub fn leave_when(&mut self, leaving: Arc<AtomicBool>) {
         self.leaving = leaving;
     }
@@ -225,7 +225,7 @@ impl Remote {
                     ));
                 }
             }
-            self.client.hear();
+            self.client.note_reply();
         }
         incoming.finish()?;
         debug!(lease, "a pull has arrived");

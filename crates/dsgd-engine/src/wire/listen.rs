@@ -53,7 +53,7 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// A socket in the file system; whoever may enter its folder may knock.
+    /// A socket in the file system; whoever may enter its folder may connect.
     pub fn unix(path: &Path) -> io::Result<Self> {
         UnixListener::bind(path).map(Self::Unix)
     }

@@ -1,12 +1,12 @@
-//! The wire: how the server and workers elsewhere speak, by gRPC (`proto/dsgd.proto`).
+//! The wire protocol between the server and workers in other processes: gRPC (`proto/dsgd.proto`).
 //!
 //! Parameters and gradients travel tensor by tensor in chunks, each tensor with a checksum unless
 //! TLS takes care of that ([`integrity`]): [`outgoing`] cuts them up, [`framing`] makes gRPC messages
 //! of them without copying them, [`incoming`] puts them together, past the cache, and trusts
-//! nothing that it is told. [`service`] is the server's
-//! side of the conversation, [`link`] the worker's. Who may speak at all is settled by
+//! nothing that a peer sends. [`service`] is the server's
+//! side of the conversation, [`link`] the worker's. Authentication is by
 //! [`credentials`]; [`listen`] keeps strangers from costing anything, and has connections and their
-//! readers take turns. `words` turns what the schema calls things into what the house calls them,
+//! readers take turns. `words` turns the schema's types into the library's,
 //! and back.
 //!
 //! What it leaves out: it decides nothing. A broken conversation ends the worker under its

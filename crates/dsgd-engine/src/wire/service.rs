@@ -76,18 +76,18 @@ impl Service {
         self.0.sessions.refused()
     }
 
-    /// A connection came to nothing; the server hears of it, now and then.
+    /// A connection came to nothing; the server is warned of it, now and then.
     pub(super) fn refused(&self, why: &str, from: &str) {
         let Some(refused) = self.0.sessions.refuse() else {
             return;
         };
         debug!(from, why, "refuses a connection");
         let message = format!("refused a connection from {from}: {why}; {refused} refused so far");
-        self.tell(Message::Tell(Event::Warning { message }));
+        self.deliver(Message::Emit(Event::Warning { message }));
     }
 
     /// Whether the server still reads.
-    fn tell(&self, message: Message) -> bool {
+    fn deliver(&self, message: Message) -> bool {
         self.0.terms.messages.send(message).is_ok()
     }
 
@@ -122,7 +122,7 @@ impl Service {
         let reason = loop {
             match timeout(patience, pulses.message()).await {
                 Ok(Ok(Some(_))) => {
-                    if !self.tell(session.alive()) {
+                    if !self.deliver(session.sign_of_life()) {
                         return;
                     }
                     let arrived = self.0.sessions.arrived(session);
@@ -141,7 +141,7 @@ impl Service {
     fn lose(&self, worker: WorkerId, reason: String) {
         debug!(worker, reason, "a session ends");
         self.0.sessions.close(worker);
-        self.tell(Message::Lost { worker, reason });
+        self.deliver(Message::Lost { worker, reason });
     }
 }
 
@@ -224,7 +224,7 @@ impl Dsgd for Service {
             return Err(Status::already_exists("this worker lives already"));
         };
         let name = session.name.clone();
-        self.tell(Message::Join {
+        self.deliver(Message::Join {
             worker,
             name,
             pulses: true,
@@ -293,7 +293,7 @@ impl Service {
         };
         match timeout(wait, inbox.recv()).await {
             Err(_) => Ok(only(pull_part::Part::Wait(proto::Wait {}))),
-            // Its session ends when it has heard that and goes: the server stays for so long.
+            // Its session ends when it has read that and leaves: the server stays for so long.
             Ok(None) if self.0.terms.over.load(Ordering::Relaxed) => {
                 Ok(only(pull_part::Part::Finished(proto::Finished {})))
             }
@@ -355,7 +355,7 @@ impl Service {
             self.0.sessions.close(worker);
         }
         debug!(parent: &span, "has arrived");
-        self.tell(Message::Done { worker, outcome });
+        self.deliver(Message::Done { worker, outcome });
         Ok(())
     }
 }

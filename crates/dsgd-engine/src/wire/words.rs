@@ -1,4 +1,4 @@
-//! What the schema calls things, and what the house calls them.
+//! Between the schema's types and the library's.
 //!
 //! What comes from outside is checked here, as far as a single word can be wrong.
 
@@ -91,7 +91,7 @@ pub(super) fn stats(stats: Stats) -> proto::Stats {
     }
 }
 
-/// Sums over a batch that a worker tells; whether they can be true is seen later.
+/// Sums over a batch as a worker reports them; whether they can be true is decided later.
 pub(super) fn read_stats(stats: Option<&proto::Stats>) -> Result<Stats, &'static str> {
     let Some(told) = stats else {
         return Err("no stats");

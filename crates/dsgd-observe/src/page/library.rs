@@ -295,9 +295,9 @@ fn listed(name: &str, written: SystemTime, folder: &Path) -> io::Result<Listed> 
     // Of the steps only the last says something that no later one does.
     let lines: Vec<_> = tail.split(|&byte| byte == b'\n').collect();
     let last = lines.iter().rposition(|line| is_step(line));
-    let telling = lines.into_iter().enumerate();
-    let telling = telling.filter(|(at, line)| Some(*at) == last || !is_step(line));
-    telling
+    let meaningful = lines.into_iter().enumerate();
+    let meaningful = meaningful.filter(|(at, line)| Some(*at) == last || !is_step(line));
+    meaningful
         .filter_map(|(_, line)| serde_json::from_slice::<Record>(line).ok())
         .for_each(|record| listed.see(record.event));
     // A run that was taken up for more epochs said so somewhere in the middle of its events.

@@ -245,7 +245,7 @@ async fn events(State(site): State<Arc<Site>>, uri: Uri) -> Result<Response, Mis
     };
     let run = site.run(&uri)?;
     let (frames, stream) = mpsc::channel(1);
-    tokio::spawn(tell(
+    tokio::spawn(send_frames(
         run,
         frames,
         site.closed.clone(),
@@ -278,8 +278,8 @@ impl Drop for Reader {
     }
 }
 
-/// Tells a reader what is new, whenever he has taken what was told before.
-async fn tell(
+/// Sends a reader what is new, whenever it has taken the frame before.
+async fn send_frames(
     run: Arc<Followed>,
     frames: mpsc::Sender<Bytes>,
     mut closed: watch::Receiver<bool>,

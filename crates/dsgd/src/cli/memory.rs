@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_fit_is_said() {
+    fn what_would_fit_is_reported() {
         let limits = limits(100_000_000);
         // 1 MB is taken; five workers need 97 MB, six 114.
         assert!(limits.lacking(sizes(ASYNC).need(5)).is_none());

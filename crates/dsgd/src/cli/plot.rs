@@ -63,7 +63,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     if sources.is_empty() {
         bail!("there is nothing to draw");
     }
-    tell_apart(&mut sources, &runs);
+    distinguish(&mut sources, &runs);
     if let Some(file) = &args.out
         && let Some(format) = format_of(file)
     {
@@ -147,7 +147,7 @@ fn beside(runs: &[PathBuf]) -> PathBuf {
 }
 
 /// Runs of the same name are called by their paths.
-fn tell_apart(sources: &mut [Source], runs: &[&PathBuf]) {
+fn distinguish(sources: &mut [Source], runs: &[&PathBuf]) {
     let mut count: BTreeMap<String, usize> = BTreeMap::new();
     for source in &*sources {
         *count.entry(source.label.clone()).or_default() += 1;

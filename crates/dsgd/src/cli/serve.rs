@@ -19,7 +19,7 @@ use dsgd_engine::Error;
 use dsgd_engine::config::{LOCAL_WORKERS, RunConfig};
 use dsgd_engine::launch::{Entrance, EntranceOptions, Joined, Local, Remote, RemoteOptions};
 use dsgd_engine::run::{self, CONFIG, EVENTS, Fingerprint, HOST_LOGS, LOG, RunFolder, TENSORBOARD};
-use dsgd_engine::ssh::Telling;
+use dsgd_engine::ssh::TransferLog;
 use dsgd_engine::training::{Finished, Start, Stopper, Training};
 use dsgd_observe::Verbosity;
 use dsgd_observe::output::say;
@@ -77,7 +77,7 @@ pub(super) fn serve<T: Task>(ready: ReadyRun<T>) -> anyhow::Result<()> {
     }
     let told = ready
         .supervisor
-        .map(|supervisor| supervisor.tell(folder.path(), stopper, &ready.shown));
+        .map(|supervisor| supervisor.record(folder.path(), stopper, &ready.shown));
     told.transpose()?;
     for observer in onlookers.all()? {
         run.observe(observer);
@@ -132,12 +132,12 @@ fn with_workers<T: Task>(training: Training, ready: &ReadyRun<T>) -> anyhow::Res
         workers: config.workers,
         again: ready.start.is_resumed() || ready.restarted,
         patient: ready.restarted,
-        telling: match ready.shown.verbosity() {
-            Verbosity::Quiet => Telling::Nobody,
-            Verbosity::Normal | Verbosity::Verbose => Telling::Stderr,
+        log: match ready.shown.verbosity() {
+            Verbosity::Quiet => TransferLog::Off,
+            Verbosity::Normal | Verbosity::Verbose => TransferLog::Stderr,
         },
     };
-    Ok(training.launch(Remote::reach(entrance, remote)?))
+    Ok(training.launch(Remote::connect(entrance, remote)?))
 }
 
 /// Lets a run that has begun be stopped and saved. One that has not, since hosts are reached and sent what they

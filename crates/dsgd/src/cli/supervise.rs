@@ -160,7 +160,7 @@ impl Supervisor {
     }
 
     /// The run has begun in that folder, and can be stopped.
-    pub(super) fn tell(
+    pub(super) fn record(
         &self,
         folder: &Path,
         stopper: Stopper,

@@ -11,7 +11,7 @@ fn what_goes_on_inside_is_written_where_it_is_asked_for() {
     program.says("train -n 2 --epochs 1 --run-dir run --log debug,worker=off");
     let log = fs::read_to_string(program.path("run/debug.log")).unwrap();
     for line in [
-        "dsgd_engine::server: the core hears worker=",
+        "dsgd_engine::server: a message to the core worker=",
         " Push { lease: ",
         "dsgd_engine::server: the core decides action=Apply",
         "a checkpoint is whole",

@@ -125,7 +125,7 @@ pub(crate) fn rows() -> String {
 }
 
 /// What is said of a run anywhere but at its page: by the program, and in its files.
-fn all_that_is_said(program: &Program, said: String) -> Vec<(&'static str, String)> {
+fn all_output(program: &Program, said: String) -> Vec<(&'static str, String)> {
     let read = |path: PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
     let board = fs::read_dir(program.path("run/tensorboard")).unwrap();
     let board = board.map(|file| file.unwrap().path()).next().unwrap();
@@ -169,7 +169,7 @@ fn a_classifier_is_judged_by_its_accuracy() {
         said.contains("every worker gets work now (--wait)"),
         "{said}"
     );
-    for (what, words) in all_that_is_said(&program, said) {
+    for (what, words) in all_output(&program, said) {
         assert!(words.contains("ccuracy"), "{what}: {words}");
         for no in ["ppl", "perplexity", "token"] {
             assert!(!words.contains(no), "{what}: {words}");
@@ -220,7 +220,7 @@ fn a_regression_is_judged_by_its_loss() {
     let said = program.says(
         "train -n 2 --learning-rate 0.3 --epochs 3 --print-every 10 --run-dir run --csv points.csv",
     );
-    for (what, words) in all_that_is_said(&program, said) {
+    for (what, words) in all_output(&program, said) {
         assert!(words.contains("oss"), "{what}: {words}");
         for no in ["ppl", "erplexity", "token", "0/0/0"] {
             assert!(!words.contains(no), "{what}: {words}");

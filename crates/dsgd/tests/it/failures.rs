@@ -352,7 +352,7 @@ fn a_configuration_file_is_checked_as_options_are() {
 
 /// Before anything is asked for, and with figures.
 #[test]
-fn memory_that_cannot_be_had_is_said_beforehand() {
+fn memory_that_cannot_be_had_is_reported_beforehand() {
     let program = Program::new();
     let refused = |args: &str, words: &[&str]| {
         let error = program.fails(&format!("train --run-dir run {args}"), "");

@@ -128,7 +128,7 @@ fn this_machine_gets_the_key_once_whatever_its_file_looks_like() {
 }
 
 #[test]
-fn what_is_wrong_is_said_before_anything_is_made() {
+fn what_is_wrong_is_reported_before_anything_is_made() {
     let user = User::new();
     let error = failed(&user.keygen("--authorize h1 h2;reboot"));
     assert!(

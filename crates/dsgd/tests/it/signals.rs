@@ -50,7 +50,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
 
 /// What a closed terminal sends, and what batch systems do: as Ctrl-C, and each with its own status.
 #[test]
-fn each_signal_that_ends_a_run_saves_it_and_is_told_by_the_status() {
+fn each_signal_that_ends_a_run_saves_it_and_sets_the_exit_status() {
     let program = Program::new();
     for (name, status) in [("HUP", 129), ("INT", 130), ("TERM", 143)] {
         let args = format!("train -n 2 --epochs 2 --run-dir {name}");

@@ -51,7 +51,7 @@ pub(crate) fn push(layout: &Arc<Layout>, parts: &[PushPart]) -> Option<Said> {
         }
     };
     let decoded: Said = gradient.parts().iter().map(part).collect();
-    let said = said_by(layout, parts.iter().map(of_push));
+    let said = decode(layout, parts.iter().map(of_push));
     assert_eq!(Some(&decoded), said.as_ref(), "decoded what was not said");
     let wanted = gradient.sum_of_squares().sqrt();
     let close = (norm - wanted).abs() <= 1e-6 * wanted;
@@ -78,7 +78,7 @@ pub(crate) fn pull(layout: &Arc<Layout>, parts: &[PullPart]) -> Option<Said> {
     incoming.finish().ok()?;
     let tensor = |t| (Vec::new(), le_bytes(params.get(TensorId(t))));
     let decoded: Said = (0..layout.tensors().len()).map(tensor).collect();
-    let said = said_by(layout, parts.iter().map(of_pull));
+    let said = decode(layout, parts.iter().map(of_pull));
     assert_eq!(Some(&decoded), said.as_ref(), "decoded what was not said");
     Some(decoded)
 }
@@ -143,7 +143,7 @@ fn of_rows(rows: &Rows) -> Piece<'_> {
 }
 
 /// What messages say, all tensors of the layout and no other, each with as much as it must have.
-fn said_by<'a>(layout: &Layout, pieces: impl Iterator<Item = Option<Piece<'a>>>) -> Option<Said> {
+fn decode<'a>(layout: &Layout, pieces: impl Iterator<Item = Option<Piece<'a>>>) -> Option<Said> {
     let mut tensors: BTreeMap<usize, (Vec<u8>, Vec<u8>)> = BTreeMap::new();
     for piece in pieces {
         let (tensor, indices, values) = piece?;

@@ -58,7 +58,7 @@ pub fn run(args: &ChatArgs) -> anyhow::Result<()> {
         };
         // Only what the arrow keys bring back; without it the talk goes on.
         let _ = editor.add_history_entry(&line);
-        if !talk.hear(&line, out, notes)? {
+        if !talk.answer_line(&line, out, notes)? {
             return Ok(());
         }
     }
@@ -75,7 +75,7 @@ pub fn chat(
     let mut lines = Lines::from_reader(input, Path::new("standard input"))?;
     let mut talk = Talk::new(args, translator);
     while let Some(line) = lines.next_line()? {
-        if !talk.hear(line, out, notes)? {
+        if !talk.answer_line(line, out, notes)? {
             break;
         }
     }
@@ -99,8 +99,8 @@ impl<'a> Talk<'a> {
         }
     }
 
-    /// Answers a line; false when it ends the talk.
-    fn hear(
+    /// Answers a line; false when it ends the conversation.
+    fn answer_line(
         &mut self,
         line: &str,
         out: &mut dyn Write,

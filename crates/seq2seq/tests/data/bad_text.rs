@@ -61,7 +61,7 @@ fn pairs_are_kept_by_length_and_the_special_tokens_removed() {
 
 /// What is not trained on is said with the data, by file; nothing is where all is kept.
 #[test]
-fn what_was_left_out_is_said_by_file() {
+fn what_was_left_out_is_reported_by_file() {
     let dir = tempfile::tempdir().unwrap();
     let train = pair(dir.path(), "a", "a b\nc\nd e f\n", "x\n\ny\n \n<s>\n");
     let valid = pair(dir.path(), "b", "a\n", "x\n");

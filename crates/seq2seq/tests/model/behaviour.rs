@@ -25,7 +25,7 @@ fn largest(options: &[&str]) -> f32 {
 
 /// √(3 / 300) is the ancestor's 0.1, √(3 / 12) is 0.5.
 #[test]
-fn parameters_start_by_the_width_unless_it_is_said_where() {
+fn parameters_start_by_the_width_unless_it_is_given() {
     for (width, typed, bound) in [
         ("300", None, 0.1),
         ("12", None, 0.5),

@@ -44,7 +44,7 @@ fn each_line_is_answered_until_quit() {
 /// The line before is read too, whatever was answered to it. The answers are in words that the source
 /// side does not know, and no note is made of that.
 #[test]
-fn a_hierarchical_model_is_told_what_was_typed_before() {
+fn a_hierarchical_model_sees_what_was_typed_before() {
     let input = b"the house\nthe\na car\nthe <t>\n<t>\nboat\nthe\n";
     let (out, notes) = talk_with(recalling(), &[], input).unwrap();
     let lines: Vec<&str> = out.lines().collect();

@@ -38,7 +38,7 @@ pub(super) struct Streamed {
 }
 
 impl Remote {
-    /// Writes the bytes to a script's input, and tells how many of the file have arrived by what the script
+    /// Writes the bytes to a script's input, and reports how many of the file have arrived by what the script
     /// says of it: what was handed to a buffer on the way may be there a minute later.
     pub(super) async fn stream(
         &self,

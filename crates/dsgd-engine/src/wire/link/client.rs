@@ -18,7 +18,7 @@ use tonic::{Request, Status};
 use tower::service_fn;
 use tracing::debug;
 
-use super::endpoint::{Endpoint, reach};
+use super::endpoint::{Endpoint, connect};
 use super::error::LinkError;
 use crate::mutex::lock;
 use crate::wire::integrity::Integrity;
@@ -38,13 +38,13 @@ pub struct Client {
     endpoint: Endpoint,
     life: Channel,
     runtime: Handle,
-    /// When the server was last heard of.
-    heard: Arc<Mutex<Instant>>,
+    /// When the server last answered.
+    last_reply: Arc<Mutex<Instant>>,
     /// Sessions of this process that have not ended.
     sessions: Arc<Mutex<BTreeMap<WorkerId, SessionHeader>>>,
 }
 
-/// What calls show.
+/// The metadata of calls.
 pub(super) type SessionHeader = HeaderValue;
 
 impl Client {
@@ -55,7 +55,7 @@ impl Client {
             life: endpoint.connect().await?,
             endpoint: endpoint.clone(),
             runtime: Handle::current(),
-            heard: Arc::new(Mutex::new(Instant::now())),
+            last_reply: Arc::new(Mutex::new(Instant::now())),
             sessions: Arc::default(),
         })
     }
@@ -65,14 +65,14 @@ impl Client {
         &self.runtime
     }
 
-    /// Time since the server was last heard of.
+    /// Time since the server last answered.
     pub fn silence(&self) -> Duration {
-        lock(&self.heard).elapsed()
+        lock(&self.last_reply).elapsed()
     }
 
-    /// The server was heard of.
-    pub(super) fn hear(&self) {
-        *lock(&self.heard) = Instant::now();
+    /// Notes an answer of the server.
+    pub(super) fn note_reply(&self) {
+        *lock(&self.last_reply) = Instant::now();
     }
 
     /// How long a small call may take: what other workers of this process send is in its way.
@@ -88,7 +88,7 @@ impl Client {
         lock(&self.sessions).remove(&worker);
     }
 
-    /// Says goodbye for every worker of this process, as far as the server still listens.
+    /// Leaves for every worker of this process, as far as the server still listens.
     pub async fn leave_all(&self, reason: &str) {
         let sessions = std::mem::take(&mut *lock(&self.sessions));
         for session in sessions.values() {
@@ -96,7 +96,7 @@ impl Client {
         }
     }
 
-    /// Says goodbye: what the worker was given goes to another.
+    /// Leaves: what the worker was given goes to another.
     pub(super) async fn leave(
         &self,
         session: &SessionHeader,
@@ -140,7 +140,7 @@ impl Client {
             let _context = own.runtime().enter();
             let (endpoint, transport) = (self.endpoint.clone(), self.endpoint.transport()?);
             let traffic = traffic.clone();
-            let connector = service_fn(move |at| reach(endpoint.clone(), at, traffic.clone()));
+            let connector = service_fn(move |at| connect(endpoint.clone(), at, traffic.clone()));
             transport.connect_with_connector_lazy(connector)
         };
         let pulse_every = Duration::from_millis(u64::from(reply.dead_after_ms.max(40)) / 4);
@@ -171,7 +171,7 @@ impl Client {
         let mut answers = call(self.patience(), client.live(request)).await?;
         let holds = Arc::new(AtomicBool::new(true));
         let arrived = Arc::new(AtomicU64::new(0));
-        let (alive, heard) = (Arc::clone(&holds), Arc::clone(&self.heard));
+        let (alive, last_reply) = (Arc::clone(&holds), Arc::clone(&self.last_reply));
         let seen = Arc::clone(&arrived);
         let task = self.runtime.spawn(async move {
             let beat = async {
@@ -184,7 +184,7 @@ impl Client {
             };
             let listen = async {
                 while let Ok(Some(pulse)) = answers.message().await {
-                    *lock(&heard) = Instant::now();
+                    *lock(&last_reply) = Instant::now();
                     seen.store(pulse.arrived, Ordering::Relaxed);
                 }
             };

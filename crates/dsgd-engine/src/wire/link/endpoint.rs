@@ -37,7 +37,7 @@ impl Endpoint {
     /// Why there is none within the time of a call.
     pub async fn connect(&self) -> Result<Channel, LinkError> {
         let endpoint = self.clone();
-        let connector = service_fn(move |at| reach(endpoint.clone(), at, Traffic::default()));
+        let connector = service_fn(move |at| connect(endpoint.clone(), at, Traffic::default()));
         let transport = self.transport()?;
         match timeout(CALL, transport.connect_with_connector(connector)).await {
             Ok(Ok(channel)) => Ok(channel),
@@ -115,7 +115,7 @@ impl Endpoint {
 }
 
 /// Connects; `at` has the host and the port, if there are any.
-pub(super) async fn reach(
+pub(super) async fn connect(
     endpoint: Endpoint,
     at: Uri,
     traffic: Traffic,

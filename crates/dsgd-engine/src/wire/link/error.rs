@@ -1,4 +1,4 @@
-//! Why a worker cannot go on speaking to its server, and whether joining anew may help.
+//! Why a worker's link to its server broke, and whether joining anew may help.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use crate::wire::incoming::WireError;
 use dsgd_core::text::causes;
 
-/// Why a worker cannot go on speaking to its server.
+/// Why a worker's link to its server broke.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// Nobody answers.

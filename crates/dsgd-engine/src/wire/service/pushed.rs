@@ -162,8 +162,8 @@ impl Parts<'_> {
             let arrived = self.traffic.read();
             if arrived != seen {
                 seen = arrived;
-                for message in self.sessions.alive(self.session) {
-                    // Nobody listens any more when the run is over.
+                for message in self.sessions.signs_of_life(self.session) {
+                    // The inbox is closed when the run is over.
                     let _ = self.terms.messages.send(message);
                 }
             }

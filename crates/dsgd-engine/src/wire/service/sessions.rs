@@ -1,4 +1,4 @@
-//! Who was given what: nonces to join with, sessions to speak under, and how many were refused.
+//! What was given to whom: nonces to join with, sessions to speak under, and how many were refused.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,10 +29,10 @@ const MOST_SESSIONS: usize = 1024;
 /// A session whose worker does not go on to `Live` is void after this time.
 const UNBORN: Duration = CALL_IN_A_CROWD;
 
-/// Refused connections are told of this often at most.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+/// Refused connections are reported this often at most.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// The service's only memory.
+/// All state of the service.
 #[derive(Default)]
 pub(super) struct Sessions {
     // Locked for a look-up, never across a wait.
@@ -44,7 +44,7 @@ struct Registry {
     nonces: HashMap<Vec<u8>, Instant>,
     sessions: HashMap<String, Arc<Session>>,
     refused: u64,
-    told: Option<Instant>,
+    warned: Option<Instant>,
 }
 
 /// A worker that has joined.
@@ -87,7 +87,7 @@ impl Sessions {
         given.is_some_and(|given| given.elapsed() < NONCE)
     }
 
-    /// Opens a session; returns what its worker shows.
+    /// Opens a session; returns the token that its worker shows.
     ///
     /// # Errors
     /// When there are [`MOST_SESSIONS`].
@@ -145,7 +145,7 @@ impl Sessions {
 
     /// That this worker lives, and with it those of its process: on a slow way their pulses wait behind
     /// what it sends.
-    pub(super) fn alive(&self, session: &Session) -> Vec<Message> {
+    pub(super) fn signs_of_life(&self, session: &Session) -> Vec<Message> {
         let registry = self.registry();
         let beside = registry.sessions.values().filter(|s| s.is_beside(session));
         let others = beside.filter(|s| s.worker != session.worker);
@@ -153,7 +153,7 @@ impl Sessions {
             worker: other.worker,
             transfers: false,
         });
-        others.chain([session.alive()]).collect()
+        others.chain([session.sign_of_life()]).collect()
     }
 
     /// Sessions that hold.
@@ -166,12 +166,12 @@ impl Sessions {
         let mut registry = self.registry();
         registry.refused += 1;
         if registry
-            .told
-            .is_some_and(|told| told.elapsed() < TELL_EVERY)
+            .warned
+            .is_some_and(|warned| warned.elapsed() < WARN_EVERY)
         {
             return None;
         }
-        registry.told = Some(Instant::now());
+        registry.warned = Some(Instant::now());
         Some(registry.refused)
     }
 
@@ -206,7 +206,7 @@ impl Session {
     }
 
     /// That it lives, and whether anything is on its way from or to it.
-    pub(super) fn alive(&self) -> Message {
+    pub(super) fn sign_of_life(&self) -> Message {
         let mut traffic = lock(&self.traffic);
         let passed = traffic.0.both();
         let transfers = passed.abs_diff(traffic.1) >= MOVES;

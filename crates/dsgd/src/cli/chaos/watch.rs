@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn accounts_that_do_not_hold_are_told() {
+    fn accounts_that_do_not_hold_are_reported() {
         let twice = accounts(vec![step(1, 1, 1), step(2, 1, 1)]);
         assert_eq!(twice, "batch 1 of epoch 1 was counted 2 times");
         let few = accounts(vec![step(1, 1, 1), done(1), step(2, 2, 1)]);

@@ -16,7 +16,7 @@ use crate::cli::files::Payload;
 use dsgd_engine::config::HostOptions;
 use dsgd_engine::launch::trouble::Trouble;
 use dsgd_engine::ssh::{
-    Binaries, Control, Facts, Object, Remote, SshError, Stream, Telling, send_all, size,
+    Binaries, Control, Facts, Object, Remote, SshError, Stream, TransferLog, send_all, size,
 };
 use dsgd_observe::output::say;
 
@@ -126,15 +126,15 @@ async fn rehearse(
     let mut objects = vec![program.clone()];
     objects.extend(payload.iter().flat_map(|payload| payload.objects.clone()));
     let job = (remote.clone(), objects);
-    let sent = send_all(vec![job], Telling::Stderr).await;
+    let sent = send_all(vec![job], TransferLog::Stderr).await;
     sent.into_iter().collect::<Result<(), _>>()?;
-    // Nobody has to listen here for it to be laid.
+    // A forward needs no listener here.
     remote.forward(&control.file("check")).await?;
-    let introduction = said_by(remote, &program, &["--version"], "").await?;
+    let introduction = last_line_of(remote, &program, &["--version"], "").await?;
     same_version(remote.name(), &introduction)?;
     if let Some(payload) = payload {
         let line = payload.rehearsal().to_line();
-        said_by(
+        last_line_of(
             remote,
             &program,
             &["worker", "--tethered", "--rehearse"],
@@ -146,7 +146,7 @@ async fn rehearse(
 }
 
 /// The last line of a program that ends well, and soon, but for what it has to load.
-async fn said_by(
+async fn last_line_of(
     remote: &Remote,
     program: &Object,
     args: &[&str],

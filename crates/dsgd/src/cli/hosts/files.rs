@@ -13,7 +13,7 @@ use crate::cli::call::complain;
 use crate::cli::files::{LEFT_ON_HOSTS, Payload};
 use crate::cli::signals;
 use dsgd_engine::config::HostOptions;
-use dsgd_engine::ssh::{Control, Fetched, Object, Remote, Telling, send_all, size};
+use dsgd_engine::ssh::{Control, Fetched, Object, Remote, TransferLog, send_all, size};
 use dsgd_observe::output::say;
 
 #[derive(Debug, Args)]
@@ -77,16 +77,16 @@ pub(super) fn init(args: &InitArgs, payload: Option<Payload>) -> anyhow::Result<
         }
     }
     let names: Vec<_> = jobs.iter().map(|(r, _)| r.name().to_owned()).collect();
-    let telling = if args.quiet {
-        Telling::Nobody
+    let log = if args.quiet {
+        TransferLog::Off
     } else {
-        Telling::Stderr
+        TransferLog::Stderr
     };
     signals::on_signal(|status| {
         complain(format_args!("Stopped. {LEFT_ON_HOSTS}"));
         exit(status);
     })?;
-    let sent = runtime.block_on(send_all(jobs, telling));
+    let sent = runtime.block_on(send_all(jobs, log));
     for (host, result) in names.into_iter().zip(sent) {
         match result {
             Ok(()) if args.quiet => {}

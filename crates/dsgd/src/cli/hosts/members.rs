@@ -67,7 +67,7 @@ pub(super) fn add(args: &AddArgs) -> anyhow::Result<()> {
             );
         }
     }
-    for host in run.reach(&new)? {
+    for host in run.connect(&new)? {
         run.changes.add(&host);
     }
     run.change(
@@ -149,7 +149,7 @@ impl UnderWay {
     }
 
     /// Logs in at new hosts as the run will; each gets its number of workers.
-    fn reach(&self, new: &[Host]) -> anyhow::Result<Vec<Host>> {
+    fn connect(&self, new: &[Host]) -> anyhow::Result<Vec<Host>> {
         let host_options = &self.config.elsewhere.host_options;
         let (control, binaries) = (Arc::new(Control::new()?), host_options.binaries()?);
         let act = move |remote: Remote| {

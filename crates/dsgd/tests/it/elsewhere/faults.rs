@@ -307,7 +307,7 @@ fn a_host_that_sleeps_is_lost_and_comes_back_when_it_wakes() {
 }
 
 #[test]
-fn a_worker_that_is_told_to_stop_leaves_in_time_and_loses_nothing() {
+fn a_worker_asked_to_stop_leaves_in_time_and_loses_nothing() {
     let test = "a_worker_that_is_told_to_stop_leaves_in_time_and_loses_nothing";
     let Some(lab) = Lab::up(test, 2) else { return };
     let mut run = run_on(&lab, "");
@@ -337,7 +337,7 @@ fn a_worker_that_is_told_to_stop_leaves_in_time_and_loses_nothing() {
 
 /// A batch that takes longer than there is time goes back.
 #[test]
-fn a_worker_that_is_told_to_stop_in_a_long_batch_gives_it_back() {
+fn a_worker_asked_to_stop_in_a_long_batch_gives_it_back() {
     let test = "a_worker_that_is_told_to_stop_in_a_long_batch_gives_it_back";
     let Some(lab) = Lab::up(test, 2) else { return };
     let args = "-H h1:1,h2:1 --epochs 1 --examples 40 --trouble slow:6000";

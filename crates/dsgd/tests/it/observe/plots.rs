@@ -106,7 +106,7 @@ fn two_runs_lie_in_one_picture() {
 }
 
 #[test]
-fn what_cannot_be_drawn_is_said() {
+fn what_cannot_be_drawn_is_reported() {
     let program = Program::new();
     program.says("train -q -n 1 --epochs 1 --run-dir one");
     let events = text(&program.path("one/events.jsonl"));

@@ -44,8 +44,8 @@ impl Browser {
         Some(Self { child, said })
     }
 
-    /// The next thing that it tells.
-    fn tells(&mut self) -> Value {
+    /// The next value that it prints.
+    fn next_value(&mut self) -> Value {
         let mut line = String::new();
         self.said.read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("it has failed: {line}"))
@@ -135,7 +135,7 @@ fn the_page_grows_while_the_run_goes_on() {
     let Some(mut browser) = Browser::open(test, &["live", &served.2]) else {
         return;
     };
-    measured("points of the curve", &browser.tells());
+    measured("points of the curve", &browser.next_value());
     browser.ends_well();
 }
 
@@ -176,10 +176,10 @@ fn a_worker_that_is_killed_turns_red_and_says_why() {
         let _ = worker.wait();
         return;
     };
-    assert_eq!(browser.tells()["ready"], true);
+    assert_eq!(browser.next_value()["ready"], true);
     worker.kill().unwrap();
     let since = Instant::now();
-    let mut seen = browser.tells();
+    let mut seen = browser.next_value();
     let took = since.elapsed();
     assert!(took < SHOWN_WITHIN, "{took:?}");
     assert!(
@@ -203,7 +203,7 @@ fn a_run_of_a_million_events_and_256_workers_opens_in_seconds() {
     let Some(mut browser) = Browser::open(test, &args) else {
         return;
     };
-    let mut seen = browser.tells();
+    let mut seen = browser.next_value();
     seen["server_mib"] = served.rss_mib().into();
     measured("a million events and 256 workers", &seen);
     browser.ends_well();

@@ -575,7 +575,7 @@ fn a_restarted_server_has_its_page_where_it_was() {
 }
 
 #[test]
-fn what_is_no_run_is_told() {
+fn what_is_no_run_is_reported() {
     let program = Program::new();
     fs::create_dir(program.path("empty")).unwrap();
     let said = program.fails("dashboard empty", "");

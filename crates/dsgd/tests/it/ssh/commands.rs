@@ -140,7 +140,7 @@ fn hosts_are_filled_used_and_cleaned() {
 }
 
 #[test]
-fn a_missing_list_is_said_with_the_remedy() {
+fn a_missing_list_is_reported_with_the_remedy() {
     let program = Program::new();
     let error = program.fails("hosts stop", "");
     assert!(error.contains("there is no client_list.txt"), "{error}");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use dsgd_engine::ssh::{Ended, Object, Presence, Remote, SshError, Stream, Telling, send_all};
+use dsgd_engine::ssh::{Ended, Object, Presence, Remote, SshError, Stream, TransferLog, send_all};
 
 use super::Lab;
 use crate::program::until;
@@ -60,7 +60,7 @@ async fn a_file_is_sent_once() {
     let objects = vec![data(&lab, "a", 3_000_000), data(&lab, "b", 0)];
     let remotes = [lab.login("h1").await, lab.login("h2").await];
     let jobs = remotes.clone().map(|r| (r, objects.clone())).to_vec();
-    for result in send_all(jobs, Telling::Nobody).await {
+    for result in send_all(jobs, TransferLog::Off).await {
         result.unwrap();
     }
     for (remote, host) in remotes.iter().zip(["h1", "h2"]) {
@@ -225,7 +225,7 @@ async fn two_senders_of_a_file_do_no_harm() {
     fs::write(lab.file("ssh_config"), format!("{config}{alias}{settings}")).unwrap();
     let remotes = [lab.login("h1").await, lab.login("again").await];
     let jobs = remotes.map(|remote| (remote, vec![object.clone()]));
-    for result in send_all(jobs.to_vec(), Telling::Nobody).await {
+    for result in send_all(jobs.to_vec(), TransferLog::Off).await {
         result.unwrap();
     }
     assert_there(&lab, "h1", &object);
@@ -288,7 +288,7 @@ async fn a_program_has_words_input_output_and_an_end() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_said_before_and_after() {
+async fn a_full_disk_is_reported_before_and_after() {
     let Some(lab) = Lab::up("a_full_disk_is_said_before_and_after", 1) else {
         return;
     };

@@ -35,7 +35,7 @@ async fn a_host_is_looked_at() {
 }
 
 #[tokio::test]
-async fn what_stands_in_the_way_is_said_with_the_remedy() {
+async fn what_stands_in_the_way_is_reported_with_the_remedy() {
     let Some(lab) = Lab::up("what_stands_in_the_way_is_said_with_the_remedy", 1) else {
         return;
     };

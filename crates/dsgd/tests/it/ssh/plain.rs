@@ -113,7 +113,7 @@ async fn this_machine_is_a_host_as_others_are() {
 }
 
 #[tokio::test]
-async fn a_forward_that_is_refused_or_open_to_others_is_said() {
+async fn a_forward_that_is_refused_or_open_to_others_is_reported() {
     let test = "a_forward_that_is_refused_or_open_to_others_is_said";
     let settings = "AllowStreamLocalForwarding no";
     let Some(plain) = Plain::up(test, settings) else {
@@ -134,7 +134,7 @@ async fn a_forward_that_is_refused_or_open_to_others_is_said() {
 }
 
 #[tokio::test]
-async fn a_login_that_runs_nothing_is_said() {
+async fn a_login_that_runs_nothing_is_reported() {
     let settings = "ForceCommand echo This account is closed";
     let Some(plain) = Plain::up("a_login_that_runs_nothing_is_said", settings) else {
         return;

@@ -52,7 +52,7 @@ fn fails_at_once(run: &Listening, invitation: &[u8], args: &str, why: &str) {
 }
 
 #[test]
-fn an_address_that_is_none_is_told_at_once() {
+fn an_address_that_is_none_is_reported_at_once() {
     let run = run();
     let invitation = afar(&run, |_| ());
     for (address, why) in [
@@ -78,7 +78,7 @@ fn an_address_that_is_none_is_told_at_once() {
 }
 
 #[test]
-fn who_is_not_the_server_is_told_at_once() {
+fn who_is_not_the_server_is_reported_at_once() {
     let run = run();
     let invitation = afar(&run, |_| ());
     let other = self::run();

@@ -106,7 +106,7 @@ pub(crate) async fn client(endpoint: &Endpoint) -> DsgdClient<Channel> {
 
 /// What was damaged on its way is found when it is read; to ask the server again and again is no help.
 #[test]
-fn a_damaged_invitation_is_told_at_once() {
+fn a_damaged_invitation_is_reported_at_once() {
     let run = Listening::start("trouble", "-n 1 --epochs 100000", "slow:5");
     let whole = serde_json::to_string(&run.invitation).unwrap();
     assert!(Invitation::from_line(&whole).is_ok());

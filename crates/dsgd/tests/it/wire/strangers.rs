@@ -394,18 +394,18 @@ fn contains(bytes: &[u8], words: &str) -> bool {
 }
 
 /// Processes whose arguments or environment have these words in them.
-fn telling(words: &str) -> Vec<String> {
-    let mut telling = Vec::new();
+fn exposing(words: &str) -> Vec<String> {
+    let mut exposing = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         for what in ["cmdline", "environ"] {
             // A process may be gone, or somebody else's.
             let file = entry.path().join(what);
             if fs::read(&file).is_ok_and(|bytes| contains(&bytes, words)) {
-                telling.push(file.display().to_string());
+                exposing.push(file.display().to_string());
             }
         }
     }
-    telling
+    exposing
 }
 
 /// Nothing secret stands in a run's files but in the two that nobody else can read.
@@ -458,7 +458,7 @@ fn secrets_are_nowhere_to_be_read() {
         _ => None,
     });
     for secret in &secrets {
-        assert_eq!(telling(secret), [""; 0]);
+        assert_eq!(exposing(secret), [""; 0]);
     }
     let said = [run.end(), crate::program::end(worker)];
     for output in &said {
@@ -482,7 +482,7 @@ fn secrets_travel_to_hosts_through_pipes() {
     run.wait_for_steps(1);
     let secrets = secrets(&run.run());
     for secret in &secrets {
-        assert_eq!(telling(secret), [""; 0]);
+        assert_eq!(exposing(secret), [""; 0]);
     }
     assert_kept(&run.run(), &secrets);
     let cache = below(&lab.cache("h1"));

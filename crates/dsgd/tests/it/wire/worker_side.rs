@@ -171,7 +171,7 @@ fn chunk(tensor: u32, bytes: usize) -> pull_part::Part {
 
 /// All that was opened for the worker is closed in the event loop that joined, where nothing may wait.
 #[test]
-fn a_join_that_fails_half_way_is_told_in_words() {
+fn a_join_that_fails_half_way_is_reported_in_words() {
     let met = meets(Mistaken {
         session: "s".to_owned(),
         layout: tensors(),
@@ -200,7 +200,7 @@ fn a_server_without_mistakes_is_worked_for() {
 }
 
 #[test]
-fn another_model_is_told_by_its_first_difference() {
+fn another_model_is_reported_by_its_first_difference() {
     let meets = |change: fn(&mut Vec<proto::Tensor>)| {
         let mut layout = tensors();
         change(&mut layout);
@@ -367,7 +367,7 @@ fn a_reply_to_join_has_its_limits() {
 }
 
 #[test]
-fn nobody_there_is_told_with_the_address() {
+fn nobody_there_is_reported_with_the_address() {
     let endpoint = Endpoint {
         address: "unix:/nowhere/door".to_owned(),
         identity: None,
