@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::metric::{Metric, Units};
 use crate::mode::Mode;
-use crate::task::Stats;
+use crate::task::{Part, Stats};
 
 /// One line of a run's `events.jsonl`: an event and when it happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -226,6 +226,9 @@ pub struct Contribution {
     /// Of which batches.
     #[serde(alias = "batch", deserialize_with = "one_or_many")]
     pub batches: Vec<usize>,
+    /// Which part of each of them.
+    #[serde(default, skip_serializing_if = "Part::is_whole")]
+    pub part: Part,
     /// Sums over the batches.
     pub stats: Stats,
     /// What it took.

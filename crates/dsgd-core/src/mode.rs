@@ -12,4 +12,6 @@ pub enum Mode {
     Async,
     /// One step from the gradients of N batches, summed in batch order: reproducible
     Sync,
+    /// One step from each batch, whose parts are computed by different workers: the steps of one worker alone
+    Split,
 }

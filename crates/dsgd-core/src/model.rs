@@ -33,6 +33,9 @@ pub struct Manifest {
     pub batch_sizes: Vec<BatchSize>,
     /// The same of validation batches.
     pub validation_sizes: Vec<BatchSize>,
+    /// Into how many parts a batch may be cut ([`Part`](crate::task::Part)); 1 where it cannot. What is random in
+    /// a row must not depend on the part that it is computed with, and [`Stats::examples`] must be true.
+    pub most_parts: usize,
     /// What it is judged by: checkpoints, the learning rate and `--wait` go by the first one, and the others
     /// are shown beside it.
     pub metrics: Vec<Metric>,
@@ -56,6 +59,7 @@ impl Manifest {
             validation_batches: 0,
             batch_sizes: Vec::new(),
             validation_sizes: Vec::new(),
+            most_parts: 1,
             metrics: vec![Metric::loss()],
             units: Units::default(),
             metadata: BTreeMap::new(),

@@ -1,6 +1,7 @@
 //! What a batch is, and what is known of one.
 
 use std::iter::Sum;
+use std::ops::Range;
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -18,6 +19,48 @@ pub struct Batch {
     /// Seed for whatever is random in this batch, such as dropout: a function of the run's
     /// seed, the epoch and the batch, so that it does not matter which worker computes it.
     pub seed: u64,
+    /// Which part of it: all of it, unless its task says that batches can be cut.
+    pub part: Part,
+}
+
+/// A part of a batch that several workers share (`--mode split`). The parts' mean gradients, weighted by their
+/// examples, are the batch's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// 0-based number, below `of`.
+    pub number: usize,
+    /// Parts of the batch; 1 where it is not cut.
+    pub of: usize,
+}
+
+impl Part {
+    /// All of a batch.
+    pub const WHOLE: Self = Self { number: 0, of: 1 };
+
+    /// Whether it is all of a batch.
+    pub fn is_whole(&self) -> bool {
+        self.of == 1
+    }
+
+    /// Its rows of a batch's `rows`, cut at multiples of `grain`, which is at least 1. It has none where there are
+    /// more parts than grains.
+    ///
+    /// ```
+    /// use dsgd_core::task::Part;
+    /// let rows: Vec<_> = (0..3).map(|number| Part { number, of: 3 }.rows(60, 16)).collect();
+    /// assert_eq!(rows, [0..16, 16..32, 32..60]);
+    /// ```
+    pub fn rows(&self, rows: usize, grain: usize) -> Range<usize> {
+        let grains = rows.div_ceil(grain);
+        let start = |number: usize| (grains * number / self.of * grain).min(rows);
+        start(self.number)..start(self.number + 1)
+    }
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self::WHOLE
+    }
 }
 
 /// Different things that a batch may count besides its examples.

@@ -39,9 +39,16 @@ pub struct RunConfig {
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
-    /// How gradients become steps: async or sync
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
-    pub mode: Mode,
+    /// How gradients become steps: split (the workers share each batch), async or sync [default: split, where all
+    /// workers are threads of this machine and a batch can be cut for as many; else async]
+    #[arg(long, value_enum, hide_possible_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// split: parts of a batch; another number rounds otherwise [default: one a worker, as far as a batch can be cut]
+    #[arg(long, value_name = "P",
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parts: Option<usize>,
     /// async: refuse gradients older than this many versions
     #[arg(long, value_name = "VERSIONS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -211,6 +218,11 @@ impl Default for RunConfig {
 }
 
 impl RunConfig {
+    /// How gradients become steps, once that is [settled](Self::settle).
+    pub fn mode(&self) -> Mode {
+        self.mode.unwrap_or_default()
+    }
+
     /// The rules that follow from these options and the task's sizes.
     pub fn rules(&self, workers: usize, batches: usize, validation_batches: usize) -> Rules {
         let minutes = self.save_minutes;
@@ -218,6 +230,7 @@ impl RunConfig {
             seed: self.seed,
             epochs: (self.start_epoch, self.epochs),
             round: self.round,
+            parts: self.parts.unwrap_or(1),
             backup_workers: self.backup_workers,
             max_staleness: self.max_staleness,
             staleness_lr: self.staleness_lr,
@@ -225,7 +238,7 @@ impl RunConfig {
             lease: Duration::from_secs_f64(self.lease_timeout),
             save_every: self.save_every,
             save_after: (minutes > 0.0).then(|| Duration::from_secs_f64(minutes * 60.0)),
-            ..Rules::new(self.mode, workers, batches, validation_batches)
+            ..Rules::new(self.mode(), workers, batches, validation_batches)
         }
     }
 
@@ -244,18 +257,23 @@ impl RunConfig {
 
     /// Kernel threads of a local worker.
     pub fn threads_of_a_worker(&self) -> usize {
-        let workers = self.workers.unwrap_or(LOCAL_WORKERS);
+        // With parts their number decides: the bytes do not depend on who computes them.
+        let workers = self.parts.or(self.workers).unwrap_or(LOCAL_WORKERS);
         let share = || (cores() / workers.max(1)).max(1);
         self.threads.unwrap_or_else(share)
     }
 
-    /// Threads that make a step: while it is made, a local worker's own are idle, and with workers
-    /// elsewhere all of this machine's.
+    /// Threads that make a step: while it is made, a local worker's own are idle, or all workers' where it is made of
+    /// what each of them has pushed; with workers elsewhere all of this machine's are.
     pub fn threads_of_the_server(&self) -> usize {
         if self.elsewhere.uses_ssh() || self.workers == Some(0) {
             return cores();
         }
-        self.threads_of_a_worker()
+        let workers = match self.mode() {
+            Mode::Async => 1,
+            Mode::Sync | Mode::Split => self.workers.unwrap_or(LOCAL_WORKERS),
+        };
+        (workers * self.threads_of_a_worker()).min(cores().max(self.threads_of_a_worker()))
     }
 }
 

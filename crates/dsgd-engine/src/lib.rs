@@ -16,6 +16,7 @@ pub mod run;
 pub mod server;
 pub mod ssh;
 pub mod store;
+pub mod testing;
 pub mod training;
 pub mod wire;
 pub mod worker;

@@ -322,12 +322,17 @@ impl Server {
 
     fn grant(&mut self, worker: WorkerId, lease: LeaseId, work: Work) {
         let job = match work {
-            Work::Train(Round { epoch, batches }) => {
+            Work::Train(Round {
+                epoch,
+                batches,
+                part,
+            }) => {
                 let seed = self.core.seed();
                 let batch = |index| Batch {
                     index,
                     epoch,
                     seed: worker::batch_seed(seed, epoch, index),
+                    part,
                 };
                 Job::Train(batches.into_iter().map(batch).collect())
             }

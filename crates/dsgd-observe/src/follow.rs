@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use serde::Deserialize;
 
 use dsgd_core::event::{Contribution, Cost, Event, Record, Step, one_or_many};
-use dsgd_core::task::Stats;
+use dsgd_core::task::{Part, Stats};
 
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 20;
@@ -141,6 +141,8 @@ struct ContributionLine {
     worker: u32,
     #[serde(alias = "batch", deserialize_with = "one_or_many")]
     batches: Vec<usize>,
+    #[serde(default)]
+    part: Part,
     stats: Stats,
     compute_secs: f64,
     pull_secs: f64,
@@ -154,6 +156,7 @@ impl From<StepLine> for Record {
         let part = |part: ContributionLine| Contribution {
             worker: part.worker,
             batches: part.batches,
+            part: part.part,
             stats: part.stats,
             cost: Cost {
                 compute_secs: part.compute_secs,
@@ -251,6 +254,7 @@ mod tests {
         let part = Contribution {
             worker: 3,
             batches: vec![4, 7],
+            part: Part { number: 1, of: 3 },
             stats: Stats {
                 loss: 0.1,
                 count: 5,
@@ -268,6 +272,7 @@ mod tests {
         };
         let alone = Contribution {
             batches: vec![4],
+            part: Part::WHOLE,
             ..part.clone()
         };
         let step = Record {

@@ -38,14 +38,14 @@ pub use data::{Alone, Beside, DataFile};
 pub use dsgd_core::metric::{Better, Metric, Units};
 pub use dsgd_core::model::{Compute, Manifest, Model, Seat};
 pub use dsgd_core::params::{
-    Gradient, Kind, Layout, Params, Part, Rows, Snapshot, Tensor, TensorId,
+    Gradient, Kind, Layout, Params, Rows, Snapshot, Tensor, TensorGradient, TensorId,
 };
-pub use dsgd_core::task::{Batch, BatchSize, Stats, TaskResult, WordRows};
+pub use dsgd_core::task::{Batch, BatchSize, Part, Stats, TaskResult, WordRows};
 pub use dsgd_core::{event, metric, mode, optim};
 pub use dsgd_engine::training::{Begun, Finished, Start, Stopper, Training};
 pub use dsgd_engine::wire::invitation::Invitation;
 pub use dsgd_engine::worker::{Assignment, Job};
-pub use dsgd_engine::{Error, Worker, checkpoint, config, join, launch, run, store};
+pub use dsgd_engine::{Error, Worker, checkpoint, config, join, launch, run, store, testing};
 #[cfg(feature = "observe")]
 pub use dsgd_observe as observe;
 #[cfg(feature = "cli")]

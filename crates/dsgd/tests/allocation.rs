@@ -121,6 +121,7 @@ impl Task for Heavy {
         let layout: dsgd::Layout = [("weight", [PARAMETERS])].into_iter().collect();
         Ok(Self(Manifest {
             validation_batches: 2 * WORKERS,
+            most_parts: WORKERS,
             ..Manifest::new(layout, BATCHES)
         }))
     }
@@ -128,7 +129,7 @@ impl Task for Heavy {
 
 #[test]
 fn nothing_of_the_parameters_size_is_allocated_on_the_way() {
-    for mode in ["async", "sync"] {
+    for (mode, parts) in [("async", 1), ("sync", 1), ("split", WORKERS)] {
         let folder = tempfile::tempdir().unwrap();
         let run_dir = folder.path().join("run").display().to_string();
         let args = format!(
@@ -139,7 +140,7 @@ fn nothing_of_the_parameters_size_is_allocated_on_the_way() {
         let tasks = dsgd::Tasks::new().with::<Heavy>("heavy");
         tasks.run(args.split(' ').map(Into::into)).unwrap();
         COUNTS.store(false, SeqCst);
-        assert_eq!(GRADIENTS.load(SeqCst), 4 * BATCHES as u64);
+        assert_eq!(GRADIENTS.load(SeqCst), (4 * BATCHES * parts) as u64);
         // Parameters, optimizer, a gradient and a version for each worker: they were seen.
         let at_start = ALL_EVER.load(SeqCst) - before;
         assert!(at_start >= 2 + 2 * WORKERS, "{mode}: {at_start}");

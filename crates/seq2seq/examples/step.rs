@@ -3,7 +3,7 @@
 //! (layer type, threads, precision, instruction set, dropout).
 
 use clap::ValueEnum;
-use dsgd::{Gradient, Params, Part};
+use dsgd::{Gradient, Params, TensorGradient};
 use seq2seq::kernels::{Compute, Precision, Simd};
 use seq2seq::model::bench::{BenchOptions, bench_step};
 use seq2seq::model::{LayerType, ModelSpec, ModelType};
@@ -80,16 +80,16 @@ fn update(params: &mut Params, gradient: &mut Gradient, sums: &mut Vec<f32>) {
     sums.resize(layout.len(), 0.0);
     let norm = gradient.sum_of_squares().sqrt();
     let scale = if norm > 5.0 { (5.0 / norm) as f32 } else { 1.0 };
-    for (tensor, part) in layout.tensors().iter().zip(gradient.parts()) {
+    for (tensor, part) in layout.tensors().iter().zip(gradient.tensors()) {
         let start = tensor.range.start;
         match part {
-            Part::Dense(values) => adagrad(
+            TensorGradient::Dense(values) => adagrad(
                 &mut params.flat_mut()[start..],
                 &mut sums[start..],
                 values,
                 scale,
             ),
-            Part::Rows(rows) => {
+            TensorGradient::Rows(rows) => {
                 for (row, values) in rows.iter() {
                     let at = start + row * tensor.width();
                     adagrad(&mut params.flat_mut()[at..], &mut sums[at..], values, scale);

@@ -1,5 +1,7 @@
 //! One batch of sentence pairs, as model and data pass it to each other.
 
+use std::ops::Range;
+
 /// Padding; never a wanted word.
 pub const PAD: u32 = 1;
 /// A word outside the vocabulary.
@@ -15,6 +17,8 @@ pub const EOS: u32 = 4;
 pub struct SentenceBatch {
     /// Number of sentence pairs.
     pub rows: usize,
+    /// Number of the first one, where these are part of a batch: a multiple of 16.
+    pub first_row: usize,
     /// Columns of each source matrix.
     pub source_len: usize,
     /// Columns of `target` and `gold`.
@@ -25,4 +29,24 @@ pub struct SentenceBatch {
     pub target: Vec<u32>,
     /// Wanted output [rows, `target_len`]: `target` shifted left by one, padded on the right.
     pub gold: Vec<u32>,
+}
+
+impl SentenceBatch {
+    /// Keeps these rows, which begin at a multiple of 16, in the columns of the whole batch.
+    ///
+    /// # Panics
+    /// When it has fewer rows.
+    pub fn keep(&mut self, rows: Range<usize>) {
+        let matrix = |words: &mut Vec<u32>, columns: usize| {
+            words.truncate(rows.end * columns);
+            words.drain(..rows.start * columns);
+        };
+        for source in &mut self.sources {
+            matrix(source, self.source_len);
+        }
+        matrix(&mut self.target, self.target_len);
+        matrix(&mut self.gold, self.target_len);
+        self.first_row += rows.start;
+        self.rows = rows.len();
+    }
 }

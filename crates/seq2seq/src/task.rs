@@ -11,7 +11,7 @@ use crate::batch::SentenceBatch;
 use crate::commands;
 use crate::data::utterances::Utterances;
 use crate::data::{Corpus, Cut, Dataset, Vocabulary, vectors};
-use crate::kernels::{self, Simd};
+use crate::kernels::{self, GROUP, Simd};
 use crate::model::{Frozen, Loss, Model, ModelSpec, ModelType, Workspace};
 use crate::options::Options;
 use crate::score::score_validation;
@@ -41,6 +41,11 @@ impl Compute for Worker<'_> {
     ) -> TaskResult<Stats> {
         let Seq2Seq { corpus, model, .. } = self.task;
         corpus.train.fill(batch.index, &mut self.batch)?;
+        let rows = batch.part.rows(self.batch.rows, GROUP);
+        if rows.is_empty() {
+            return Ok(Stats::default());
+        }
+        self.batch.keep(rows);
         let (sentences, workspace) = (&self.batch, &mut self.workspace);
         let loss = model.gradient(params, sentences, batch.seed, workspace, into)?;
         Ok(stats(loss, sentences))
@@ -253,6 +258,7 @@ fn manifest(options: &Options, corpus: &Corpus, model: &Model) -> Manifest {
         validation_batches: valid.map_or(0, Dataset::len),
         batch_sizes: sizes(&corpus.train),
         validation_sizes: valid.map(sizes).unwrap_or_default(),
+        most_parts: most_parts(&corpus.train),
         metadata: metadata::metadata(
             model.spec(),
             corpus.source_vocab.as_ref(),
@@ -323,6 +329,17 @@ fn kernels(options: &Options, threads: usize) -> kernels::Compute {
     }
 }
 
+/// As many as the usual batch has groups of rows: with more, most would have parts without any.
+fn most_parts(data: &Dataset) -> usize {
+    let mut groups: Vec<_> = data
+        .cuts()
+        .iter()
+        .map(|cut| cut.rows.len().div_ceil(GROUP))
+        .collect();
+    groups.sort_unstable();
+    groups.get(groups.len() / 2).copied().unwrap_or(1).max(1)
+}
+
 fn size(cut: &Cut) -> BatchSize {
     BatchSize {
         examples: cut.rows.len() as u64,
@@ -362,4 +379,31 @@ fn split(mut corpus: Corpus, options: &Options) -> TaskResult<Corpus> {
     let valid = corpus.valid.map(|valid| valid.split_utterances(utterances));
     corpus.valid = valid.transpose()?;
     Ok(corpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use dsgd::testing::parts_agree;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn a_batch_can_be_cut() {
+        for model in ["", "--layer-type lstm --num-layers 2", "--layer-type gru"] {
+            let args = format!(
+                "task --numbers 400 --hidden-size 16 --word-vec-size 8 --dropout 0.3 {model}"
+            );
+            let typed = Typed::parse_from(args.split_whitespace());
+            let task = Seq2Seq::load(&typed.options, 1).unwrap();
+            assert_eq!(dsgd::Model::manifest(&task).most_parts, 4);
+            parts_agree(&task).unwrap();
+        }
+    }
 }

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dsgd::{Gradient, Params, Part, TensorId};
+use dsgd::{Gradient, Params, TensorGradient, TensorId};
 use safetensors::{Dtype, SafeTensors};
 use seq2seq::batch::SentenceBatch;
 use seq2seq::kernels::{Compute, Precision, Simd};
@@ -120,6 +120,7 @@ impl Case {
         };
         let source = self.shape(&names[0]).unwrap();
         SentenceBatch {
+            first_row: 0,
             rows: source[0],
             source_len: source[1],
             target_len: self.shape("target").unwrap()[1],
@@ -187,9 +188,9 @@ fn computes() -> Vec<Compute> {
 
 /// A tensor's gradient, rows that were not touched being zero.
 fn dense(gradient: &Gradient, id: usize, len: usize) -> Vec<f32> {
-    match &gradient.parts()[id] {
-        Part::Dense(values) => values.clone(),
-        Part::Rows(rows) => {
+    match &gradient.tensors()[id] {
+        TensorGradient::Dense(values) => values.clone(),
+        TensorGradient::Rows(rows) => {
             let mut all = vec![0.0; len];
             for (row, values) in rows.iter() {
                 all[row * values.len()..(row + 1) * values.len()].copy_from_slice(values);

@@ -189,7 +189,7 @@ fn print_row(workers: usize, args: &ServerArgs, before: &Sight, after: &Sight) {
 /// A server as a run has it, without a folder.
 fn server(workers: usize, sleeper: &SleeperOptions) -> anyhow::Result<Server> {
     let config = RunConfig {
-        mode: Mode::Async,
+        mode: Some(Mode::Async),
         ..RunConfig::default()
     };
     let model = Sleeper::new(sleeper);

@@ -19,7 +19,7 @@ use crate::{load, raw};
 use dsgd_core::codec::Codec;
 use dsgd_core::core::Report;
 use dsgd_core::params::{Layout, Params, Snapshot};
-use dsgd_core::task::Batch;
+use dsgd_core::task::{Batch, Part};
 use dsgd_engine::server::Message;
 use dsgd_engine::wire::credentials::{Identity, Token};
 use dsgd_engine::wire::link::{self, Client, LinkError, Remote};
@@ -193,6 +193,7 @@ impl Route for Wire {
                 index: 0,
                 epoch: 1,
                 seed: 0,
+                part: Part::WHOLE,
             }]),
             params: Snapshot::new(0, Arc::clone(&self.params)),
             transfer: TransferTimes::default(),

@@ -91,6 +91,39 @@ impl Belief {
         self.reports += number;
         Ok(())
     }
+
+    /// Whether this can be said of a part of a training batch, given the sums of the `others` that are known;
+    /// `complete` where those are all.
+    pub(super) fn check_part(
+        &mut self,
+        batch: usize,
+        stats: &Stats,
+        others: &Stats,
+        complete: bool,
+    ) -> Result<(), String> {
+        check_loss(stats)?;
+        check_sums(stats)?;
+        let mut sum = *others;
+        sum.add(stats);
+        if complete {
+            let together = self.check(true, &[batch], &sum);
+            return together.map_err(|why| format!("with the batch's other parts {why}"));
+        }
+        match self.training.get(batch) {
+            Some(known) if sum.examples > known.examples || sum.count > known.count => {
+                let size = BatchSize {
+                    examples: sum.examples,
+                    count: sum.count,
+                };
+                same(
+                    size,
+                    *known,
+                    "for some of the batch's parts, where all have",
+                )
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 fn check_loss(stats: &Stats) -> Result<(), String> {

@@ -42,7 +42,7 @@ impl Core {
         self.ledger_mut().hold(lease, *report);
         match self.rules.mode {
             Mode::Async => self.step(vec![lease], actions),
-            Mode::Sync => self.step_if_group_is_full(actions),
+            Mode::Sync | Mode::Split => self.step_if_group_is_full(actions),
         }
     }
 
@@ -126,7 +126,7 @@ impl Core {
     }
 
     pub(super) fn step_if_group_is_full(&mut self, actions: &mut Vec<Action>) {
-        let (group, held) = (self.ledger().group().len(), self.ledger().batches_held());
+        let (group, held) = (self.ledger().group().len(), self.ledger().positions_held());
         let backup = if self.ledger().is_group_whole() {
             let backup = self.rules.backup_workers * self.rules.round;
             backup.min(group.saturating_sub(1))
@@ -142,7 +142,7 @@ impl Core {
     /// room; one round while `--wait` holds the others back.
     pub(super) fn group_size(&self) -> usize {
         let there = match self.rules.mode {
-            Mode::Async => 0,
+            Mode::Async | Mode::Split => 0,
             Mode::Sync => self.roster.working().min(self.room) * self.rules.round,
         };
         let allowed = self.allowed_workers().saturating_mul(self.rules.round);
@@ -188,11 +188,12 @@ impl Core {
             step.parts.push(Contribution {
                 worker: taken.worker,
                 batches: self.ledger().batches(&taken.positions),
+                part: self.ledger().part(taken.positions[0]),
                 stats: report.stats,
                 cost: report.cost,
             });
         }
-        if self.rules.mode == Mode::Sync {
+        if self.rules.mode != Mode::Async {
             for (lease, worker) in self.ledger_mut().close_group() {
                 let reason = "the step was made without it (--backup-workers)".to_owned();
                 self.roster.overtake(worker, lease, reason);
@@ -211,6 +212,9 @@ impl Core {
         step.version = progress.version;
         step.epoch_stats = progress.stats;
         step.counted = self.ledger().closed();
+        if self.rules.mode == Mode::Split {
+            counted = vec![(counted[0].0, step.stats())];
+        }
         actions.push(Action::Apply { leases, step });
         for (version, stats) in counted {
             self.note_loss(version, &stats, actions);
@@ -314,8 +318,15 @@ impl Core {
         if !report.grad_norm.is_finite() && report.stats.loss.is_finite() {
             return Err("its gradient is not finite".to_owned());
         }
-        let batches = self.ledger().batches(&self.positions_of(lease));
-        self.belief.check(true, &batches, &report.stats)?;
+        let positions = self.positions_of(lease);
+        let batches = self.ledger().batches(&positions);
+        if self.ledger().part(positions[0]).is_whole() {
+            self.belief.check(true, &batches, &report.stats)?;
+        } else {
+            let (others, complete) = self.ledger().other_parts(positions[0]);
+            self.belief
+                .check_part(batches[0], &report.stats, &others, complete)?;
+        }
         self.check_height(&report.stats)
     }
 

@@ -4,11 +4,14 @@
 //! that depends on seed and epoch alone. A batch whose lease has run out is not taken from
 //! its worker: it is *offered*, and changes hands only when somebody else is free. So the
 //! last worker of a run, however slow, still gets on.
+//!
+//! In split mode each part of a batch has a position of its own, one after the other, and a step is all parts of
+//! one batch: so a batch is counted, or left out, as a whole.
 
+mod check;
 mod group;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use rand::SeedableRng;
@@ -18,6 +21,7 @@ use rand_chacha::ChaCha8Rng;
 use super::lease::Lease;
 use super::{LeaseId, Progress, Report, Round, Rules, Work, WorkerId};
 use crate::mode::Mode;
+use crate::task::Part;
 
 /// Batches of one epoch, or of one validation.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub(super) struct Ledger {
     epoch: Option<u32>,
     /// Batch at each position.
     order: Vec<usize>,
+    /// Positions of each batch.
+    parts: usize,
     places: Vec<Place>,
     leases: BTreeMap<LeaseId, Lease>,
     /// Every position before this one is counted, left out or taken.
@@ -68,7 +74,13 @@ impl Ledger {
         let mut random =
             ChaCha8Rng::seed_from_u64(rules.seed.wrapping_add(u64::from(progress.epoch) << 32));
         order.shuffle(&mut random);
-        let mut ledger = Self::new(Some(progress.epoch), order);
+        let parts = order
+            .iter()
+            .flat_map(|&b| std::iter::repeat_n(b, rules.parts));
+        let mut ledger = Self {
+            parts: rules.parts,
+            ..Self::new(Some(progress.epoch), parts.collect())
+        };
         let closed = [
             (&progress.counted, BatchState::Counted),
             (&progress.left_out, BatchState::LeftOut),
@@ -81,7 +93,7 @@ impl Ledger {
                 }
             }
         }
-        ledger.group = (rules.mode == Mode::Sync).then(Vec::new);
+        ledger.group = (rules.mode != Mode::Async).then(Vec::new);
         ledger
     }
 
@@ -95,6 +107,7 @@ impl Ledger {
             epoch,
             places: vec![Place::default(); order.len()],
             order,
+            parts: 1,
             leases: BTreeMap::new(),
             cursor: 0,
             closed: 0,
@@ -214,12 +227,26 @@ impl Ledger {
         }
     }
 
-    /// The batch is left out of this epoch.
-    pub(super) fn leave_out(&mut self, position: usize) {
+    /// The batch at this position is left out of this epoch, with all its parts; returns the leases of others,
+    /// which hold no more.
+    pub(super) fn leave_out(&mut self, position: usize) -> Vec<(LeaseId, Lease)> {
+        let first = position / self.parts * self.parts;
+        let positions = first..first + self.parts;
+        let leases: Vec<_> = positions.clone().filter_map(|p| self.lease_at(p)).collect();
+        let ended = |id| {
+            (
+                id,
+                self.leases.remove(&id).expect("a place knows its lease"),
+            )
+        };
+        let ended = leases.into_iter().map(ended).collect();
         if let Some(group) = &mut self.group {
-            group.retain(|&p| p != position);
+            group.retain(|p| !positions.contains(p));
         }
-        self.close(position, BatchState::LeftOut);
+        for position in positions {
+            self.close(position, BatchState::LeftOut);
+        }
+        ended
     }
 
     /// Marks leases that have run out by `now` as offered; returns each of their batches with its worker, and
@@ -287,9 +314,13 @@ impl Ledger {
 
     /// What a lease on these positions is for.
     pub(super) fn work(&self, positions: &[usize]) -> Work {
-        let batches = self.batches(positions);
+        let (batches, part) = (self.batches(positions), self.part(positions[0]));
         match self.epoch {
-            Some(epoch) => Work::Train(Round { epoch, batches }),
+            Some(epoch) => Work::Train(Round {
+                epoch,
+                batches,
+                part,
+            }),
             None => Work::Validate { batch: batches[0] },
         }
     }
@@ -307,6 +338,14 @@ impl Ledger {
         self.order[position]
     }
 
+    /// The part of its batch at a position.
+    pub(super) fn part(&self, position: usize) -> Part {
+        Part {
+            number: position % self.parts,
+            of: self.parts,
+        }
+    }
+
     /// Counted batches, ascending.
     pub(super) fn counted(&self) -> Vec<usize> {
         self.in_state(BatchState::Counted)
@@ -317,9 +356,9 @@ impl Ledger {
         self.in_state(BatchState::LeftOut)
     }
 
-    /// Number of positions that are counted or left out.
+    /// Number of batches that are counted or left out.
     pub(super) fn closed(&self) -> usize {
-        self.closed
+        self.closed / self.parts
     }
 
     fn in_state(&self, state: BatchState) -> Vec<usize> {
@@ -329,6 +368,7 @@ impl Ledger {
             .map(|(_, &b)| b)
             .collect();
         batches.sort_unstable();
+        batches.dedup();
         batches
     }
 
@@ -348,40 +388,5 @@ impl Ledger {
         {
             self.cursor += 1;
         }
-    }
-
-    /// Panics where it contradicts itself.
-    pub(super) fn assert_sound(&self) {
-        for (id, lease) in &self.leases {
-            for &position in &lease.positions {
-                let state = self.places[position].state;
-                assert_eq!(state, BatchState::Leased(*id), "a place of {lease:?}");
-            }
-            let mut others = self.leases.iter().filter(|(other, _)| *other != id);
-            let twice = others.any(|(_, o)| o.worker == lease.worker && o.is_computing());
-            assert!(!lease.is_computing() || !twice, "two leases: {self:?}");
-        }
-        let leased = |place: &&Place| matches!(place.state, BatchState::Leased(_));
-        let leased = self.places.iter().filter(leased).count();
-        let positions = self.leases.values().map(|lease| lease.positions.len());
-        let positions: usize = positions.sum();
-        assert_eq!(leased, positions, "a lease for each place: {self:?}");
-        let closed =
-            |place: &&Place| matches!(place.state, BatchState::Counted | BatchState::LeftOut);
-        let closed = self.places.iter().filter(closed).count();
-        assert_eq!(closed, self.closed, "places that are closed: {self:?}");
-    }
-}
-
-/// In a line, for people who follow a story.
-impl fmt::Display for Ledger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{} closed", self.closed, self.places.len())?;
-        for (id, lease) in &self.leases {
-            let batches = self.batches(&lease.positions);
-            let batches: Vec<_> = batches.iter().map(ToString::to_string).collect();
-            write!(f, ", lease {id} on batch {} {lease}", batches.join("+"))?;
-        }
-        Ok(())
     }
 }

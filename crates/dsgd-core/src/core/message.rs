@@ -1,7 +1,7 @@
 //! The core's interface: messages that go in, actions that come out.
 
 use crate::event::{Cost, Event, Step};
-use crate::task::Stats;
+use crate::task::{Part, Stats};
 
 /// A worker's number; never given twice in a run.
 pub type WorkerId = u32;
@@ -90,6 +90,8 @@ pub struct Round {
     pub epoch: u32,
     /// 0-based batches; at least one, and no more than `--round`.
     pub batches: Vec<usize>,
+    /// Which part of each of them.
+    pub part: Part,
 }
 
 /// What is to be done.

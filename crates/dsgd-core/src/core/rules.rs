@@ -24,6 +24,8 @@ pub struct Rules {
     pub workers: usize,
     /// Most batches of a round; at least 1.
     pub round: usize,
+    /// Parts of a batch, each of which has a lease of its own; at least 1, and more only in split mode.
+    pub parts: usize,
     /// Gradients of a synchronous step that are not waited for.
     pub backup_workers: usize,
     /// Refuse gradients staler than this.
@@ -57,6 +59,7 @@ impl Rules {
             mode,
             workers,
             round: 1,
+            parts: 1,
             backup_workers: 0,
             max_staleness: None,
             staleness_lr: false,
@@ -74,6 +77,7 @@ impl Rules {
     pub fn group(&self) -> usize {
         match self.mode {
             Mode::Async => self.round,
+            Mode::Split => 1,
             Mode::Sync => self.workers.max(1) * self.round,
         }
     }

@@ -81,7 +81,7 @@ impl Core {
             return;
         }
         if by >= TRIES || (times >= TRIES && self.all_failed(position)) {
-            self.ledger_mut().leave_out(position);
+            self.leave_out(position, batch, actions);
             let who = match by {
                 1 => format!("on {name}"),
                 _ => format!("on {by} workers"),
@@ -92,6 +92,18 @@ impl Core {
         }
         let reason = format!("{name} failed: {reason}");
         actions.push(Action::Observe(Event::BatchFreed { batch, reason }));
+    }
+
+    /// The batch at this position is left out of this epoch, also what others compute or have computed of it.
+    fn leave_out(&mut self, position: usize, batch: usize, actions: &mut Vec<Action>) {
+        for (lease, ended) in self.ledger_mut().leave_out(position) {
+            if ended.is_computing() {
+                let reason = format!("batch {batch} was left out");
+                self.roster.revoke(ended.worker, lease, reason);
+            } else {
+                actions.push(Action::Discard { lease });
+            }
+        }
     }
 
     /// One of these batches came to nothing, and it is not known which: each is computed alone now.

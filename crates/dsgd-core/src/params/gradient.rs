@@ -11,12 +11,12 @@ use super::{Kind, Layout, Tensor, TensorId};
 #[derive(Clone, Debug)]
 pub struct Gradient {
     layout: Arc<Layout>,
-    parts: Vec<Part>,
+    tensors: Vec<TensorGradient>,
 }
 
 /// The gradient of one tensor.
 #[derive(Clone, Debug)]
-pub enum Part {
+pub enum TensorGradient {
     /// Every element, row-major.
     Dense(Vec<f32>),
     /// The touched rows.
@@ -39,11 +39,11 @@ impl Gradient {
     /// A zero gradient for that layout.
     pub fn new(layout: Arc<Layout>) -> Self {
         let part = |t: &Tensor| match t.kind {
-            Kind::Dense => Part::Dense(vec![0.0; t.range.len()]),
-            Kind::Rows => Part::Rows(Rows::new(t.shape[0], t.width())),
+            Kind::Dense => TensorGradient::Dense(vec![0.0; t.range.len()]),
+            Kind::Rows => TensorGradient::Rows(Rows::new(t.shape[0], t.width())),
         };
-        let parts = layout.tensors().iter().map(part).collect();
-        Self { layout, parts }
+        let tensors = layout.tensors().iter().map(part).collect();
+        Self { layout, tensors }
     }
 
     /// The table of tensors.
@@ -53,22 +53,22 @@ impl Gradient {
 
     /// Makes it zero again, touching only what was written: dense tensors and touched rows.
     pub fn clear(&mut self) {
-        for part in &mut self.parts {
+        for part in &mut self.tensors {
             match part {
-                Part::Dense(values) => values.fill(0.0),
-                Part::Rows(rows) => rows.clear(),
+                TensorGradient::Dense(values) => values.fill(0.0),
+                TensorGradient::Rows(rows) => rows.clear(),
             }
         }
     }
 
     /// Every tensor's gradient, in the order of the layout.
-    pub fn parts(&self) -> &[Part] {
-        &self.parts
+    pub fn tensors(&self) -> &[TensorGradient] {
+        &self.tensors
     }
 
     /// Every tensor's gradient, in the order of the layout: for kernels that write several at once.
-    pub fn parts_mut(&mut self) -> &mut [Part] {
-        &mut self.parts
+    pub fn tensors_mut(&mut self) -> &mut [TensorGradient] {
+        &mut self.tensors
     }
 
     /// A dense tensor's gradient, row-major, to be added to.
@@ -76,7 +76,7 @@ impl Gradient {
     /// # Panics
     /// When the tensor was declared with [`Layout::rows`].
     pub fn dense(&mut self, id: TensorId) -> &mut [f32] {
-        self.parts[id.0].as_dense()
+        self.tensors[id.0].as_dense()
     }
 
     /// The gradient of one row of a table, zero when it is first touched, to be added to.
@@ -84,15 +84,15 @@ impl Gradient {
     /// # Panics
     /// When the tensor was declared with [`Layout::dense`], or has no such row.
     pub fn row(&mut self, id: TensorId, row: usize) -> &mut [f32] {
-        self.parts[id.0].as_rows().row(row)
+        self.tensors[id.0].as_rows().row(row)
     }
 
     /// Multiplies all of it by `factor`.
     pub fn scale(&mut self, factor: f32) {
-        for part in &mut self.parts {
+        for part in &mut self.tensors {
             match part {
-                Part::Dense(values) => values.iter_mut().for_each(|g| *g *= factor),
-                Part::Rows(rows) => rows.scale(factor),
+                TensorGradient::Dense(values) => values.iter_mut().for_each(|g| *g *= factor),
+                TensorGradient::Rows(rows) => rows.scale(factor),
             }
         }
     }
@@ -103,10 +103,10 @@ impl Gradient {
             self.layout, other.layout,
             "gradients of two different models"
         );
-        for (mine, theirs) in self.parts.iter_mut().zip(&other.parts) {
+        for (mine, theirs) in self.tensors.iter_mut().zip(&other.tensors) {
             match (mine, theirs) {
-                (Part::Dense(a), Part::Dense(b)) => add_scaled(a, b, factor),
-                (Part::Rows(a), Part::Rows(b)) => a.add(b, factor),
+                (TensorGradient::Dense(a), TensorGradient::Dense(b)) => add_scaled(a, b, factor),
+                (TensorGradient::Rows(a), TensorGradient::Rows(b)) => a.add(b, factor),
                 _ => unreachable!("equal layouts have equal kinds"),
             }
         }
@@ -114,25 +114,25 @@ impl Gradient {
 
     /// Sum of squares of all elements. Not finite when an element is not, or is beyond 1e19.
     pub fn sum_of_squares(&self) -> f64 {
-        self.parts
+        self.tensors
             .iter()
             .map(|part| match part {
-                Part::Dense(values) => sum_of_squares(values),
-                Part::Rows(rows) => sum_of_squares(&rows.values),
+                TensorGradient::Dense(values) => sum_of_squares(values),
+                TensorGradient::Rows(rows) => sum_of_squares(&rows.values),
             })
             .sum()
     }
 }
 
-impl Part {
+impl TensorGradient {
     /// The elements of a dense tensor.
     ///
     /// # Panics
     /// When it is a table of rows.
     pub fn as_dense(&mut self) -> &mut [f32] {
         match self {
-            Part::Dense(values) => values,
-            Part::Rows(_) => panic!("this tensor was declared with Layout::rows"),
+            TensorGradient::Dense(values) => values,
+            TensorGradient::Rows(_) => panic!("this tensor was declared with Layout::rows"),
         }
     }
 
@@ -142,8 +142,8 @@ impl Part {
     /// When it is a dense tensor.
     pub fn as_rows(&mut self) -> &mut Rows {
         match self {
-            Part::Rows(rows) => rows,
-            Part::Dense(_) => panic!("this tensor was declared with Layout::dense"),
+            TensorGradient::Rows(rows) => rows,
+            TensorGradient::Dense(_) => panic!("this tensor was declared with Layout::dense"),
         }
     }
 }

@@ -11,7 +11,7 @@ mod snapshot;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use gradient::{Gradient, Part, Rows};
+pub use gradient::{Gradient, Rows, TensorGradient};
 pub use gradient::{SQUARES_BLOCK, add_squares, sum_of_squares};
 pub use snapshot::{Fresh, Since, Snapshot};
 

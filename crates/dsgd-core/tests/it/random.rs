@@ -40,6 +40,7 @@ fn whatever_happens_each_batch_is_counted_once() {
         seen.rested,
         seen.absurd,
         seen.rounds,
+        seen.shared,
     ] {
         assert!(count > 100, "{seen:?}");
     }
@@ -58,6 +59,8 @@ struct Seen {
     absurd: u64,
     /// Steps with several batches under one lease.
     rounds: u64,
+    /// Steps from several parts of a batch.
+    shared: u64,
 }
 
 struct World {
@@ -74,7 +77,7 @@ struct World {
     /// What each lease was for that was ever given.
     given: BTreeMap<LeaseId, (WorkerId, Work)>,
     /// Leases that still hold, by what they are for.
-    holders: BTreeMap<(bool, usize), LeaseId>,
+    holders: BTreeMap<Key, LeaseId>,
     /// Batches that were offered to others since their lease had run out.
     offered: BTreeSet<usize>,
     counted: BTreeSet<usize>,
@@ -104,12 +107,15 @@ fn schedule(state: ScheduleState) -> Schedule {
 
 fn core(rules: &Rules, sized: bool, progress: Progress) -> Core {
     let core = Core::new(rules.clone(), schedule(progress.schedule), progress);
-    let size = BatchSize {
-        examples: 1,
-        count: 1,
+    let size = |examples| BatchSize {
+        examples,
+        count: examples,
     };
-    let sizes = |batches| vec![size; if sized { batches } else { 0 }];
-    core.with_sizes(sizes(rules.batches), sizes(rules.validation_batches))
+    let sizes = |batches, examples| vec![size(examples); if sized { batches } else { 0 }];
+    core.with_sizes(
+        sizes(rules.batches, rules.parts as u64),
+        sizes(rules.validation_batches, 1),
+    )
 }
 
 /// Figures that no batch has.
@@ -131,10 +137,20 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let workers = random.random_range(1..6);
-        let mode = [Mode::Async, Mode::Sync][random.random_range(0..2)];
+        let mode = [Mode::Async, Mode::Sync, Mode::Split][random.random_range(0..3)];
+        let split = mode == Mode::Split;
         let rules = Rules {
-            round: [1, 1, 2, 3][random.random_range(0..4)],
-            backup_workers: random.random_range(0..workers),
+            round: if split {
+                1
+            } else {
+                [1, 1, 2, 3][random.random_range(0..4)]
+            },
+            parts: if split { random.random_range(1..5) } else { 1 },
+            backup_workers: if split {
+                0
+            } else {
+                random.random_range(0..workers)
+            },
             max_staleness: random.random_bool(0.3).then(|| random.random_range(0..4)),
             wait: random.random_bool(0.2).then_some(1.1),
             lease: Duration::from_secs(20),
@@ -251,6 +267,9 @@ impl World {
         seen.resumed += 1;
         self.rules.workers = self.random.random_range(1..6);
         self.rules.backup_workers = 0;
+        if self.rules.mode == Mode::Split {
+            self.rules.parts = self.random.random_range(1..5);
+        }
         self.version = progress.version;
         self.epoch = progress.epoch;
         self.left_out = progress.left_out.iter().copied().collect();
@@ -340,19 +359,26 @@ impl World {
                         assert_likely(&part.stats, part.batches.len() as u64);
                         seen.rounds += u64::from(part.batches.len() > 1);
                     }
-                    for lease in leases {
-                        let (_, Work::Train(round)) = &self.given[&lease] else {
+                    for (number, lease) in leases.iter().enumerate() {
+                        let (_, Work::Train(round)) = &self.given[lease] else {
                             panic!("a validation batch was applied");
                         };
                         assert_eq!(round.epoch, self.epoch, "a batch of another epoch");
                         for &batch in &round.batches {
-                            assert!(self.counted.insert(batch), "batch {batch} is counted twice");
-                            self.holders.remove(&(true, batch));
+                            let first = self.counted.insert(batch);
+                            let another = number > 0 && !round.part.is_whole();
+                            assert_ne!(first, another, "batch {batch} is counted twice");
+                            self.holders.remove(&(true, batch, round.part.number));
+                        }
+                        if !round.part.is_whole() {
+                            assert_eq!(round.part.number, number, "parts in their order");
+                            assert_eq!(leases.len(), self.rules.parts, "all of them");
+                            seen.shared += 1;
                         }
                     }
-                    if self.rules.mode == Mode::Sync {
+                    if self.rules.mode != Mode::Async {
                         // Whoever the step was made without has lost its lease.
-                        self.holders.retain(|(train, _), _| !train);
+                        self.holders.retain(|(train, _, _), _| !train);
                     }
                     assert_eq!(step.counted, self.counted.len() + self.left_out.len());
                 }
@@ -379,15 +405,18 @@ impl World {
     fn granted(&mut self, worker: WorkerId, lease: LeaseId, work: Work, seen: &mut Seen) {
         assert!(self.idle.remove(&worker), "worker {worker} is not idle");
         assert!(!self.resting.contains(&worker), "worker {worker} rests");
-        for (train, batch) in keys(&work) {
-            if self.holders.insert((train, batch), lease).is_some() {
+        for key @ (train, batch, _) in keys(&work) {
+            if self.holders.insert(key, lease).is_some() {
                 seen.late += 1;
                 let offered = self.offered.contains(&batch);
                 assert!(offered, "batch {batch} is under two leases");
             }
             let counted = train && self.counted.contains(&batch);
             assert!(!counted, "batch {batch} is counted already");
-            self.offered.remove(&batch);
+            // Other parts of it may have been offered, too.
+            if self.rules.parts == 1 {
+                self.offered.remove(&batch);
+            }
         }
         self.given.insert(lease, (worker, work.clone()));
         let (_, _, slow) = self.trouble;
@@ -451,10 +480,15 @@ fn assert_likely(stats: &Stats, most: u64) {
     assert!(stats.sums.iter().all(|&sum| sum == 0.0), "{stats:?}");
 }
 
-/// Its batches, and whether they are of training.
-fn keys(work: &Work) -> Vec<(bool, usize)> {
+/// Whether it is of training, the batch, and the part of it.
+type Key = (bool, usize, usize);
+
+fn keys(work: &Work) -> Vec<Key> {
     match work {
-        Work::Train(round) => round.batches.iter().map(|&batch| (true, batch)).collect(),
-        Work::Validate { batch } => vec![(false, *batch)],
+        Work::Train(round) => {
+            let key = |&batch| (true, batch, round.part.number);
+            round.batches.iter().map(key).collect()
+        }
+        Work::Validate { batch } => vec![(false, *batch, 0)],
     }
 }

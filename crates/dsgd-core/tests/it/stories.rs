@@ -66,6 +66,7 @@ impl Story {
         let mut args = command.consume_args();
         let mode = match args.take_key("mode") {
             Some("sync") => Mode::Sync,
+            Some("split") => Mode::Split,
             _ => Mode::Async,
         };
         let workers = take(&mut args, "workers")?.unwrap_or(2);
@@ -81,6 +82,7 @@ impl Story {
             give_up_after: secs("give_up_after")?,
             save_after: take(&mut args, "save_minutes")?.map(|n: u64| Duration::from_secs(60 * n)),
             round: take(&mut args, "round")?.unwrap_or(1),
+            parts: take(&mut args, "parts")?.unwrap_or(1),
             backup_workers: take(&mut args, "backup")?.unwrap_or(0),
             max_staleness: take(&mut args, "max_staleness")?,
             staleness_lr: take(&mut args, "staleness_lr")?.unwrap_or(false),
@@ -210,9 +212,16 @@ impl Story {
             } => {
                 self.leases.insert(*worker, *lease);
                 match work {
-                    Work::Train(Round { epoch, batches }) => {
+                    Work::Train(Round {
+                        epoch,
+                        batches,
+                        part,
+                    }) => {
                         let batches: Vec<_> = batches.iter().map(ToString::to_string).collect();
-                        let batches = batches.join("+");
+                        let mut batches = batches.join("+");
+                        if !part.is_whole() {
+                            let _ = write!(batches, " part {} of {}", part.number, part.of);
+                        }
                         format!(
                             "grant worker {worker}: train batch {batches} of epoch {epoch}, lease {lease}"
                         )

@@ -2,7 +2,7 @@
 
 use dsgd_core::mode::Mode;
 
-use super::RunConfig;
+use super::{LOCAL_WORKERS, RunConfig};
 use crate::error::Error;
 
 /// An option that makes no sense.
@@ -21,6 +21,7 @@ impl RunConfig {
             ("start-epoch", self.start_epoch as usize),
             ("keep", self.keep),
             ("round", self.round),
+            ("parts", self.parts.unwrap_or(1)),
             ("print-every", self.print_every),
         ];
         if let Some((name, _)) = least_one.iter().find(|(_, value)| *value == 0) {
@@ -33,7 +34,7 @@ impl RunConfig {
                     "--workers 0: must be 1 or above, unless workers join by themselves (--listen)"
                 );
             }
-            if self.mode == Mode::Sync {
+            if self.mode == Some(Mode::Sync) {
                 bail!("--workers 0: with --mode sync it is the number of batches in a step");
             }
         }
@@ -75,6 +76,50 @@ impl RunConfig {
         {
             bail!("--save-file {name}: is the start of a file's name, not a path; see --run-dir");
         }
+        Ok(())
+    }
+
+    /// Settles what is not said and depends on the task: the mode, and the parts of a batch, which can be cut into
+    /// `most_parts`.
+    ///
+    /// # Errors
+    /// What makes no sense together, or for this task.
+    pub fn settle(&mut self, most_parts: usize) -> Result<(), Error> {
+        let elsewhere = self.elsewhere.uses_ssh() || self.elsewhere.listen.is_some();
+        let workers = self.workers.unwrap_or(LOCAL_WORKERS);
+        let (round, backup) = (self.round > 1, self.backup_workers > 0);
+        let asynchronous = round || self.wait.is_some() || self.max_staleness.is_some();
+        let asynchronous = asynchronous || self.staleness_lr || backup;
+        let can_share = !elsewhere && workers > 1 && workers <= most_parts && !asynchronous;
+        let mode = match (self.mode, self.parts) {
+            (Some(mode), _) => mode,
+            (None, Some(_)) => Mode::Split,
+            (None, None) if can_share => Mode::Split,
+            (None, None) => Mode::Async,
+        };
+        self.mode = Some(mode);
+        if mode != Mode::Split {
+            return match self.parts {
+                Some(parts) => bail!("--parts {parts}: only --mode split cuts batches"),
+                None => Ok(()),
+            };
+        }
+        if most_parts <= 1 {
+            bail!("--mode split: a batch of this task cannot be cut; try --mode sync or async");
+        }
+        if round || backup {
+            let option = if round { "round" } else { "backup-workers" };
+            bail!("--{option}: not with --mode split, in which a step is one batch");
+        }
+        let parts = match self.parts {
+            None if elsewhere && self.workers.is_none() => most_parts,
+            None => workers.clamp(1, most_parts),
+            Some(parts) => parts,
+        };
+        if parts > most_parts {
+            bail!("--parts {parts}: a batch of this task can be cut into {most_parts} at most");
+        }
+        self.parts = Some(parts);
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 use std::sync::Mutex;
 use std::thread;
 
-use dsgd_core::params::{Gradient, Part, SQUARES_BLOCK, add_squares};
+use dsgd_core::params::{Gradient, SQUARES_BLOCK, TensorGradient, add_squares};
 
 use crate::mutex::lock;
 
@@ -33,15 +33,15 @@ pub(super) fn average(
     let mut pieces = Vec::new();
     // A tensor's blocks begin at its first element, so each has its own place among the squares.
     let blocks = |len: usize| len.div_ceil(SQUARES_BLOCK);
-    let dense = mean.parts().iter().map(|part| match part {
-        Part::Dense(values) => blocks(values.len()),
-        Part::Rows(_) => 0,
+    let dense = mean.tensors().iter().map(|part| match part {
+        TensorGradient::Dense(values) => blocks(values.len()),
+        TensorGradient::Rows(_) => 0,
     });
     squares.resize(dense.sum(), 0.0);
     let mut places = squares.as_mut_slice();
-    for (at, part) in mean.parts_mut().iter_mut().enumerate() {
+    for (at, part) in mean.tensors_mut().iter_mut().enumerate() {
         match part {
-            Part::Dense(values) => {
+            TensorGradient::Dense(values) => {
                 for (number, values) in values.chunks_mut(PIECE).enumerate() {
                     let squares = places.split_off_mut(..blocks(values.len()));
                     pieces.push(Piece {
@@ -52,7 +52,7 @@ pub(super) fn average(
                     });
                 }
             }
-            Part::Rows(rows) => tables.push((at, rows)),
+            TensorGradient::Rows(rows) => tables.push((at, rows)),
         }
     }
     let elements: usize = pieces.iter().map(|piece| piece.values.len()).sum();
@@ -70,7 +70,7 @@ pub(super) fn average(
         for (at, table) in tables {
             table.scale(share);
             for (other, share) in others {
-                if let Part::Rows(rows) = &other.parts()[at] {
+                if let TensorGradient::Rows(rows) = &other.tensors()[at] {
                     table.add(rows, *share);
                 }
             }
@@ -99,7 +99,7 @@ impl Piece<'_> {
             }
             let start = self.start + number * SQUARES_BLOCK;
             for (other, share) in others {
-                if let Part::Dense(values) = &other.parts()[self.tensor] {
+                if let TensorGradient::Dense(values) = &other.tensors()[self.tensor] {
                     let values = &values[start..start + block.len()];
                     for (mine, theirs) in block.iter_mut().zip(values) {
                         *mine += share * theirs;
@@ -114,14 +114,14 @@ impl Piece<'_> {
 /// As [`Gradient::sum_of_squares`], from the squares of dense blocks.
 fn sum_of_squares(mean: &Gradient, squares: &[f64]) -> f64 {
     let mut squares = squares.iter();
-    let of_part = |part: &Part| match part {
-        Part::Dense(values) => {
+    let of_part = |part: &TensorGradient| match part {
+        TensorGradient::Dense(values) => {
             let blocks = values.len().div_ceil(SQUARES_BLOCK);
             squares.by_ref().take(blocks).sum()
         }
-        Part::Rows(rows) => dsgd_core::params::sum_of_squares(rows.values()),
+        TensorGradient::Rows(rows) => dsgd_core::params::sum_of_squares(rows.values()),
     };
-    mean.parts().iter().map(of_part).sum()
+    mean.tensors().iter().map(of_part).sum()
 }
 
 #[cfg(test)]
@@ -150,14 +150,14 @@ mod tests {
     }
 
     fn bits(gradient: &Gradient) -> Vec<u32> {
-        let of_part = |part: &Part| match part {
-            Part::Dense(values) => values.clone(),
-            Part::Rows(rows) => {
+        let of_part = |part: &TensorGradient| match part {
+            TensorGradient::Dense(values) => values.clone(),
+            TensorGradient::Rows(rows) => {
                 let indices = rows.indices().iter().map(|&row| row as f32);
                 indices.chain(rows.values().iter().copied()).collect()
             }
         };
-        let values = gradient.parts().iter().flat_map(of_part);
+        let values = gradient.tensors().iter().flat_map(of_part);
         values.map(f32::to_bits).collect()
     }
 

@@ -265,7 +265,7 @@ fn lazy_rows_equal_dense_ones() {
             for id in [TensorId(0), TensorId(2)] {
                 same.dense(id).copy_from_slice(gradient.dense(id));
             }
-            for (row, values) in gradient.parts_mut()[1].as_rows().iter() {
+            for (row, values) in gradient.tensors_mut()[1].as_rows().iter() {
                 same.dense(TensorId(1))[row * WIDTH..][..WIDTH].copy_from_slice(values);
             }
             lazy.in_place(&mut lazy_params, &gradient, SIZE);

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::thread;
 
 use dsgd_core::optim::{Hyper, MAX_STATE, OptimError, Optimizer, OptimizerKind, StepSize};
-use dsgd_core::params::{Fresh, Gradient, Kind, Layout, Params, Part, Rows, Since, Tensor};
+use dsgd_core::params::{
+    Fresh, Gradient, Kind, Layout, Params, Rows, Since, Tensor, TensorGradient,
+};
 
 /// Elements of a block that is copied and then updated: 8 KiB of each vector, the size that
 /// was fastest in `benches/update.rs` (four times as much overflows the first-level cache).
@@ -185,15 +187,15 @@ impl Updater {
         );
         let mut portions = Vec::new();
         let tensors = self.layout.tensors().iter().zip(&mut self.changed);
-        for ((tensor, changed), part) in tensors.zip(gradient.parts()) {
+        for ((tensor, changed), part) in tensors.zip(gradient.tensors()) {
             let mut piece = flat.take(tensor.range.len());
             match part {
-                Part::Dense(values) => portions.extend(
+                TensorGradient::Dense(values) => portions.extend(
                     values
                         .chunks(PIECE)
                         .map(|gradient| Portion::Dense(piece.take(gradient.len()), gradient)),
                 ),
-                Part::Rows(rows) => portions.push(Portion::Table(piece, rows, changed)),
+                TensorGradient::Rows(rows) => portions.push(Portion::Table(piece, rows, changed)),
             }
         }
         step.run_all(portions, self.threads);

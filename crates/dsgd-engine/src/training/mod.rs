@@ -160,6 +160,7 @@ impl Training {
         let manifest = self.model.manifest();
         metric::check(&manifest.metrics, &manifest.units)
             .map_err(|why| Error::Options(format!("the task {} is wrong: {why}", self.name)))?;
+        self.config.settle(manifest.most_parts)?;
         let start = match self.start.take() {
             Some(start) => start,
             None => Start::new(&self.name, &*self.model, &self.config)?,
@@ -218,7 +219,7 @@ impl Training {
             task: self.name.clone(),
             parameters: manifest.layout.len(),
             workers,
-            mode: config.mode,
+            mode: config.mode(),
             epochs: config.epochs,
             about: about.collect(),
             metrics: manifest.metrics.clone(),
@@ -245,7 +246,7 @@ impl Training {
             };
             retention.into_saver()
         });
-        let buffers = Buffers::new(&manifest.layout, workers);
+        let buffers = Buffers::new(&manifest.layout, workers.max(config.parts.unwrap_or(1)));
         let threads = config.threads_of_the_server();
         let store = InMemory::new(start.versions, buffers.clone(), threads);
         let mut server = Server::new(

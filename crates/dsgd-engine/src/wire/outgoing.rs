@@ -12,7 +12,7 @@ use super::PIECE;
 use super::integrity::{Checksum, Integrity};
 use super::proto::{Chunk, Rows};
 use dsgd_core::codec::Codec;
-use dsgd_core::params::{Fresh, Gradient, Params, Part, Snapshot};
+use dsgd_core::params::{Fresh, Gradient, Params, Snapshot, TensorGradient};
 
 #[cfg(target_endian = "big")]
 compile_error!("the wire sends the memory of f32 values as it is, which must be little-endian");
@@ -105,19 +105,21 @@ pub fn gradient(
     integrity: Integrity,
 ) -> impl Iterator<Item = Piece> + Send + 'static {
     let gradient = Arc::clone(gradient);
-    let tensors = gradient.parts().len();
-    (0..tensors).flat_map(move |tensor| match &gradient.parts()[tensor] {
-        Part::Dense(_) => {
-            let values = at(move |gradient: &Gradient| match &gradient.parts()[tensor] {
-                Part::Dense(values) => &values[..],
-                Part::Rows(_) => &[],
-            });
+    let tensors = gradient.tensors().len();
+    (0..tensors).flat_map(move |tensor| match &gradient.tensors()[tensor] {
+        TensorGradient::Dense(_) => {
+            let values = at(
+                move |gradient: &Gradient| match &gradient.tensors()[tensor] {
+                    TensorGradient::Dense(values) => &values[..],
+                    TensorGradient::Rows(_) => &[],
+                },
+            );
             dense(tensor, &gradient, values, codec, integrity)
         }
-        Part::Rows(rows) if codec != Codec::None => {
+        TensorGradient::Rows(rows) if codec != Codec::None => {
             let (width, touched) = (rows.width(), rows.indices().to_vec());
             let values = move |gradient: &Gradient, place: usize, _, out: &mut Vec<u8>| {
-                if let Part::Rows(rows) = &gradient.parts()[tensor] {
+                if let TensorGradient::Rows(rows) = &gradient.tensors()[tensor] {
                     codec.encode(&rows.values()[place * width..][..width], out);
                 }
             };
@@ -129,14 +131,18 @@ pub fn gradient(
             let rows = gathered.messages(&gradient, values, integrity);
             Box::new(rows.map(Piece::Rows)) as Pieces
         }
-        Part::Rows(rows) => {
-            let indices = view(&gradient, move |gradient| match &gradient.parts()[tensor] {
-                Part::Rows(rows) => bytemuck::cast_slice(rows.indices()),
-                Part::Dense(_) => &[],
+        TensorGradient::Rows(rows) => {
+            let indices = view(&gradient, move |gradient| {
+                match &gradient.tensors()[tensor] {
+                    TensorGradient::Rows(rows) => bytemuck::cast_slice(rows.indices()),
+                    TensorGradient::Dense(_) => &[],
+                }
             });
-            let values = view(&gradient, move |gradient| match &gradient.parts()[tensor] {
-                Part::Rows(rows) => bytemuck::cast_slice(rows.values()),
-                Part::Dense(_) => &[],
+            let values = view(&gradient, move |gradient| {
+                match &gradient.tensors()[tensor] {
+                    TensorGradient::Rows(rows) => bytemuck::cast_slice(rows.values()),
+                    TensorGradient::Dense(_) => &[],
+                }
             });
             let rows = row_chunks(tensor, rows.width(), indices, values, integrity);
             Box::new(rows.map(Piece::Rows)) as Pieces

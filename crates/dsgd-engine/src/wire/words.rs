@@ -8,7 +8,7 @@ use crate::worker::Job;
 use dsgd_core::codec::Codec;
 use dsgd_core::core::LeaseId;
 use dsgd_core::params::{Fresh, Kind, Layout, Snapshot, Tensor};
-use dsgd_core::task::{Batch, Stats, used};
+use dsgd_core::task::{Batch, Part, Stats, used};
 use dsgd_core::text;
 
 /// A count above this is no count: sums of them must fit.
@@ -33,6 +33,8 @@ pub(super) fn assignment(
 ) -> proto::Assignment {
     let work = match job {
         Job::Train(round) => Work::Train(proto::Train {
+            part: round.first().map_or(0, |batch| batch.part.number as u32),
+            parts: round.first().map_or(1, |batch| batch.part.of as u32),
             epoch: round.first().map_or(0, |batch| batch.epoch),
             batches: round.iter().map(|batch| batch.index as u64).collect(),
             seeds: round.iter().map(|batch| batch.seed).collect(),
@@ -66,10 +68,18 @@ pub(super) fn job(work: Option<Work>) -> Result<Job, &'static str> {
             Err("a round with a seed too many, or too few")
         }
         Some(Work::Train(train)) => {
+            let part = Part {
+                number: train.part as usize,
+                of: train.parts.max(1) as usize,
+            };
+            if part.number >= part.of {
+                return Err("a part beyond the last one");
+            }
             let batch = |(index, &seed): (&u64, _)| Batch {
                 index: *index as usize,
                 epoch: train.epoch,
                 seed,
+                part,
             };
             let round = train.batches.iter().zip(&train.seeds).map(batch);
             Ok(Job::Train(round.collect()))

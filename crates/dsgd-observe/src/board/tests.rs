@@ -1,6 +1,6 @@
 use super::*;
 use dsgd_core::event::{Contribution, Cost};
-use dsgd_core::task::Stats;
+use dsgd_core::task::{Part, Stats};
 
 fn record(at_secs: f64, event: Event) -> Record {
     Record { at_secs, event }
@@ -47,6 +47,7 @@ fn step(version: u64, worker: u32, compute_secs: f64) -> Event {
         parts: vec![Contribution {
             worker,
             batches: vec![version as usize],
+            part: Part::WHOLE,
             stats: Stats {
                 loss: 2.0,
                 count: 1,

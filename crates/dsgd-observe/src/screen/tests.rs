@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use super::*;
 use dsgd_core::event::{Contribution, Cost, Event, Record, Step};
 use dsgd_core::metric::Metric;
-use dsgd_core::task::Stats;
+use dsgd_core::task::{Part, Stats};
 
 fn see(board: &mut Board, at_secs: f64, event: Event) {
     board.see(&Record { at_secs, event });
@@ -61,6 +61,7 @@ fn board(steps: u64) -> Board {
             parts: vec![Contribution {
                 worker,
                 batches: vec![1],
+                part: Part::WHOLE,
                 stats,
                 cost: Cost {
                     compute_secs: slow,

@@ -11,7 +11,7 @@ use rustix::process::{Resource, getrlimit};
 use dsgd_core::mode::Mode;
 use dsgd_core::params::{Kind, Layout};
 use dsgd_engine::Error;
-use dsgd_engine::config::{RunConfig, cores};
+use dsgd_engine::config::{LOCAL_WORKERS, RunConfig, cores};
 use dsgd_observe::figures::{bytes, count, rate, whole};
 
 /// Address space of a thread: its stack, and what the system's allocator (glibc's) sets apart for it.
@@ -62,10 +62,10 @@ impl Sizes {
     /// Of a server; none of `scratch` where its workers are elsewhere.
     pub(super) fn of_server(config: &RunConfig, layout: &Layout, scratch: u64) -> Self {
         let optimizer = config.optimizer.build(config.hyper);
-        let (versions, versions_each) = match config.mode {
+        let (versions, versions_each) = match config.mode() {
             Mode::Async => (1, 1),
             // All workers read one, while the next one is made.
-            Mode::Sync => (2, 0),
+            Mode::Sync | Mode::Split => (2, 0),
         };
         Self {
             parameters: layout.len() as u128,
@@ -149,9 +149,13 @@ fn size(number: u128) -> String {
     }
 }
 
-/// Gradients of a worker: that of a round, and that of a batch which is added to it.
+/// Gradients of a worker: that of a round, and that of a batch which is added to it; or those of its share of the
+/// parts of a batch.
 fn gradients(config: &RunConfig) -> u128 {
-    if config.round > 1 { 2 } else { 1 }
+    let parts = config.parts.unwrap_or(1);
+    let workers = config.workers.unwrap_or(LOCAL_WORKERS).max(1);
+    let round = if config.round > 1 { 2 } else { 1 };
+    parts.div_ceil(workers).max(round) as u128
 }
 
 fn of_floats(number: usize) -> u128 {

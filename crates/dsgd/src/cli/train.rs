@@ -161,14 +161,15 @@ fn take_back<T: Task>(
 /// Parameters, optimizer and folder: new, or those of a run that goes on.
 fn prepare<T: Task>(
     name: &'static str,
-    config: RunConfig,
+    mut config: RunConfig,
     options: T::Options,
     task: Arc<T>,
     args: CallArgs,
     supervisor: Option<Supervisor>,
 ) -> anyhow::Result<ReadyRun<T>> {
-    check_memory(&config, &*task)?;
     let text = layers::write(name, &config, &options)?;
+    config.settle(task.manifest().most_parts)?;
+    check_memory(&config, &*task)?;
     let fingerprint = fingerprint(&*task, &options, &config)?;
     let (folder, start) = if let Some(run) = &args.resume {
         let folder = RunFolder::open(run)?;

@@ -6,8 +6,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use dsgd::{Batch, Compute, Gradient, Layout, Model, Params, Part, Snapshot};
-use dsgd_core::event::Event;
+use dsgd::testing::parts_agree;
+use dsgd::{
+    Batch, Compute, Gradient, Layout, Manifest, Model, Params, Part, Seat, Snapshot, TaskResult,
+    TensorGradient,
+};
+use dsgd_core::event::{Event, Record};
 use dsgd_engine::checkpoint::{load_state, load_weights};
 use dsgd_engine::worker::batch_seed;
 
@@ -27,6 +31,7 @@ pub(crate) fn options() -> Options {
         scale: 1.0,
         trouble: String::new(),
         data: None,
+        most_parts: 1,
     }
 }
 
@@ -63,7 +68,12 @@ fn one_worker_is_a_plain_loop(optimizer: &str, rule: impl Fn(&mut f32, &mut f32,
         let epoch = step.epoch;
         let seed = batch_seed(SEED, epoch, index);
         gradient.clear();
-        let batch = Batch { index, epoch, seed };
+        let batch = Batch {
+            index,
+            epoch,
+            seed,
+            part: Part::WHOLE,
+        };
         let snapshot = Snapshot::new(0, Arc::new(params.clone()));
         (&task).gradient(batch, &snapshot, &mut gradient).unwrap();
         let slopes = flat(&gradient);
@@ -81,11 +91,11 @@ fn one_worker_is_a_plain_loop(optimizer: &str, rule: impl Fn(&mut f32, &mut f32,
 fn flat(gradient: &Gradient) -> Vec<f32> {
     let layout = gradient.layout();
     let mut flat = vec![0.0; layout.len()];
-    for (tensor, part) in layout.tensors().iter().zip(gradient.parts()) {
+    for (tensor, part) in layout.tensors().iter().zip(gradient.tensors()) {
         let values = &mut flat[tensor.range.clone()];
         match part {
-            Part::Dense(dense) => values.copy_from_slice(dense),
-            Part::Rows(rows) => {
+            TensorGradient::Dense(dense) => values.copy_from_slice(dense),
+            TensorGradient::Rows(rows) => {
                 for (row, slopes) in rows.iter() {
                     values[row * tensor.width()..][..tensor.width()].copy_from_slice(slopes);
                 }
@@ -160,6 +170,81 @@ fn a_round_is_a_step_of_as_many_workers() {
             assert!((a - b).abs() < 1e-4, "{args}: {a} is not {b}");
         }
     }
+}
+
+/// Workers that share each batch make the steps of one worker; the bytes depend on the parts and not on who
+/// computes them, nor on what happens to him.
+#[test]
+fn workers_that_share_a_batch_are_one_worker() {
+    let layout = Arc::clone(&Words::new(options()).manifest().layout);
+    let trained = |args: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let args = format!("--most-parts 12 --epochs 3 --learning-rate 0.05 {args}");
+        train(folder.path(), &args).unwrap();
+        let records = records(folder.path());
+        let steps = steps(&records);
+        assert_eq!(steps.len(), 3 * BATCHES);
+        let examples: u64 = steps.iter().map(|step| step.stats().examples).sum();
+        assert_eq!(examples, 3 * 195, "every example of every epoch");
+        let parts: Vec<_> = steps.iter().map(|step| step.parts.len()).collect();
+        let lost = |record: &&Record| matches!(record.event, Event::WorkerLost { .. });
+        let lost = records.iter().filter(lost).count();
+        (weights(folder.path(), &layout), parts, lost)
+    };
+    let whole = trained("-n 1 --mode sync").0;
+    let mut bytes = BTreeSet::new();
+    for (args, lives_lost) in [
+        ("-n 1 --parts 4", 0),
+        ("-n 2 --parts 4 --trouble jitter:0", 0),
+        ("-n 4", 0),
+        ("-n 4 --mode split --trouble panic:31", 1),
+        ("-n 9 --parts 4 --trouble jitter:0", 0),
+    ] {
+        let (params, parts, lost) = trained(args);
+        assert_eq!(parts, [4; 3 * BATCHES], "{args}");
+        assert_eq!(lost, lives_lost, "{args}");
+        bytes.insert(bits(&params));
+        for (a, b) in whole.flat().iter().zip(params.flat()) {
+            assert!((a - b).abs() < 1e-5, "{args}: {a} is not {b}");
+        }
+    }
+    assert_eq!(bytes.len(), 1, "the same bytes");
+    // More parts than a batch has examples: some of them are empty.
+    let (params, ..) = trained("-n 3 --parts 12");
+    for (a, b) in whole.flat().iter().zip(params.flat()) {
+        assert!((a - b).abs() < 1e-5, "{a} is not {b}");
+    }
+}
+
+/// Its masks are those of the rows that it computes.
+struct Wrong(Words);
+impl Model for Wrong {
+    fn manifest(&self) -> &Manifest {
+        self.0.manifest()
+    }
+    fn init(&self, seed: u64, params: &mut Params) -> TaskResult<()> {
+        self.0.init(seed, params)
+    }
+    fn compute(&self, _: Seat) -> TaskResult<Box<dyn Compute + '_>> {
+        Ok(Box::new(
+            |batch: Batch, params: &Snapshot, into: &mut Gradient| {
+                let seed = batch.seed + batch.part.number as u64;
+                (&self.0).gradient(Batch { seed, ..batch }, params, into)
+            },
+        ))
+    }
+}
+
+/// A task whose parts are not its batch is found out.
+#[test]
+fn parts_are_held_against_their_batch() {
+    let honest = Words::new(Options {
+        most_parts: 4,
+        ..options()
+    });
+    parts_agree(&honest).unwrap();
+    let error = parts_agree(&Wrong(honest)).unwrap_err().to_string();
+    assert!(error.contains("batch 0 in 2 parts"), "{error}");
 }
 
 /// Whatever workers do, files of the same number of workers are the same to the last byte.
@@ -238,7 +323,7 @@ fn without_header(file: &[u8]) -> Vec<u8> {
 /// With another number of workers the steps are others, but the accounts are right.
 #[test]
 fn another_number_of_workers_may_go_on() {
-    for mode in ["sync", "async"] {
+    for mode in ["sync", "async", "split --most-parts 3"] {
         let program = Program::new();
         let args = format!("train -n 3 --mode {mode} --epochs 2 --quiet --run-dir run");
         let output = program.start(&args, "interrupt:11");

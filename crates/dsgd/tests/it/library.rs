@@ -239,7 +239,7 @@ fn train_table(joined: Option<Codec>) -> (Vec<f32>, Vec<u64>) {
     let folder = RunFolder::create(Some(&folder.path().join("run")), "table").unwrap();
     let mut config = RunConfig {
         workers: Some(1),
-        mode: Mode::Sync,
+        mode: Some(Mode::Sync),
         epochs: 2,
         ..RunConfig::default()
     };
@@ -251,7 +251,7 @@ fn train_table(joined: Option<Codec>) -> (Vec<f32>, Vec<u64>) {
         config.elsewhere.codec = codec;
         config.elsewhere.listen = Some("127.0.0.1:0".to_owned());
         config.workers = Some(0);
-        config.mode = Mode::Async;
+        config.mode = Some(Mode::Async);
         training = Training::new(Arc::new(Table::new()), config.clone());
         training = training.launch(Joined::through(entrance(&folder, &config)));
     }

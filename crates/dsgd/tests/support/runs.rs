@@ -42,10 +42,11 @@ pub(crate) fn steps(records: &[Record]) -> Vec<Step> {
     steps
 }
 
-/// The batches that a step is made of.
+/// The batches that a step is made of, each once: at its first part.
 pub(crate) fn batches_of(step: &Step) -> Vec<usize> {
-    let batches = |part: &Contribution| part.batches.clone();
-    step.parts.iter().flat_map(batches).collect()
+    let first = step.parts.iter().filter(|made| made.part.number == 0);
+    let batches = |made: &Contribution| made.batches.clone();
+    first.flat_map(batches).collect()
 }
 
 /// Who computed what a step is made of.

@@ -57,6 +57,9 @@ pub(crate) struct Options {
     /// A file of numbers, one a line
     #[arg(long)]
     pub(crate) data: Option<DataFile>,
+    /// Into how many parts a batch may be cut
+    #[arg(long, default_value_t = 1)]
+    pub(crate) most_parts: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -210,8 +213,10 @@ impl Compute for &Words {
         let dropout = self.options.dropout;
         let start = batch.index * self.options.batch_size;
         let end = self.options.examples.min(start + self.options.batch_size);
-        let (count, mut loss) = ((end - start) as f32, 0.0);
-        for example in start..end {
+        let rows = batch.part.rows(end - start, 1);
+        let (count, mut loss) = (rows.len() as f32, 0.0);
+        // What is random in a row depends on its place in the batch.
+        for (row, example) in (start..end).enumerate() {
             let mask = std::array::from_fn(|_| {
                 if random.random::<f32>() < dropout {
                     0.0
@@ -219,6 +224,9 @@ impl Compute for &Words {
                     1.0 / (1.0 - dropout)
                 }
             });
+            if !rows.contains(&row) {
+                continue;
+            }
             let (error, inputs) = self.error(params, example, &mask);
             loss += f64::from(error * error);
             let slope = 2.0 * error / count;
@@ -234,8 +242,8 @@ impl Compute for &Words {
             gradient.dense(BIAS)[0] = f32::NAN;
         }
         Ok(Stats {
-            units: [2, 1].map(|tokens| tokens * (end - start) as u64),
-            ..Stats::of_examples(loss, (end - start) as u64)
+            units: [2, 1].map(|tokens| tokens * rows.len() as u64),
+            ..Stats::of_examples(loss, rows.len() as u64)
         })
     }
 
@@ -293,6 +301,7 @@ fn manifest(options: &Options) -> Manifest {
     let batches = options.examples.div_ceil(options.batch_size);
     Manifest {
         validation_batches: VALIDATION_BATCHES,
+        most_parts: options.most_parts,
         metrics: vec![Metric::perplexity()],
         units: ["source tokens", "target tokens"].into(),
         ..Manifest::new(layout, batches)

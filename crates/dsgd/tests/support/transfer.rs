@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dsgd::{Gradient, Layout, Params, Part, Snapshot, TensorId};
+use dsgd::{Gradient, Layout, Params, Snapshot, TensorGradient, TensorId};
 use dsgd_core::codec::Codec;
 use dsgd_engine::wire::incoming::{IncomingGradient, IncomingParams};
 use dsgd_engine::wire::integrity::Integrity;
@@ -43,14 +43,14 @@ pub(crate) fn push(layout: &Arc<Layout>, parts: &[PushPart]) -> Option<Said> {
     }
     let (gradient, norm) = incoming.finish().ok()?;
     let bytes = |values: &[f32]| le_bytes(values);
-    let part = |part: &Part| match part {
-        Part::Dense(values) => (Vec::new(), bytes(values)),
-        Part::Rows(rows) => {
+    let part = |part: &TensorGradient| match part {
+        TensorGradient::Dense(values) => (Vec::new(), bytes(values)),
+        TensorGradient::Rows(rows) => {
             let indices = rows.indices().iter().flat_map(|i| i.to_le_bytes());
             (indices.collect(), bytes(rows.values()))
         }
     };
-    let decoded: Said = gradient.parts().iter().map(part).collect();
+    let decoded: Said = gradient.tensors().iter().map(part).collect();
     let said = decode(layout, parts.iter().map(of_push));
     assert_eq!(Some(&decoded), said.as_ref(), "decoded what was not said");
     let wanted = gradient.sum_of_squares().sqrt();

@@ -145,6 +145,7 @@ impl Dataset {
             batches: self.batches.len(),
         })?;
         batch.rows = cut.rows.len();
+        batch.first_row = 0;
         batch.source_len = cut.source_len;
         batch.target_len = cut.target_len;
         batch.sources.resize_with(1, Vec::new);

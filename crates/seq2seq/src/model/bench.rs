@@ -64,6 +64,7 @@ pub fn random_batch(
     };
     SentenceBatch {
         rows,
+        first_row: 0,
         source_len,
         target_len,
         sources: (0..spec.utterances())

@@ -95,6 +95,7 @@ impl Model {
         }
         let batch = SentenceBatch {
             rows,
+            first_row: 0,
             source_len: sources.first().map_or(0, |source| source.len() / rows),
             target_len: 1,
             sources: sources.to_vec(),

@@ -18,22 +18,22 @@ pub(crate) struct Dropout {
 }
 
 impl Dropout {
-    /// Masks for a batch; none where nothing is dropped.
-    pub(crate) fn new(probability: f32, seed: u64) -> Option<Self> {
+    /// Masks for a batch's sentences from `first_row` on, a multiple of 16; none where nothing is dropped.
+    pub(crate) fn new(probability: f32, seed: u64, first_row: usize) -> Option<Self> {
         (probability > 0.0).then(|| Self {
             key: mix(seed),
             below: (probability * 65536.0).round() as u32,
             scale: 1.0 / (1.0 - probability),
-            first_row: 0,
+            first_row,
         })
     }
 
-    /// The masks of one stack of the model, for sentences from `first_row` on.
+    /// The masks of one stack of the model, for sentences from `first_row` of these on.
     pub(crate) fn stack(self, number: usize, first_row: usize) -> Self {
         let key = mix(self.key ^ (number as u64 + 1) << 32);
         Self {
             key,
-            first_row,
+            first_row: self.first_row + first_row,
             ..self
         }
     }
@@ -80,7 +80,7 @@ mod tests {
     fn masked(seed: u64, layer: usize, first_row: usize, groups: usize) -> Vec<f32> {
         let span = Span { steps: 7, groups };
         let mut values = vec![1.0; span.columns() * 33];
-        let dropout = Dropout::new(0.3, seed)
+        let dropout = Dropout::new(0.3, seed, 0)
             .unwrap()
             .stack(1, first_row)
             .layer(layer);

@@ -138,7 +138,7 @@ impl Model {
             self.layout,
             "a gradient of another model"
         );
-        let dropout = Dropout::new(self.spec.dropout, dropout_seed);
+        let dropout = Dropout::new(self.spec.dropout, dropout_seed, batch.first_row);
         self.run(params, batch, dropout, workspace, Some(gradient))
     }
 

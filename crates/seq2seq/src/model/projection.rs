@@ -141,7 +141,7 @@ impl Projection {
     fn backward(&self, chunk: Chunk<'_>, parts: &mut [VocabularyShare], gradient: &mut Gradient) {
         let ids = [self.weight.0, self.bias.0];
         let [weight, bias] = gradient
-            .parts_mut()
+            .tensors_mut()
             .get_disjoint_mut(ids)
             .expect("weight and bias are two tensors of the layout");
         let (mut weight, mut bias) = (weight.as_dense(), bias.as_dense());

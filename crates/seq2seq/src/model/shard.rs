@@ -283,7 +283,7 @@ impl Shard {
         gradient: &mut Gradient,
     ) {
         let span = self.span(network, batch, stack);
-        let rows = gradient.parts_mut()[table.0].as_rows();
+        let rows = gradient.tensors_mut()[table.0].as_rows();
         for row in 0..self.rows.len() {
             for t in 0..span.steps {
                 let word = words[(self.rows.start + row) * span.steps + t] as usize - 1;

@@ -29,7 +29,7 @@ impl Network {
     ) {
         let mut jobs: Vec<Vec<Piece<'_>>> = Vec::new();
         jobs.resize_with(threads, Vec::new);
-        for (part, of) in gradient.parts_mut().iter_mut().zip(&self.uses) {
+        for (part, of) in gradient.tensors_mut().iter_mut().zip(&self.uses) {
             let Some(of) = *of else { continue };
             let cell = self.cell(of);
             let width = if of.recurrent {

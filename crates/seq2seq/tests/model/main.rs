@@ -6,7 +6,7 @@ mod behaviour;
 
 use std::sync::Arc;
 
-use dsgd::{Gradient, Params, Part};
+use dsgd::{Gradient, Params, TensorGradient};
 use seq2seq::batch::{PAD, SentenceBatch};
 use seq2seq::kernels::{Compute, Precision, Simd};
 use seq2seq::model::bench::random_batch;
@@ -73,10 +73,10 @@ fn gradient(
         .gradient(params, batch, seed, &mut workspace, &mut gradient)
         .unwrap();
     let mut flat = vec![0.0; params.layout().len()];
-    for (tensor, part) in params.layout().tensors().iter().zip(gradient.parts()) {
+    for (tensor, part) in params.layout().tensors().iter().zip(gradient.tensors()) {
         match part {
-            Part::Dense(values) => flat[tensor.range.clone()].copy_from_slice(values),
-            Part::Rows(rows) => {
+            TensorGradient::Dense(values) => flat[tensor.range.clone()].copy_from_slice(values),
+            TensorGradient::Rows(rows) => {
                 for (row, values) in rows.iter() {
                     let at = tensor.range.start + row * values.len();
                     flat[at..at + values.len()].copy_from_slice(values);

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use dsgd::checkpoint::{self, Checkpoint};
-use dsgd::{Gradient, Params, Part};
+use dsgd::{Gradient, Params, TensorGradient};
 use seq2seq::batch::SentenceBatch;
 use seq2seq::data::Vocabulary;
 use seq2seq::kernels::Compute;
@@ -138,11 +138,13 @@ fn teach(model: &Model, batch: &SentenceBatch) -> Params {
             history[at] += g * g;
             params.flat_mut()[at] -= 0.1 * g / (1e-9 + history[at]).sqrt();
         };
-        for (part, tensor) in gradient.parts().iter().zip(layout.tensors()) {
+        for (part, tensor) in gradient.tensors().iter().zip(layout.tensors()) {
             let start = tensor.range.start;
             match part {
-                Part::Dense(values) => (start..).zip(values).for_each(|(at, &g)| step(at, g)),
-                Part::Rows(rows) => {
+                TensorGradient::Dense(values) => {
+                    (start..).zip(values).for_each(|(at, &g)| step(at, g));
+                }
+                TensorGradient::Rows(rows) => {
                     for (row, values) in rows.iter() {
                         let start = start + row * values.len();
                         (start..).zip(values).for_each(|(at, &g)| step(at, g));

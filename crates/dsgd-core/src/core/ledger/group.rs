@@ -2,11 +2,13 @@
 
 use super::{BatchState, Ledger};
 use crate::core::{LeaseId, WorkerId};
+use crate::task::Stats;
 
 impl Ledger {
-    /// Opens the next synchronous step with the first `size` batches that are left, if none is open; whether
+    /// Opens the next synchronous step with the first `batches` that are left, if none is open; whether
     /// it has opened one.
-    pub(in crate::core) fn open_group(&mut self, size: usize) -> bool {
+    pub(in crate::core) fn open_group(&mut self, batches: usize) -> bool {
+        let size = batches.saturating_mul(self.parts);
         if let Some(group) = &mut self.group
             && group.is_empty()
         {
@@ -35,14 +37,28 @@ impl Ledger {
         leases.filter(|id| self.is_in_hand(*id)).collect()
     }
 
-    /// Number of batches of the group whose gradients are in hand.
-    pub(in crate::core) fn batches_held(&self) -> usize {
+    /// Number of positions of the group whose gradients are in hand.
+    pub(in crate::core) fn positions_held(&self) -> usize {
         let leased = self.group().iter().filter_map(|&p| self.lease_at(p));
         leased.filter(|id| self.is_in_hand(*id)).count()
     }
 
     fn is_in_hand(&self, lease: LeaseId) -> bool {
         !self.leases[&lease].is_computing()
+    }
+
+    /// Sums over the other parts of the batch at this position whose gradients are in hand, and whether those are
+    /// all of them.
+    pub(in crate::core) fn other_parts(&self, position: usize) -> (Stats, bool) {
+        let first = position / self.parts * self.parts;
+        let (mut stats, mut all) = (Stats::default(), true);
+        for other in (first..first + self.parts).filter(|&other| other != position) {
+            match self.lease_at(other).filter(|id| self.is_in_hand(*id)) {
+                Some(lease) => stats.add(&self.leases[&lease].report().stats),
+                None => all = false,
+            }
+        }
+        (stats, all)
     }
 
     /// Ends the synchronous step: what was not counted is free for the next one. Returns who still computes.

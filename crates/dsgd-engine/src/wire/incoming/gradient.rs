@@ -7,7 +7,7 @@ use super::error::WireError;
 use crate::wire::integrity::Integrity;
 use crate::wire::proto::{Chunk, Rows};
 use dsgd_core::codec::Codec;
-use dsgd_core::params::{Gradient, Part, Rows as Table, Tensor, add_squares};
+use dsgd_core::params::{Gradient, Rows as Table, Tensor, TensorGradient, add_squares};
 
 /// A gradient that arrives in a buffer.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl IncomingGradient {
         let layout = Arc::clone(self.gradient.layout());
         let before = self.cursor.tensor;
         let entry = self.cursor.tensor(&layout)?;
-        let Part::Dense(values) = &mut self.gradient.parts_mut()[before] else {
+        let TensorGradient::Dense(values) = &mut self.gradient.tensors_mut()[before] else {
             return Err(wrong_kind(entry, "a table", "a dense tensor"));
         };
         let squares = &mut self.squares.1;
@@ -49,7 +49,7 @@ impl IncomingGradient {
         let before = self.cursor.tensor;
         let entry = self.cursor.tensor(&layout)?;
         self.cursor.expect(rows.tensor, None)?;
-        let Part::Rows(table) = &mut self.gradient.parts_mut()[before] else {
+        let TensorGradient::Rows(table) = &mut self.gradient.tensors_mut()[before] else {
             return Err(wrong_kind(entry, "a dense tensor", "a table"));
         };
         if self.cursor.offset == 0 {

@@ -17,7 +17,7 @@ use crate::worker::Outcome;
 use dsgd_core::codec::Codec;
 use dsgd_core::core::Report;
 use dsgd_core::event::Cost;
-use dsgd_core::params::{Fresh, Gradient, Part, Snapshot, Tensor};
+use dsgd_core::params::{Fresh, Gradient, Snapshot, Tensor, TensorGradient};
 
 /// What a push brings, part by part.
 pub(super) struct Parts<'a> {
@@ -146,11 +146,13 @@ pub(super) fn params_bytes(params: &Snapshot, codec: Codec) -> u64 {
 
 /// Bytes of the tensors and rows that a push brings.
 fn gradient_bytes(gradient: &Gradient, codec: Codec) -> u64 {
-    let bytes = |part: &Part| match part {
-        Part::Dense(values) => values.len() * codec.width(),
-        Part::Rows(rows) => size_of_val(rows.indices()) + rows.values().len() * codec.width(),
+    let bytes = |part: &TensorGradient| match part {
+        TensorGradient::Dense(values) => values.len() * codec.width(),
+        TensorGradient::Rows(rows) => {
+            size_of_val(rows.indices()) + rows.values().len() * codec.width()
+        }
     };
-    gradient.parts().iter().map(bytes).sum::<usize>() as u64
+    gradient.tensors().iter().map(bytes).sum::<usize>() as u64
 }
 
 impl Parts<'_> {

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dsgd::Stats;
+use dsgd::{Part, Stats};
 use dsgd_core::event::{Contribution, Cost, Event, Record, Step};
 use dsgd_core::metric::Metric;
 use dsgd_core::mode::Mode;
@@ -106,6 +106,7 @@ fn step(version: u64, workers: u32) -> (f64, Event) {
     let part = Contribution {
         worker: version as u32 % workers,
         batches: vec![version as usize],
+        part: Part::WHOLE,
         stats,
         cost: Cost {
             compute_secs: 0.8,

@@ -478,7 +478,7 @@ fn a_broken_transfer_leaves_a_buffer_that_is_as_good_as_new() {
         }
     }
     let (mut gradient, _) = incoming.finish().unwrap();
-    assert_eq!(gradient.parts_mut()[0].as_rows().indices(), [7, 3, 5]);
+    assert_eq!(gradient.tensors_mut()[0].as_rows().indices(), [7, 3, 5]);
 }
 
 /// What comes of the tensors of [`layout`] that are new: nothing of the table's base, rows, or all.

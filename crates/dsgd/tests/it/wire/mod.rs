@@ -23,7 +23,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use dsgd::{Batch, Layout, Params, Snapshot};
+use dsgd::{Batch, Layout, Params, Part, Snapshot};
 use dsgd_core::codec::Codec;
 use dsgd_engine::server::Message;
 use dsgd_engine::wire::credentials::{Identity, Token};
@@ -279,6 +279,7 @@ fn train() -> Job {
         index: 0,
         epoch: 1,
         seed: 1,
+        part: Part::WHOLE,
     };
     Job::Train(vec![batch])
 }

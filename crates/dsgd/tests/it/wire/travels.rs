@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::thread;
 
-use dsgd::{Batch, Gradient, Layout, Params, Part, Snapshot, Stats};
+use dsgd::{Batch, Gradient, Layout, Params, Part, Snapshot, Stats, TensorGradient};
 use dsgd_core::codec::Codec;
 use dsgd_core::event::Cost;
 use dsgd_engine::server::Message;
@@ -55,11 +55,11 @@ fn gradient(layout: &Arc<Layout>, seed: u64, value: fn(&mut ChaCha8Rng) -> f32) 
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut gradient = Gradient::new(Arc::clone(layout));
     let names: Vec<_> = layout.tensors().iter().map(|t| t.name.clone()).collect();
-    for (part, name) in gradient.parts_mut().iter_mut().zip(names) {
+    for (part, name) in gradient.tensors_mut().iter_mut().zip(names) {
         match part {
-            Part::Dense(values) => values.fill_with(|| value(&mut random)),
-            Part::Rows(_) if name == "untouched" => {}
-            Part::Rows(rows) => {
+            TensorGradient::Dense(values) => values.fill_with(|| value(&mut random)),
+            TensorGradient::Rows(_) if name == "untouched" => {}
+            TensorGradient::Rows(rows) => {
                 for _ in 0..rows.table_len() / 2 {
                     let row = random.random_range(0..rows.table_len());
                     rows.row(row).fill_with(|| value(&mut random));
@@ -77,17 +77,17 @@ fn bits_of(params: &Params) -> Vec<u32> {
 /// Everything that a gradient holds, touched rows in their order.
 fn contents(gradient: &Gradient) -> Vec<(Vec<u32>, Vec<u32>)> {
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect();
-    let part = |part: &Part| match part {
-        Part::Dense(values) => (Vec::new(), bits(values)),
-        Part::Rows(rows) => (rows.indices().to_vec(), bits(rows.values())),
+    let part = |part: &TensorGradient| match part {
+        TensorGradient::Dense(values) => (Vec::new(), bits(values)),
+        TensorGradient::Rows(rows) => (rows.indices().to_vec(), bits(rows.values())),
     };
-    gradient.parts().iter().map(part).collect()
+    gradient.tensors().iter().map(part).collect()
 }
 
 /// Where a gradient's last tensor lies.
 fn place_of(gradient: &Gradient) -> *const f32 {
-    match gradient.parts().last() {
-        Some(Part::Dense(values)) => values.as_ptr(),
+    match gradient.tensors().last() {
+        Some(TensorGradient::Dense(values)) => values.as_ptr(),
         _ => panic!("the last tensor is dense"),
     }
 }
@@ -221,6 +221,7 @@ fn a_round_through(served: &Served) {
             index,
             epoch: 4,
             seed: u64::MAX - round,
+            part: Part::WHOLE,
         };
         let job = Job::Train((70..=70 + round as usize).map(batch).collect());
         let params = Arc::new(params(&served.layout, round));
@@ -296,10 +297,12 @@ fn rounded_values_arrive_as_they_were_rounded() {
             }
         }
         let (arrived, norm) = incoming.finish().unwrap();
-        for (arrived, sent) in arrived.parts().iter().zip(sent.parts()) {
+        for (arrived, sent) in arrived.tensors().iter().zip(sent.tensors()) {
             let (arrived, sent) = match (arrived, sent) {
-                (Part::Dense(arrived), Part::Dense(sent)) => (&arrived[..], &sent[..]),
-                (Part::Rows(arrived), Part::Rows(sent)) => {
+                (TensorGradient::Dense(arrived), TensorGradient::Dense(sent)) => {
+                    (&arrived[..], &sent[..])
+                }
+                (TensorGradient::Rows(arrived), TensorGradient::Rows(sent)) => {
                     assert_eq!(arrived.indices(), sent.indices());
                     (arrived.values(), sent.values())
                 }
