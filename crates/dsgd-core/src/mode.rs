@@ -14,4 +14,7 @@ pub enum Mode {
     Sync,
     /// One step from each batch, whose parts are computed by different workers: the steps of one worker alone
     Split,
+    /// Workers take several steps of their own between exchanges, and the mean of where they went is one step: for
+    /// slow networks (Stich 2019)
+    Local,
 }

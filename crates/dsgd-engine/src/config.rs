@@ -19,6 +19,8 @@ pub use elsewhere::{CLIENT_LIST, Elsewhere, HostOptions, WHERE};
 pub use values::positive;
 use values::{defaults, finite};
 
+use crate::server::ServerStep;
+use crate::worker::StepRule;
 use dsgd_core::core::Rules;
 use dsgd_core::mode::Mode;
 use dsgd_core::optim::{Hyper, LrSchedule, OptimizerKind, ScheduleOptions};
@@ -39,8 +41,9 @@ pub struct RunConfig {
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
-    /// How gradients become steps: split (the workers share each batch), async or sync [default: split, where all
-    /// workers are threads of this machine and a batch can be cut for as many; else async]
+    /// How gradients become steps: split (the workers share each batch), async, sync, or local (several steps between
+    /// exchanges) [default: split, where all workers are threads of this machine and a batch can be cut for as many;
+    /// else async]
     #[arg(long, value_enum, hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
@@ -49,6 +52,20 @@ pub struct RunConfig {
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parts: Option<usize>,
+    /// local: steps that a worker takes by itself between two exchanges [default: 8, fewer in short epochs]
+    #[arg(long, value_name = "H",
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65536))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_steps: Option<usize>,
+    /// local: a step waits for the deltas of all workers, which makes the same bytes every time; =false applies each as
+    /// it arrives, for uneven workers
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = true, default_missing_value = "true", hide_possible_values = true)]
+    pub together: bool,
+    /// local: how many times the workers' mean delta is added [default: 1]
+    #[arg(long, value_name = "RATE", value_parser = positive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outer_rate: Option<f64>,
     /// async: refuse gradients older than this many versions
     #[arg(long, value_name = "VERSIONS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -229,8 +246,9 @@ impl RunConfig {
         Rules {
             seed: self.seed,
             epochs: (self.start_epoch, self.epochs),
-            round: self.round,
+            round: self.local_steps.unwrap_or(self.round),
             parts: self.parts.unwrap_or(1),
+            together: self.together,
             backup_workers: self.backup_workers,
             max_staleness: self.max_staleness,
             staleness_lr: self.staleness_lr,
@@ -244,14 +262,34 @@ impl RunConfig {
 
     /// How the learning rate falls in a run under these rules.
     pub fn schedule(&self, rules: &Rules) -> ScheduleOptions {
-        let steps_per_epoch = rules.batches.div_ceil(rules.group()) as u64;
         ScheduleOptions {
             kind: self.lr_schedule,
             learning_rate: self.learning_rate,
             warmup_steps: self.warmup_steps,
             lr_decay: self.lr_decay,
             start_decay_at: self.start_decay_at,
-            total_steps: steps_per_epoch * u64::from(rules.epochs.1 + 1 - rules.epochs.0),
+            total_steps: rules.steps_per_epoch() * u64::from(rules.epochs.1 + 1 - rules.epochs.0),
+        }
+    }
+
+    /// How workers take steps by themselves.
+    pub fn step_rule(&self) -> StepRule {
+        StepRule {
+            optimizer: self.optimizer,
+            hyper: self.hyper,
+            max_grad_norm: self.max_grad_norm,
+        }
+    }
+
+    /// What the server does with what workers push.
+    pub fn step_of_the_server(&self) -> ServerStep {
+        match self.mode() {
+            Mode::Local => ServerStep::Delta {
+                outer_rate: self.outer_rate.unwrap_or(1.0) as f32,
+            },
+            _ => ServerStep::Gradient {
+                max_norm: self.max_grad_norm,
+            },
         }
     }
 
@@ -271,7 +309,7 @@ impl RunConfig {
         }
         let workers = match self.mode() {
             Mode::Async => 1,
-            Mode::Sync | Mode::Split => self.workers.unwrap_or(LOCAL_WORKERS),
+            Mode::Sync | Mode::Split | Mode::Local => self.workers.unwrap_or(LOCAL_WORKERS),
         };
         (workers * self.threads_of_a_worker()).min(cores().max(self.threads_of_a_worker()))
     }

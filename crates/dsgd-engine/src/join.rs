@@ -33,6 +33,7 @@ use crate::worker::{Assignment, Link, Outcome, TransferTimes};
 ///             let stats = gradient(&work.params, batch.index, &mut into);
 ///             worker.push(work, into, stats);
 ///         }
+///         Job::Steps(_) => unreachable!("only with --mode local"),
 ///         Job::Validate(batch) => {
 ///             let stats = loss(&work.params, batch);
 ///             worker.evaluated(work, stats);

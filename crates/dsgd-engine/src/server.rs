@@ -4,10 +4,13 @@
 //! core, and does what the core says, in that order; observers come last, when
 //! the workers have their work. Gradients lie in the store under their lease from push to step.
 
+mod job;
 mod message;
 mod slots;
+mod step;
 
 pub use message::Message;
+pub use step::ServerStep;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,12 +23,10 @@ use tracing::{debug, trace};
 
 use crate::run::{SaveRequest, Saver};
 use crate::store::Store;
-use crate::worker::{self, Buffers, Job};
-use dsgd_core::core::{self, Action, Core, End, LeaseId, Round, Work, WorkerId};
+use crate::worker::{self, Buffers};
+use dsgd_core::core::{self, Action, Core, End, LeaseId, Work, WorkerId};
 use dsgd_core::event::{Event, Observer, Record, Step};
-use dsgd_core::optim::{StepSize, clip_scale};
 use dsgd_core::params::{Layout, Params};
-use dsgd_core::task::Batch;
 
 /// The longest wait for a message before the core is asked again.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -41,7 +42,7 @@ const SLEPT: Duration = Duration::from_secs(2);
 pub struct Server {
     core: Core,
     store: Box<dyn Store>,
-    max_grad_norm: f32,
+    step: ServerStep,
     print_every: u64,
     /// Room for workers that may come back.
     slots: usize,
@@ -88,7 +89,7 @@ impl Server {
         mut store: Box<dyn Store>,
         buffers: Buffers,
         slots: usize,
-        max_grad_norm: f32,
+        step: ServerStep,
         print_every: usize,
         saver: Option<Saver>,
     ) -> Self {
@@ -97,7 +98,7 @@ impl Server {
             buffers,
             core,
             store,
-            max_grad_norm,
+            step,
             print_every: print_every as u64,
             slots,
             joinable: false,
@@ -288,8 +289,12 @@ impl Server {
                     lease,
                     work,
                 } => self.grant(worker, lease, work),
-                Action::Apply { leases, step } => {
-                    events.push_back(Event::Step(self.apply(&leases, step)));
+                Action::Apply {
+                    leases,
+                    step,
+                    share,
+                } => {
+                    events.push_back(Event::Step(self.apply(&leases, step, share)));
                 }
                 Action::Discard { lease } => self.store.discard(lease),
                 Action::Save {
@@ -321,23 +326,7 @@ impl Server {
     }
 
     fn grant(&mut self, worker: WorkerId, lease: LeaseId, work: Work) {
-        let job = match work {
-            Work::Train(Round {
-                epoch,
-                batches,
-                part,
-            }) => {
-                let seed = self.core.seed();
-                let batch = |index| Batch {
-                    index,
-                    epoch,
-                    seed: worker::batch_seed(seed, epoch, index),
-                    part,
-                };
-                Job::Train(batches.into_iter().map(batch).collect())
-            }
-            Work::Validate { batch } => Job::Validate(batch),
-        };
+        let job = job::of(work, self.core.seed());
         // A worker whose inbox is closed is about to be reported lost; its lease goes then.
         let Some(inbox) = self.inboxes.get_mut(&worker) else {
             return;
@@ -352,15 +341,13 @@ impl Server {
         });
     }
 
-    /// One step from these gradients: their mean by examples, clipped.
-    fn apply(&mut self, leases: &[LeaseId], mut step: Step) -> Step {
+    /// One step from these gradients: their mean by examples, clipped; or the mean of these deltas, of which `share`
+    /// is added.
+    fn apply(&mut self, leases: &[LeaseId], mut step: Step, share: f32) -> Step {
         if leases.len() > 1 {
             step.grad_norm = self.store.average(leases);
         }
-        let size = StepSize {
-            learning_rate: step.learning_rate,
-            scale: clip_scale(step.grad_norm, self.max_grad_norm),
-        };
+        let size = self.step.size(&step, share);
         self.store.apply(leases[0], size);
         step
     }

@@ -4,7 +4,9 @@
 //! the task's code ends the worker, after its message has been pushed as the failure of
 //! the batch: it never ends the run.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod failure;
+mod own_steps;
+
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -15,8 +17,11 @@ use dsgd_core::core::{LeaseId, Report};
 use dsgd_core::event::Cost;
 use dsgd_core::model::{Compute, Model, Seat};
 use dsgd_core::params::{Gradient, Layout, Snapshot};
-use dsgd_core::task::{Batch, Stats, TaskResult};
-use dsgd_core::text::causes;
+use dsgd_core::task::{Batch, Stats};
+
+use failure::{Failure, catch_panics};
+use own_steps::OwnSteps;
+pub use own_steps::{OwnRound, OwnStep, StepRule};
 
 /// What a worker has been given to do.
 pub struct Assignment {
@@ -40,10 +45,13 @@ pub struct TransferTimes {
 }
 
 /// What is to be computed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Job {
     /// One gradient of these training batches, the mean over their examples; they are several only with `--round`.
     Train(Vec<Batch>),
+    /// These steps, one after the other, and in the end the *delta*: where they lead to less where they began. It is
+    /// pushed as a gradient is (`--mode local`).
+    Steps(OwnRound),
     /// The loss of this validation batch.
     Validate(usize),
 }
@@ -148,35 +156,54 @@ pub enum Broken<E> {
 pub struct ComputeSlot<'a> {
     model: &'a dyn Model,
     seat: Seat,
-    compute: Mutex<Box<dyn Compute + 'a>>,
+    rule: StepRule,
+    tools: Mutex<Tools<'a>>,
+}
+
+/// What is used for one batch after the other.
+struct Tools<'a> {
+    compute: Box<dyn Compute + 'a>,
+    /// Made with the first steps that a worker takes by itself; they outlive its session.
+    own: Option<OwnSteps>,
+    /// A gradient that is added to another's.
+    part: Option<Gradient>,
 }
 
 impl<'a> ComputeSlot<'a> {
-    /// One for a worker of that seat.
+    /// One for a worker of that seat, which takes steps by this rule if it is to take any by itself.
     ///
     /// # Errors
     /// What the model's own code said, or the message of its panic.
-    pub fn new(model: &'a dyn Model, seat: Seat) -> Result<Self, String> {
+    pub fn new(model: &'a dyn Model, seat: Seat, rule: StepRule) -> Result<Self, String> {
         match catch_panics(|| model.compute(seat)) {
             Ok(compute) => Ok(Self {
                 model,
                 seat,
-                compute: Mutex::new(compute),
+                rule,
+                tools: Mutex::new(Tools {
+                    compute,
+                    own: None,
+                    part: None,
+                }),
             }),
             Err(Failure { reason, .. }) => Err(format!("could not set itself up: {reason}")),
         }
     }
 
-    /// Clears up after a panic.
+    /// Clears up after a panic, and after a link that broke.
     pub fn renew(&self) {
         if let Ok(compute) = catch_panics(|| self.model.compute(self.seat)) {
-            *self.occupy() = compute;
+            let mut tools = self.occupy();
+            tools.compute = compute;
+            if let Some(own) = &mut tools.own {
+                own.forget_last();
+            }
         }
     }
 
     /// Panics are caught where the compute slot is in use, so nobody leaves it locked.
-    fn occupy(&self) -> MutexGuard<'_, Box<dyn Compute + 'a>> {
-        lock(&self.compute)
+    fn occupy(&self) -> MutexGuard<'_, Tools<'a>> {
+        lock(&self.tools)
     }
 }
 
@@ -187,11 +214,10 @@ impl<'a> ComputeSlot<'a> {
 pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<L::Error>> {
     let mut outcome = None;
     let mut spare = None;
-    let mut part = None;
     let mut waiting_since = Instant::now();
     while let Some(assignment) = link.exchange(outcome.take()).map_err(Broken::Link)? {
         let (lease, params) = (assignment.lease, assignment.params);
-        let mut compute = slot.occupy();
+        let mut tools = slot.occupy();
         debug!(lease, job = ?assignment.job, version = params.version, "computes");
         let transfer = assignment.transfer;
         let away = waiting_since.elapsed().as_secs_f64();
@@ -203,10 +229,27 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
             bytes: 0,
         };
         let result = match assignment.job {
-            Job::Train(round) => {
+            Job::Train(_) | Job::Steps(_) => {
                 let mut gradient = spare.take().unwrap_or_else(|| link.buffer());
-                let into = (&mut *gradient, &mut part);
-                match gradient_of(&mut **compute, &round, params, cost, into) {
+                let started = Instant::now();
+                let computed = match &assignment.job {
+                    Job::Steps(round) => {
+                        slot.take_steps(&mut tools, (lease, round), &params, &mut gradient)
+                    }
+                    Job::Train(round) => tools.gradient(round, &params, &mut gradient),
+                    Job::Validate(_) => unreachable!("it is another arm"),
+                };
+                // Given back before the push, so that the server may write where this worker has read.
+                drop(params);
+                let report = computed.map(|stats| Report {
+                    stats,
+                    grad_norm: gradient.sum_of_squares().sqrt(),
+                    cost: Cost {
+                        compute_secs: started.elapsed().as_secs_f64(),
+                        ..cost
+                    },
+                });
+                match report {
                     Ok(report) => Ok(Outcome::Gradient {
                         lease,
                         report,
@@ -219,11 +262,11 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
                 }
             }
             Job::Validate(batch) => {
-                let stats = catch_panics(|| compute.evaluate(batch, &params));
+                let stats = catch_panics(|| tools.compute.evaluate(batch, &params));
                 stats.map(|stats| Outcome::Evaluated { lease, stats })
             }
         };
-        drop(compute);
+        drop(tools);
         waiting_since = Instant::now();
         debug!(lease, well = result.is_ok(), "has computed");
         match result {
@@ -241,38 +284,46 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
     Ok(())
 }
 
-/// The mean gradient of a round, over the examples of its batches. From the second batch on it needs another
-/// buffer, which is kept.
-fn gradient_of(
-    compute: &mut dyn Compute,
-    round: &[Batch],
-    params: Snapshot,
-    cost: Cost,
-    (gradient, part): (&mut Gradient, &mut Option<Gradient>),
-) -> Result<Report, Failure> {
-    let started = Instant::now();
-    gradient.clear();
-    let mut stats = catch_panics(|| compute.gradient(round[0], &params, gradient))?;
-    for &batch in &round[1..] {
-        let part = part.get_or_insert_with(|| Gradient::new(Arc::clone(gradient.layout())));
-        part.clear();
-        let more = catch_panics(|| compute.gradient(batch, &params, part))?;
-        let before = stats.examples as f64;
-        stats.add(&more);
-        let all = stats.examples.max(1) as f64;
-        gradient.scale((before / all) as f32);
-        gradient.add(part, (more.examples as f64 / all) as f32);
+impl ComputeSlot<'_> {
+    fn take_steps(
+        &self,
+        tools: &mut Tools<'_>,
+        (lease, round): (LeaseId, &OwnRound),
+        params: &Snapshot,
+        delta: &mut Gradient,
+    ) -> Result<Stats, Failure> {
+        let own = tools
+            .own
+            .get_or_insert_with(|| OwnSteps::new(self.rule, params.layout(), self.seat.threads));
+        own.take(&mut *tools.compute, (lease, round), params, delta)
     }
-    // Given back before the push, so that the server may write where this worker has read.
-    drop(params);
-    Ok(Report {
-        stats,
-        grad_norm: gradient.sum_of_squares().sqrt(),
-        cost: Cost {
-            compute_secs: started.elapsed().as_secs_f64(),
-            ..cost
-        },
-    })
+}
+
+impl Tools<'_> {
+    /// The mean gradient of a round, over the examples of its batches. From the second batch on it needs another
+    /// buffer, which is kept.
+    fn gradient(
+        &mut self,
+        round: &[Batch],
+        params: &Snapshot,
+        gradient: &mut Gradient,
+    ) -> Result<Stats, Failure> {
+        let compute = &mut self.compute;
+        gradient.clear();
+        let mut stats = catch_panics(|| compute.gradient(round[0], params, gradient))?;
+        for &batch in &round[1..] {
+            let fresh = || Gradient::new(Arc::clone(gradient.layout()));
+            let part = self.part.get_or_insert_with(fresh);
+            part.clear();
+            let more = catch_panics(|| compute.gradient(batch, params, part))?;
+            let before = stats.examples as f64;
+            stats.add(&more);
+            let all = stats.examples.max(1) as f64;
+            gradient.scale((before / all) as f32);
+            gradient.add(part, (more.examples as f64 / all) as f32);
+        }
+        Ok(stats)
+    }
 }
 
 /// A seed that depends on the run, the epoch and the batch alone: `SplitMix64` (Steele et al. 2014).
@@ -285,28 +336,4 @@ pub fn batch_seed(seed: u64, epoch: u32, batch: usize) -> u64 {
     let golden = 0x9e37_79b9_7f4a_7c15u64;
     let epoch = mix(seed.wrapping_add(golden.wrapping_mul(u64::from(epoch))));
     mix(epoch.wrapping_add(golden.wrapping_mul(batch as u64 + 1)))
-}
-
-struct Failure {
-    reason: String,
-    panicked: bool,
-}
-
-/// Runs the task's code; a panic becomes an error with its message.
-fn catch_panics<R>(code: impl FnOnce() -> TaskResult<R>) -> Result<R, Failure> {
-    match catch_unwind(AssertUnwindSafe(code)) {
-        Ok(Ok(result)) => Ok(result),
-        Ok(Err(error)) => Err(Failure {
-            reason: causes(&*error),
-            panicked: false,
-        }),
-        Err(payload) => {
-            let text = payload.downcast_ref::<&str>().map(ToString::to_string);
-            let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-            Err(Failure {
-                reason: text.unwrap_or_else(|| "no message".to_owned()),
-                panicked: true,
-            })
-        }
-    }
 }

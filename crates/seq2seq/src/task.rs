@@ -380,30 +380,3 @@ fn split(mut corpus: Corpus, options: &Options) -> TaskResult<Corpus> {
     corpus.valid = valid.transpose()?;
     Ok(corpus)
 }
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-    use dsgd::testing::parts_agree;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Typed {
-        #[command(flatten)]
-        options: Options,
-    }
-
-    #[test]
-    fn a_batch_can_be_cut() {
-        for model in ["", "--layer-type lstm --num-layers 2", "--layer-type gru"] {
-            let args = format!(
-                "task --numbers 400 --hidden-size 16 --word-vec-size 8 --dropout 0.3 {model}"
-            );
-            let typed = Typed::parse_from(args.split_whitespace());
-            let task = Seq2Seq::load(&typed.options, 1).unwrap();
-            assert_eq!(dsgd::Model::manifest(&task).most_parts, 4);
-            parts_agree(&task).unwrap();
-        }
-    }
-}

@@ -210,7 +210,7 @@ fn server(workers: usize, sleeper: &SleeperOptions) -> anyhow::Result<Server> {
         Box::new(store),
         buffers,
         workers,
-        config.max_grad_norm,
+        config.step_of_the_server(),
         config.print_every,
         None,
     ))
@@ -236,6 +236,7 @@ fn work() -> anyhow::Result<()> {
         endpoint: spec.endpoint,
         slots: spec.slots,
         threads: 1,
+        rule: RunConfig::default().step_rule(),
         prefetch: false,
         orphan_after: Duration::from_secs(5),
         leaving: Arc::default(),

@@ -39,10 +39,16 @@ impl Core {
         for position in positions {
             self.computed(worker, position, actions);
         }
-        self.ledger_mut().hold(lease, *report);
-        match self.rules.mode {
-            Mode::Async => self.step(vec![lease], actions),
-            Mode::Sync | Mode::Split => self.step_if_group_is_full(actions),
+        let since = self.ledger_mut().hold(lease, *report);
+        self.roster.note_work(
+            worker,
+            report.stats.examples,
+            self.now.saturating_sub(since),
+        );
+        if self.rules.in_groups() {
+            self.step_if_group_is_full(actions);
+        } else {
+            self.step(vec![lease], actions);
         }
     }
 
@@ -142,8 +148,9 @@ impl Core {
     /// room; one round while `--wait` holds the others back.
     pub(super) fn group_size(&self) -> usize {
         let there = match self.rules.mode {
-            Mode::Async | Mode::Split => 0,
-            Mode::Sync => self.roster.working().min(self.room) * self.rules.round,
+            Mode::Split => 0,
+            _ if self.rules.in_groups() => self.roster.working().min(self.room) * self.rules.round,
+            _ => 0,
         };
         let allowed = self.allowed_workers().saturating_mul(self.rules.round);
         self.rules.group().max(there).min(allowed)
@@ -159,7 +166,7 @@ impl Core {
             return;
         }
         let message = format!(
-            "From now on a synchronous step has {size} batches: {} workers are there, and -n asked for {}",
+            "From now on a step has {size} batches: {} workers are there, and -n asked for {}",
             self.roster.working(),
             self.rules.workers
         );
@@ -177,10 +184,11 @@ impl Core {
             live: self.roster.live_count(),
             ..Step::default()
         };
-        let mut counted = Vec::new();
+        let (mut counted, mut last) = (Vec::new(), 0);
         for &lease in &leases {
             step.staleness = step.staleness.max(self.staleness(lease));
             let taken = self.ledger_mut().count(lease);
+            last = taken.positions.iter().copied().fold(last, usize::max);
             let report = taken.report();
             // Of one gradient it is the step's; of several the server finds out the mean's.
             step.grad_norm = report.grad_norm;
@@ -193,13 +201,13 @@ impl Core {
                 cost: report.cost,
             });
         }
-        if self.rules.mode != Mode::Async {
+        if self.rules.in_groups() {
             for (lease, worker) in self.ledger_mut().close_group() {
                 let reason = "the step was made without it (--backup-workers)".to_owned();
                 self.roster.overtake(worker, lease, reason);
             }
         }
-        step.learning_rate = self.schedule.learning_rate(self.progress.version);
+        step.learning_rate = self.schedule.learning_rate(self.steps_before(last));
         if self.rules.staleness_lr {
             step.learning_rate /= 1.0 + step.staleness as f32;
         }
@@ -215,11 +223,31 @@ impl Core {
         if self.rules.mode == Mode::Split {
             counted = vec![(counted[0].0, step.stats())];
         }
-        actions.push(Action::Apply { leases, step });
+        let share = match self.rules.mode {
+            Mode::Local if !self.rules.together => self.roster.share(step.parts[0].worker),
+            _ => 1.0,
+        };
+        actions.push(Action::Apply {
+            leases,
+            step,
+            share,
+        });
         for (version, stats) in counted {
             self.note_loss(version, &stats, actions);
         }
         self.ramp_up(actions);
+    }
+
+    /// Steps along the schedule before the one with the batch at this position: updates, or in local mode steps of
+    /// the workers' own, which are batches.
+    pub(super) fn steps_before(&self, position: usize) -> u64 {
+        match self.rules.mode {
+            Mode::Local => {
+                let epochs = self.progress.epoch.saturating_sub(self.rules.epochs.0);
+                u64::from(epochs) * self.rules.batches as u64 + position as u64
+            }
+            _ => self.progress.version,
+        }
     }
 
     fn ramp_up(&mut self, actions: &mut Vec<Action>) {

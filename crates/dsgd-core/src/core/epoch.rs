@@ -88,7 +88,8 @@ impl Core {
             self.progress.best = Some(value);
         }
         if let Some(why) = self.schedule.end_epoch(epoch, validated, metric.better) {
-            let learning_rate = self.schedule.learning_rate(self.progress.version);
+            let steps = self.steps_before(self.rules.batches);
+            let learning_rate = self.schedule.learning_rate(steps);
             let reason = why.words(&metric);
             actions.push(Action::Observe(Event::RateDecayed {
                 learning_rate,

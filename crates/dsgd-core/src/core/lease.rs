@@ -117,13 +117,16 @@ impl Lease {
         }
     }
 
-    /// Its gradient has come.
+    /// Its gradient has come; returns when it was given.
     ///
     /// # Panics
     /// When it has come before.
-    pub(super) fn hold(&mut self, report: Report) {
-        assert!(self.is_computing(), "{self:?} is pushed twice");
+    pub(super) fn hold(&mut self, report: Report) -> Duration {
+        let Stage::Computing { since, .. } = self.stage else {
+            panic!("{self:?} is pushed twice");
+        };
         self.stage = Stage::InHand(report);
+        since
     }
 }
 

@@ -20,7 +20,6 @@ use rand_chacha::ChaCha8Rng;
 
 use super::lease::Lease;
 use super::{LeaseId, Progress, Report, Round, Rules, Work, WorkerId};
-use crate::mode::Mode;
 use crate::task::Part;
 
 /// Batches of one epoch, or of one validation.
@@ -93,7 +92,7 @@ impl Ledger {
                 }
             }
         }
-        ledger.group = (rules.mode != Mode::Async).then(Vec::new);
+        ledger.group = rules.in_groups().then(Vec::new);
         ledger
     }
 
@@ -194,10 +193,11 @@ impl Ledger {
         }
     }
 
-    /// The gradient of this lease has come: the lease does not run out any more, and stays until counted.
-    pub(super) fn hold(&mut self, lease: LeaseId, report: Report) {
+    /// The gradient of this lease has come: the lease does not run out any more, and stays until counted. Returns
+    /// when it was given.
+    pub(super) fn hold(&mut self, lease: LeaseId, report: Report) -> Duration {
         let lease = self.leases.get_mut(&lease).expect("pushed under a lease");
-        lease.hold(report);
+        lease.hold(report)
     }
 
     /// The batches of this lease are counted, once and for all.
@@ -296,6 +296,11 @@ impl Ledger {
         found.map(|(&id, _)| id)
     }
 
+    /// All leases.
+    pub(super) fn open(&self) -> impl Iterator<Item = LeaseId> {
+        self.leases.keys().copied()
+    }
+
     /// Number of leases, those with the gradient in hand as well.
     pub(super) fn taken(&self) -> usize {
         self.leases.len()
@@ -320,6 +325,8 @@ impl Ledger {
                 epoch,
                 batches,
                 part,
+                rates: Vec::new(),
+                open: Vec::new(),
             }),
             None => Work::Validate { batch: batches[0] },
         }

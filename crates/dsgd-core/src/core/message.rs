@@ -72,7 +72,7 @@ pub struct Report {
 }
 
 /// What a lease is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Work {
     /// One gradient of training batches.
     Train(Round),
@@ -83,8 +83,9 @@ pub enum Work {
     },
 }
 
-/// Training batches that are computed under one lease, from the same parameters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Training batches that are computed under one lease, from the same parameters, or one after the other by a worker
+/// that takes steps of its own.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Round {
     /// 1-based epoch.
     pub epoch: u32,
@@ -92,6 +93,10 @@ pub struct Round {
     pub batches: Vec<usize>,
     /// Which part of each of them.
     pub part: Part,
+    /// In local mode the learning rate of the worker's step with each of them, else none.
+    pub rates: Vec<f32>,
+    /// In local mode the other leases that hold: what is pushed under them is not in the parameters yet.
+    pub open: Vec<LeaseId>,
 }
 
 /// What is to be done.
@@ -112,6 +117,8 @@ pub enum Action {
         leases: Vec<LeaseId>,
         /// Its learning rate, and its event, but for what the step itself finds out.
         step: Step,
+        /// What a delta that is applied alone is worth: its worker's share of all work; else 1.
+        share: f32,
     },
     /// Throw away the gradient that was pushed under this lease.
     Discard {

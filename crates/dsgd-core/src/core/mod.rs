@@ -27,12 +27,12 @@ mod rules;
 mod save;
 mod tail;
 mod verdict;
+mod waiting;
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::event::Event;
-use crate::mode::Mode;
 use crate::optim::Schedule;
 use crate::task::{BatchSize, Stats};
 
@@ -62,6 +62,8 @@ pub struct Core {
     /// Since when there is no worker.
     alone_since: Option<Duration>,
     saved_version: u64,
+    first_version: u64,
+    first_joined: Option<Duration>,
     /// The most workers that a synchronous step counts on.
     room: usize,
     /// Batches of the synchronous step that was opened last.
@@ -87,6 +89,8 @@ impl Core {
         let computed = progress.version > 0;
         Self {
             saved_version: progress.version,
+            first_version: progress.version,
+            first_joined: None,
             room: rules.workers,
             step_batches: rules.group(),
             rules,
@@ -138,6 +142,7 @@ impl Core {
                 let name = self.roster.join(now, worker, &name, pulses);
                 self.failures.joined(&name);
                 self.alone_since = None;
+                self.first_joined.get_or_insert(now);
                 actions.push(Action::Observe(Event::WorkerJoined { worker, name }));
             }
             Message::Alive { transfers } => {
@@ -204,10 +209,9 @@ impl Core {
             .and_then(|d| self.roster.first_silence(d));
         let overdue = self.first_overdue();
         let save = self.rules.save_after.map(|after| self.last_save + after);
-        [silence, overdue, save, self.patience_ends()]
-            .into_iter()
-            .flatten()
-            .min()
+        let gathering = self.gathering_ends();
+        let all = [silence, overdue, save, self.patience_ends(), gathering];
+        all.into_iter().flatten().min()
     }
 
     /// So many workers may be there at a time: a synchronous step grows with those who come, up to that.
@@ -283,7 +287,7 @@ impl Core {
             computing <= self.roster.live_count(),
             "lost, and leased: {self:?}"
         );
-        if self.rules.mode == Mode::Async {
+        if !self.rules.in_groups() {
             assert_eq!(ledger.taken(), computing, "pushed, not applied: {self:?}");
         } else if matches!(self.phase, Phase::Training(_)) && !self.over {
             assert!(!ledger.group().is_empty(), "no step is open: {self:?}");
@@ -301,32 +305,6 @@ impl Core {
         self.now = now;
     }
 
-    /// An event when the last worker has gone and others may come.
-    fn notice_solitude(&mut self, actions: &mut Vec<Action>) {
-        if self.working() > 0 {
-            self.alone_since = None;
-        }
-        if self.working() > 0 || self.alone_since.is_some() || self.over {
-            return;
-        }
-        self.alone_since = Some(self.now);
-        if let Some(patience) = self.rules.give_up_after {
-            let who = match self.roster.live_count() {
-                0 => "no worker is left",
-                _ => "every worker that is left rests",
-            };
-            let message = format!(
-                "{who}; waiting for one for {} s (--give-up-after)",
-                patience.as_secs_f64()
-            );
-            actions.push(Action::Observe(Event::Warning { message }));
-        }
-    }
-
-    fn patience_ends(&self) -> Option<Duration> {
-        Some(self.alone_since? + self.rules.give_up_after?)
-    }
-
     /// Work for everyone who has none, as far as there is any.
     fn settle(&mut self, actions: &mut Vec<Action>) {
         if self.over {
@@ -335,7 +313,10 @@ impl Core {
         self.advance(actions);
         self.offer_overdue(actions);
         let allowed = self.allowed_workers();
-        for worker in self.roster.idle() {
+        if self.gathering_ends().is_some() {
+            return;
+        }
+        for worker in self.in_turn() {
             let ledger = self.ledger();
             if self.over || ledger.workers_busy() >= allowed || !ledger.has_work() {
                 return;
@@ -345,7 +326,7 @@ impl Core {
             if positions.is_empty() {
                 continue;
             }
-            let (work, lease) = (self.ledger().work(&positions), self.next_lease);
+            let (work, lease) = (self.work(&positions), self.next_lease);
             self.next_lease += 1;
             let (now, version, length) = (self.now, self.progress.version, self.rules.lease);
             let superseded = self

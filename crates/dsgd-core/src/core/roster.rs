@@ -20,11 +20,22 @@ struct Worker {
     state: WorkerState,
     /// It gets no more work: it failed what others have computed.
     rests: bool,
+    /// Examples a second, lately; none before its first push.
+    pace: Option<f64>,
 }
+
+/// The share of the last round in a worker's pace.
+const LAST: f64 = 0.3;
 
 impl Worker {
     fn touch(&mut self, now: Duration) {
         self.last_seen = self.last_seen.map(|_| now);
+    }
+
+    /// Its compute slot: two workers that share one have names that differ in what follows a `+` (`h1/0`, `h1/0+`).
+    fn slot(&self) -> &str {
+        let end = self.name.find(['+', '#']);
+        &self.name[..end.unwrap_or(self.name.len())]
     }
 }
 
@@ -61,6 +72,7 @@ impl Roster {
                 last_seen: pulses.then_some(now),
                 state: WorkerState::Idle,
                 rests: false,
+                pace: None,
             },
         );
         name
@@ -108,6 +120,33 @@ impl Roster {
     /// Removes a worker and returns its name, if it was there.
     pub(super) fn leave(&mut self, worker: WorkerId) -> Option<String> {
         self.workers.remove(&worker).map(|w| w.name)
+    }
+
+    /// It has computed so many examples since it was given them.
+    pub(super) fn note_work(&mut self, worker: WorkerId, examples: u64, took: Duration) {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            let pace = examples.max(1) as f64 / took.as_secs_f64().max(1e-6);
+            let before = worker.pace.unwrap_or(pace);
+            worker.pace = Some(before + LAST * (pace - before));
+        }
+    }
+
+    /// The share of all work that the compute slot of this worker does. Slots from which nothing has come yet are
+    /// supposed to be as fast as the others.
+    pub(super) fn share(&self, worker: WorkerId) -> f32 {
+        let mut slots: BTreeMap<&str, f64> = BTreeMap::new();
+        for worker in self.workers.values().filter(|worker| !worker.rests) {
+            *slots.entry(worker.slot()).or_default() += worker.pace.unwrap_or_default();
+        }
+        let own = self.workers.get(&worker).map(Worker::slot);
+        let own = own.and_then(|own| slots.get(own).copied());
+        let known = slots.values().filter(|&&pace| pace > 0.0).count();
+        let all: f64 = slots.values().sum();
+        let all = all * slots.len() as f64 / known.max(1) as f64;
+        match own {
+            Some(own) if own > 0.0 => (own / all) as f32,
+            _ => 1.0 / slots.len().max(1) as f32,
+        }
     }
 
     /// The worker, which wanted work, has a lease now.

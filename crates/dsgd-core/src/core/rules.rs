@@ -26,6 +26,8 @@ pub struct Rules {
     pub round: usize,
     /// Parts of a batch, each of which has a lease of its own; at least 1, and more only in split mode.
     pub parts: usize,
+    /// In local mode: a step is made of the deltas of all workers, else of each as it arrives.
+    pub together: bool,
     /// Gradients of a synchronous step that are not waited for.
     pub backup_workers: usize,
     /// Refuse gradients staler than this.
@@ -60,6 +62,7 @@ impl Rules {
             workers,
             round: 1,
             parts: 1,
+            together: false,
             backup_workers: 0,
             max_staleness: None,
             staleness_lr: false,
@@ -76,9 +79,26 @@ impl Rules {
     /// Batches of one step, unless more workers than were asked for are there.
     pub fn group(&self) -> usize {
         match self.mode {
-            Mode::Async => self.round,
             Mode::Split => 1,
-            Mode::Sync => self.workers.max(1) * self.round,
+            _ if self.in_groups() => self.workers.max(1) * self.round,
+            _ => self.round,
+        }
+    }
+
+    /// Whether a step is made of several leases, which are waited for, and not of each push.
+    pub fn in_groups(&self) -> bool {
+        match self.mode {
+            Mode::Async => false,
+            Mode::Sync | Mode::Split => true,
+            Mode::Local => self.together,
+        }
+    }
+
+    /// Steps of an epoch along the schedule of the learning rate; in local mode they are the workers' own.
+    pub fn steps_per_epoch(&self) -> u64 {
+        match self.mode {
+            Mode::Local => self.batches as u64,
+            _ => self.batches.div_ceil(self.group()) as u64,
         }
     }
 }

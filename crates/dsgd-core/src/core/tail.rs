@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use super::{Action, Core, Report};
 use crate::event::Event;
-use crate::mode::Mode;
 
 /// So many times as long as usual is too long.
 const TOO_LONG: f64 = 3.0;
@@ -39,7 +38,7 @@ impl Core {
     fn impatience(&self) -> Option<Duration> {
         let waiting = self.roster.idle();
         let may_work = self.ledger().workers_busy() < self.allowed_workers();
-        if self.rules.mode != Mode::Async
+        if self.rules.in_groups()
             || self.pace_secs == 0.0
             || waiting.is_empty()
             || !may_work

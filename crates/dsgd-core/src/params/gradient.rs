@@ -181,6 +181,14 @@ impl Rows {
         &mut self.values[at..at + self.width]
     }
 
+    /// The gradient of one row, if it is touched.
+    pub fn get(&self, row: usize) -> Option<&[f32]> {
+        let place = self.place.get(row).filter(|&&place| place != UNTOUCHED)?;
+        self.values
+            .get(*place as usize * self.width..)?
+            .get(..self.width)
+    }
+
     /// Multiplies all of it by `factor`.
     pub fn scale(&mut self, factor: f32) {
         self.values.iter_mut().for_each(|g| *g *= factor);

@@ -137,7 +137,8 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let workers = random.random_range(1..6);
-        let mode = [Mode::Async, Mode::Sync, Mode::Split][random.random_range(0..3)];
+        let modes = [Mode::Async, Mode::Sync, Mode::Split, Mode::Local];
+        let mode = modes[random.random_range(0..4)];
         let split = mode == Mode::Split;
         let rules = Rules {
             round: if split {
@@ -146,11 +147,12 @@ impl World {
                 [1, 1, 2, 3][random.random_range(0..4)]
             },
             parts: if split { random.random_range(1..5) } else { 1 },
-            backup_workers: if split {
+            backup_workers: if split || mode == Mode::Local {
                 0
             } else {
                 random.random_range(0..workers)
             },
+            together: random.random_bool(0.5),
             max_staleness: random.random_bool(0.3).then(|| random.random_range(0..4)),
             wait: random.random_bool(0.2).then_some(1.1),
             lease: Duration::from_secs(20),
@@ -351,8 +353,13 @@ impl World {
                     lease,
                     work,
                 } => self.granted(worker, lease, work, seen),
-                Action::Apply { leases, step, .. } => {
+                Action::Apply {
+                    leases,
+                    step,
+                    share,
+                } => {
                     seen.applied += 1;
+                    assert!(share > 0.0 && share <= 1.0, "a share of {share}");
                     self.version += 1;
                     assert_eq!(step.version, self.version, "versions rise one by one");
                     for part in &step.parts {
@@ -364,6 +371,9 @@ impl World {
                             panic!("a validation batch was applied");
                         };
                         assert_eq!(round.epoch, self.epoch, "a batch of another epoch");
+                        let local = self.rules.mode == Mode::Local;
+                        let rates = if local { round.batches.len() } else { 0 };
+                        assert_eq!(round.rates.len(), rates, "one for each step of its own");
                         for &batch in &round.batches {
                             let first = self.counted.insert(batch);
                             let another = number > 0 && !round.part.is_whole();
@@ -376,7 +386,7 @@ impl World {
                             seen.shared += 1;
                         }
                     }
-                    if self.rules.mode != Mode::Async {
+                    if self.rules.in_groups() {
                         // Whoever the step was made without has lost its lease.
                         self.holders.retain(|(train, _, _), _| !train);
                     }

@@ -67,6 +67,7 @@ impl Story {
         let mode = match args.take_key("mode") {
             Some("sync") => Mode::Sync,
             Some("split") => Mode::Split,
+            Some("local") => Mode::Local,
             _ => Mode::Async,
         };
         let workers = take(&mut args, "workers")?.unwrap_or(2);
@@ -82,6 +83,7 @@ impl Story {
             give_up_after: secs("give_up_after")?,
             save_after: take(&mut args, "save_minutes")?.map(|n: u64| Duration::from_secs(60 * n)),
             round: take(&mut args, "round")?.unwrap_or(1),
+            together: take(&mut args, "together")?.unwrap_or(false),
             parts: take(&mut args, "parts")?.unwrap_or(1),
             backup_workers: take(&mut args, "backup")?.unwrap_or(0),
             max_staleness: take(&mut args, "max_staleness")?,
@@ -216,11 +218,19 @@ impl Story {
                         epoch,
                         batches,
                         part,
+                        rates,
+                        open,
                     }) => {
                         let batches: Vec<_> = batches.iter().map(ToString::to_string).collect();
                         let mut batches = batches.join("+");
                         if !part.is_whole() {
                             let _ = write!(batches, " part {} of {}", part.number, part.of);
+                        }
+                        if !rates.is_empty() {
+                            let _ = write!(batches, " at rates {rates:?}");
+                        }
+                        if !open.is_empty() {
+                            let _ = write!(batches, " beside leases {open:?}");
                         }
                         format!(
                             "grant worker {worker}: train batch {batches} of epoch {epoch}, lease {lease}"
@@ -231,10 +241,20 @@ impl Story {
                     }
                 }
             }
-            Action::Apply { leases, step } => format!(
-                "apply leases {leases:?}: version {}, rate {}, staleness {}, counted {}/{}",
-                step.version, step.learning_rate, step.staleness, step.counted, step.batches
-            ),
+            Action::Apply {
+                leases,
+                step,
+                share,
+            } => {
+                let share = match share {
+                    1.0 => String::new(),
+                    share => format!(", share {share:.2}"),
+                };
+                format!(
+                    "apply leases {leases:?}: version {}, rate {}, staleness {}, counted {}/{}{share}",
+                    step.version, step.learning_rate, step.staleness, step.counted, step.batches
+                )
+            }
             Action::Discard { lease } => format!("discard lease {lease}"),
             Action::Dismiss { worker } => format!("dismiss worker {worker}"),
             Action::Save {

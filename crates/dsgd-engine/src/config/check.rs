@@ -1,9 +1,13 @@
 //! What makes no sense in a run's options, said before anything is begun.
 
 use dsgd_core::mode::Mode;
+use dsgd_core::model::Manifest;
 
 use super::{LOCAL_WORKERS, RunConfig};
 use crate::error::Error;
+
+/// Steps between two exchanges, where nothing is said.
+const LOCAL_STEPS: usize = 8;
 
 /// An option that makes no sense.
 macro_rules! bail {
@@ -22,6 +26,7 @@ impl RunConfig {
             ("keep", self.keep),
             ("round", self.round),
             ("parts", self.parts.unwrap_or(1)),
+            ("local-steps", self.local_steps.unwrap_or(1)),
             ("print-every", self.print_every),
         ];
         if let Some((name, _)) = least_one.iter().find(|(_, value)| *value == 0) {
@@ -79,12 +84,12 @@ impl RunConfig {
         Ok(())
     }
 
-    /// Settles what is not said and depends on the task: the mode, and the parts of a batch, which can be cut into
-    /// `most_parts`.
+    /// Settles what is not said and depends on the task: the mode, the parts of a batch, and steps between exchanges.
     ///
     /// # Errors
     /// What makes no sense together, or for this task.
-    pub fn settle(&mut self, most_parts: usize) -> Result<(), Error> {
+    pub fn settle(&mut self, manifest: &Manifest) -> Result<(), Error> {
+        let most_parts = manifest.most_parts;
         let elsewhere = self.elsewhere.uses_ssh() || self.elsewhere.listen.is_some();
         let workers = self.workers.unwrap_or(LOCAL_WORKERS);
         let (round, backup) = (self.round > 1, self.backup_workers > 0);
@@ -94,10 +99,29 @@ impl RunConfig {
         let mode = match (self.mode, self.parts) {
             (Some(mode), _) => mode,
             (None, Some(_)) => Mode::Split,
+            (None, None) if self.local_steps.is_some() => Mode::Local,
             (None, None) if can_share => Mode::Split,
             (None, None) => Mode::Async,
         };
         self.mode = Some(mode);
+        if mode == Mode::Local {
+            if round || backup {
+                let option = if round { "round" } else { "backup-workers" };
+                bail!("--{option}: not with --mode local; see --local-steps");
+            }
+            if self.together && self.elsewhere.prefetch {
+                bail!(
+                    "--prefetch: with --mode local only where none waits for the others (--together=false)"
+                );
+            }
+            // Eight exchanges an epoch at least.
+            let usual = (manifest.batches / (8 * workers.max(1))).clamp(1, LOCAL_STEPS);
+            self.local_steps.get_or_insert(usual);
+        } else if let Some(steps) = self.local_steps {
+            bail!("--local-steps {steps}: only --mode local takes them");
+        } else if let Some(rate) = self.outer_rate {
+            bail!("--outer-rate {rate}: only --mode local has one");
+        }
         if mode != Mode::Split {
             return match self.parts {
                 Some(parts) => bail!("--parts {parts}: only --mode split cuts batches"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use dsgd_core::model::Model;
 
 use crate::server::Message;
-use crate::worker::Buffers;
+use crate::worker::{Buffers, StepRule};
 
 /// Why workers could not be started, with its cause.
 pub type LaunchError = Box<dyn std::error::Error + Send + Sync>;
@@ -24,6 +24,8 @@ pub struct LaunchSpec {
     pub numbers: Arc<AtomicU32>,
     /// Where gradients are received.
     pub buffers: Buffers,
+    /// How workers take steps, where they are to take any by themselves.
+    pub rule: StepRule,
     /// Whether the run is over.
     pub over: Arc<AtomicBool>,
 }

@@ -79,7 +79,7 @@ fn run_worker(spec: &LaunchSpec, seat: Seat, mut worker: WorkerId, name: &str) {
             pulses: false,
             inbox,
         });
-        let ended = ComputeSlot::new(&*spec.model, seat)
+        let ended = ComputeSlot::new(&*spec.model, seat, spec.rule)
             .map_err(Broken::Panicked)
             .and_then(|compute| work(&compute, &mut link));
         match ended {

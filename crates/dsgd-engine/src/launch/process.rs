@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use crate::wire::link::{Client, Endpoint, LinkError};
-use crate::worker::{Broken, ComputeSlot, work};
+use crate::worker::{Broken, ComputeSlot, StepRule, work};
 use dsgd_core::model::{Model, Seat};
 use dsgd_core::params::Layout;
 
@@ -38,6 +38,8 @@ pub struct WorkerProcess {
     pub slots: usize,
     /// Kernel threads of each.
     pub threads: usize,
+    /// How they take steps, where they are to take any by themselves.
+    pub rule: StepRule,
     /// Whether each slot has two workers that take turns.
     pub prefetch: bool,
     /// How long it goes on without a server.
@@ -154,7 +156,7 @@ fn run_slot(
         times: 1,
         reason,
     };
-    let compute = ComputeSlot::new(model, seat).map_err(panicked)?;
+    let compute = ComputeSlot::new(model, seat, process.rule).map_err(panicked)?;
     thread::scope(|scope| {
         let twin = process.prefetch.then(|| {
             let name = format!("{name}+");

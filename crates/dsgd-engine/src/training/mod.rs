@@ -24,7 +24,7 @@ use crate::launch::{Handle, LaunchSpec, Launcher, Local};
 use crate::run::{Fingerprint, Retention, RunFolder};
 use crate::server::{Message, Server};
 use crate::store::InMemory;
-use crate::worker::Buffers;
+use crate::worker::{Buffers, StepRule};
 pub use start::Start;
 
 /// Workers have so long to end by themselves when the run is over.
@@ -160,7 +160,7 @@ impl Training {
         let manifest = self.model.manifest();
         metric::check(&manifest.metrics, &manifest.units)
             .map_err(|why| Error::Options(format!("the task {} is wrong: {why}", self.name)))?;
-        self.config.settle(manifest.most_parts)?;
+        self.config.settle(manifest)?;
         let start = match self.start.take() {
             Some(start) => start,
             None => Start::new(&self.name, &*self.model, &self.config)?,
@@ -180,6 +180,7 @@ impl Training {
         Ok(Begun {
             server,
             started,
+            rule: self.config.step_rule(),
             model: self.model,
             launchers: self.launchers,
             messages: self.messages,
@@ -254,7 +255,7 @@ impl Training {
             Box::new(store),
             buffers,
             workers,
-            config.max_grad_norm,
+            config.step_of_the_server(),
             config.print_every,
             saver,
         );
@@ -270,6 +271,7 @@ pub struct Begun {
     server: Server,
     started: Event,
     model: Arc<dyn Model>,
+    rule: StepRule,
     launchers: Vec<Box<dyn Launcher>>,
     messages: Sender<Message>,
     inbox: Receiver<Message>,
@@ -290,6 +292,7 @@ impl Begun {
             mut server,
             started,
             model,
+            rule,
             launchers,
             messages,
             inbox,
@@ -310,6 +313,7 @@ impl Begun {
             messages,
             numbers: server.numbers(),
             buffers: server.buffers().clone(),
+            rule,
             over: server.over(),
         };
         let launched: Result<Vec<Box<dyn Handle>>, _> = launchers

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use dsgd_core::core::Progress;
+use dsgd_core::mode::Mode;
 use dsgd_core::model::Model;
+use dsgd_core::optim::{Hyper, OptimizerKind};
 use dsgd_core::params::Params;
 
 use crate::checkpoint;
@@ -78,7 +80,11 @@ impl Start {
 
 fn updater(model: &dyn Model, config: &RunConfig) -> Updater {
     let layout = Arc::clone(&model.manifest().layout);
-    let updater = Updater::new(config.optimizer, config.hyper, layout);
+    let updater = match config.mode() {
+        // What it adds are deltas; optimizers are the workers' own.
+        Mode::Local => Updater::new(OptimizerKind::Sgd, Hyper::default(), layout),
+        _ => Updater::new(config.optimizer, config.hyper, layout),
+    };
     updater.with_threads(config.threads_of_the_server())
 }
 

@@ -4,7 +4,7 @@
 
 use super::proto;
 use super::proto::assignment::Work;
-use crate::worker::Job;
+use crate::worker::{Job, OwnRound, OwnStep};
 use dsgd_core::codec::Codec;
 use dsgd_core::core::LeaseId;
 use dsgd_core::params::{Fresh, Kind, Layout, Snapshot, Tensor};
@@ -32,13 +32,15 @@ pub(super) fn assignment(
     codec: Codec,
 ) -> proto::Assignment {
     let work = match job {
-        Job::Train(round) => Work::Train(proto::Train {
-            part: round.first().map_or(0, |batch| batch.part.number as u32),
-            parts: round.first().map_or(1, |batch| batch.part.of as u32),
-            epoch: round.first().map_or(0, |batch| batch.epoch),
-            batches: round.iter().map(|batch| batch.index as u64).collect(),
-            seeds: round.iter().map(|batch| batch.seed).collect(),
-        }),
+        Job::Train(round) => Work::Train(train(round)),
+        Job::Steps(OwnRound { steps, open }) => {
+            let batches: Vec<_> = steps.iter().map(|step| step.batch).collect();
+            Work::Train(proto::Train {
+                rates: steps.iter().map(|step| step.learning_rate).collect(),
+                open: open.clone(),
+                ..train(&batches)
+            })
+        }
         Job::Validate(batch) => Work::Validate(proto::Validate {
             batch: *batch as u64,
         }),
@@ -60,12 +62,34 @@ pub(super) fn assignment(
     }
 }
 
+fn train(round: &[Batch]) -> proto::Train {
+    let first = round.first();
+    let part = first.map(|batch| batch.part).unwrap_or_default();
+    proto::Train {
+        epoch: first.map_or(0, |batch| batch.epoch),
+        batches: round.iter().map(|batch| batch.index as u64).collect(),
+        seeds: round.iter().map(|batch| batch.seed).collect(),
+        part: part.number as u32,
+        parts: part.of as u32,
+        rates: Vec::new(),
+        open: Vec::new(),
+    }
+}
+
 /// What an assignment says that there is to do.
 pub(super) fn job(work: Option<Work>) -> Result<Job, &'static str> {
     match work {
         Some(Work::Train(train)) if train.batches.is_empty() => Err("a round of no batches"),
         Some(Work::Train(train)) if train.batches.len() != train.seeds.len() => {
             Err("a round with a seed too many, or too few")
+        }
+        Some(Work::Train(train))
+            if !train.rates.is_empty() && train.rates.len() != train.batches.len() =>
+        {
+            Err("steps with a learning rate too many, or too few")
+        }
+        Some(Work::Train(train)) if train.rates.iter().any(|rate| !rate.is_finite()) => {
+            Err("a learning rate that is not finite")
         }
         Some(Work::Train(train)) => {
             let part = Part {
@@ -82,7 +106,17 @@ pub(super) fn job(work: Option<Work>) -> Result<Job, &'static str> {
                 part,
             };
             let round = train.batches.iter().zip(&train.seeds).map(batch);
-            Ok(Job::Train(round.collect()))
+            if train.rates.is_empty() {
+                return Ok(Job::Train(round.collect()));
+            }
+            let step = |(batch, &learning_rate)| OwnStep {
+                batch,
+                learning_rate,
+            };
+            Ok(Job::Steps(OwnRound {
+                steps: round.zip(&train.rates).map(step).collect(),
+                open: train.open,
+            }))
         }
         Some(Work::Validate(validate)) => Ok(Job::Validate(validate.batch as usize)),
         None => Err("an assignment without work"),

@@ -65,7 +65,7 @@ impl Sizes {
         let (versions, versions_each) = match config.mode() {
             Mode::Async => (1, 1),
             // All workers read one, while the next one is made.
-            Mode::Sync | Mode::Split => (2, 0),
+            Mode::Sync | Mode::Split | Mode::Local => (2, 0),
         };
         Self {
             parameters: layout.len() as u128,

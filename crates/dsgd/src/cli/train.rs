@@ -168,7 +168,7 @@ fn prepare<T: Task>(
     supervisor: Option<Supervisor>,
 ) -> anyhow::Result<ReadyRun<T>> {
     let text = layers::write(name, &config, &options)?;
-    config.settle(task.manifest().most_parts)?;
+    config.settle(task.manifest())?;
     check_memory(&config, &*task)?;
     let fingerprint = fingerprint(&*task, &options, &config)?;
     let (folder, start) = if let Some(run) = &args.resume {

@@ -158,6 +158,7 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
         endpoint,
         slots,
         threads,
+        rule: config.step_rule(),
         prefetch: config.elsewhere.prefetch,
         orphan_after: Duration::from_secs_f64(config.elsewhere.orphan_after),
         leaving,

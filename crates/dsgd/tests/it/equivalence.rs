@@ -11,7 +11,7 @@ use dsgd::{
     Batch, Compute, Gradient, Layout, Manifest, Model, Params, Part, Seat, Snapshot, TaskResult,
     TensorGradient,
 };
-use dsgd_core::event::{Event, Record};
+use dsgd_core::event::{Event, Record, Step};
 use dsgd_engine::checkpoint::{load_state, load_weights};
 use dsgd_engine::worker::batch_seed;
 
@@ -35,7 +35,7 @@ pub(crate) fn options() -> Options {
     }
 }
 
-fn weights(folder: &Path, layout: &Arc<Layout>) -> Params {
+pub(crate) fn weights(folder: &Path, layout: &Arc<Layout>) -> Params {
     load_weights(&newest(folder), layout).unwrap().params
 }
 
@@ -51,22 +51,40 @@ fn one_worker_is_a_plain_loop(optimizer: &str, rule: impl Fn(&mut f32, &mut f32,
          --lr-schedule constant --max-grad-norm 0"
     );
     train(folder.path(), &args).unwrap();
+    let steps = steps(&records(folder.path()));
+    assert_eq!(
+        steps.len(),
+        3 * BATCHES,
+        "a step of one worker is one batch"
+    );
+    let (start, params) = plain_loop(folder.path(), SEED, rule);
+    let trained = bits(&weights(folder.path(), params.layout()));
+    assert_ne!(trained, start);
+    assert_eq!(trained, bits(&params));
+}
 
+/// Initial parameters, and what a loop over the batches of a run makes of them, in the order of its steps.
+pub(crate) fn plain_loop(
+    run: &Path,
+    seed: u64,
+    rule: impl Fn(&mut f32, &mut f32, f32),
+) -> (Vec<u32>, Params) {
     let task = Words::new(options());
     let layout = Arc::clone(&task.manifest().layout);
     let mut params = Params::zeros(layout.clone());
-    task.init(SEED, &mut params).unwrap();
+    task.init(seed, &mut params).unwrap();
     let start = bits(&params);
     let mut history = vec![0.0; layout.len()];
     let mut gradient = Gradient::new(layout.clone());
-    let steps = steps(&records(folder.path()));
-    assert_eq!(steps.len(), 3 * BATCHES);
-    for step in steps {
-        let [index] = crate::runs::batches_of(&step)[..] else {
-            panic!("a step of one worker is one batch");
-        };
+    let steps = steps(&records(run));
+    let batches = |step: &Step| {
         let epoch = step.epoch;
-        let seed = batch_seed(SEED, epoch, index);
+        crate::runs::batches_of(step)
+            .into_iter()
+            .map(move |batch| (epoch, batch))
+    };
+    for (epoch, index) in steps.iter().flat_map(batches) {
+        let seed = batch_seed(seed, epoch, index);
         gradient.clear();
         let batch = Batch {
             index,
@@ -82,9 +100,7 @@ fn one_worker_is_a_plain_loop(optimizer: &str, rule: impl Fn(&mut f32, &mut f32,
             rule(p, h, g);
         }
     }
-    let trained = bits(&weights(folder.path(), &layout));
-    assert_ne!(trained, start);
-    assert_eq!(trained, bits(&params));
+    (start, params)
 }
 
 /// A gradient with all its zeros.
@@ -216,6 +232,59 @@ fn workers_that_share_a_batch_are_one_worker() {
     }
 }
 
+/// A worker that takes steps by itself takes those that the server would have taken: the same optimizer, clipping and
+/// learning rates, across rounds and epochs.
+#[test]
+fn steps_of_its_own_are_those_of_the_server() {
+    let layout = Arc::clone(&Words::new(options()).manifest().layout);
+    for optimizer in ["sgd", "momentum", "adagrad", "adam"] {
+        let trained = |args: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let args = format!(
+                "-n 1 --epochs 3 --optimizer {optimizer} --learning-rate 0.05 --max-grad-norm 0.5 \
+                 --warmup-steps 7 --lr-schedule cosine {args}"
+            );
+            train(folder.path(), &args).unwrap();
+            assert_each_batch_once(folder.path(), 3, BATCHES);
+            let rate = steps(&records(folder.path()))[4].learning_rate;
+            (weights(folder.path(), &layout), rate)
+        };
+        let (server, _) = trained("--mode sync");
+        for (args, rates) in [
+            ("--mode local --local-steps 1 --outer-rate 1", 5),
+            ("--local-steps 3 --outer-rate 1", 15),
+            ("--local-steps 3", 15),
+        ] {
+            let (own, rate) = trained(args);
+            // The warm-up is one of steps, not of exchanges.
+            assert_eq!(rate > 0.04, rates > 5, "{args}: {rate}");
+            for (a, b) in server.flat().iter().zip(own.flat()) {
+                assert!((a - b).abs() < 1e-4, "{optimizer} {args}: {a} is not {b}");
+            }
+        }
+    }
+}
+
+/// One step of each worker's own, by plain gradient descent, is a synchronous step.
+#[test]
+fn the_mean_of_single_steps_is_a_synchronous_step() {
+    let layout = Arc::clone(&Words::new(options()).manifest().layout);
+    let trained = |args: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let args = format!(
+            "-n 3 --epochs 3 --optimizer sgd --learning-rate 0.05 --lr-schedule constant \
+             --max-grad-norm 0 {args}"
+        );
+        train(folder.path(), &args).unwrap();
+        weights(folder.path(), &layout)
+    };
+    let sync = trained("--mode sync");
+    let local = trained("--mode local --local-steps 1");
+    for (a, b) in sync.flat().iter().zip(local.flat()) {
+        assert!((a - b).abs() < 1e-5, "{a} is not {b}");
+    }
+}
+
 /// Its masks are those of the rows that it computes.
 struct Wrong(Words);
 impl Model for Wrong {
@@ -245,6 +314,21 @@ fn parts_are_held_against_their_batch() {
     parts_agree(&honest).unwrap();
     let error = parts_agree(&Wrong(honest)).unwrap_err().to_string();
     assert!(error.contains("batch 0 in 2 parts"), "{error}");
+}
+
+/// Who computes what is settled by the workers' names: local steps give the same bytes, too.
+#[test]
+fn local_steps_give_the_same_bytes() {
+    let trained = || {
+        let folder = tempfile::tempdir().unwrap();
+        let args = "-n 3 --mode local --local-steps 3 --epochs 3 --trouble jitter:0";
+        train(folder.path(), args).unwrap();
+        assert_each_batch_once(folder.path(), 3, BATCHES);
+        checkpoint_bytes(folder.path())
+    };
+    let first = trained();
+    assert_eq!(first.len(), 6, "three checkpoints, two files each");
+    assert!(first == trained());
 }
 
 /// Whatever workers do, files of the same number of workers are the same to the last byte.
@@ -323,7 +407,12 @@ fn without_header(file: &[u8]) -> Vec<u8> {
 /// With another number of workers the steps are others, but the accounts are right.
 #[test]
 fn another_number_of_workers_may_go_on() {
-    for mode in ["sync", "async", "split --most-parts 3"] {
+    for mode in [
+        "sync",
+        "async",
+        "split --most-parts 3",
+        "local --local-steps 2",
+    ] {
         let program = Program::new();
         let args = format!("train -n 3 --mode {mode} --epochs 2 --quiet --run-dir run");
         let output = program.start(&args, "interrupt:11");

@@ -118,6 +118,7 @@ fn work(invitation: &Invitation, model: &dyn Model) {
                 let stats = compute.gradient(round[0], &work.params, &mut gradient);
                 worker.push(work, gradient, stats.unwrap());
             }
+            Job::Steps(_) => unreachable!("this run is not --mode local"),
             Job::Validate(batch) => {
                 let stats = compute.evaluate(batch, &work.params).unwrap();
                 worker.evaluated(work, stats);
@@ -176,6 +177,7 @@ fn who_keeps_his_loop_joins_a_run() {
                 let stats = compute.gradient(round[0], &work.params, &mut gradient);
                 worker.push(work, gradient, stats.unwrap());
             }
+            Job::Steps(_) => unreachable!("this run is not --mode local"),
             Job::Validate(batch) => {
                 validated += 1;
                 let stats = compute.evaluate(batch, &work.params).unwrap();

@@ -221,7 +221,7 @@ impl Session {
     pub(super) fn finish(&self, lease: LeaseId, train: bool) -> Result<(), Status> {
         let mut current = lock(&self.current);
         match &*current {
-            Some((own, job)) if *own == lease && matches!(job, Job::Train(_)) == train => {
+            Some((own, job)) if *own == lease && matches!(job, Job::Validate(_)) != train => {
                 *current = None;
                 Ok(())
             }

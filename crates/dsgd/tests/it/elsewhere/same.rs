@@ -5,15 +5,21 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::elsewhere::{Watched, assert_nobody_is_left};
+use crate::equivalence::{plain_loop, weights};
 use crate::program::{Program, end, finished};
-use crate::runs::{assert_each_batch_once, checkpoint_bytes};
+use crate::runs::{assert_each_batch_once, checkpoint_bytes, records, steps, workers_of};
 use crate::ssh::{Lab, Plain};
 
 const OPTIONS: &str = "-n 3 --mode sync --epochs 2 --optimizer adam --dropout 0.2";
 
 fn bytes_of_a_local_run() -> BTreeMap<String, Vec<u8>> {
+    bytes_of(OPTIONS)
+}
+
+/// Of a run whose workers are threads.
+fn bytes_of(options: &str) -> BTreeMap<String, Vec<u8>> {
     let program = Program::new();
-    program.says(&format!("train {OPTIONS} --run-dir run"));
+    program.says(&format!("train {options} --run-dir run"));
     checkpoint_bytes(&program.path("run"))
 }
 
@@ -69,6 +75,46 @@ fn this_machine_through_ssh_computes_what_threads_compute() {
     let args = format!("train -localhost --ssh-config {config} {OPTIONS} --run-dir run");
     program.says(&args);
     assert!(checkpoint_bytes(&program.path("run")) == bytes_of_a_local_run());
+    for options in [
+        "-n 3 --mode split --most-parts 5 --parts 5 --epochs 2 --optimizer adam --dropout 0.2",
+        "-n 3 --mode local --local-steps 2 --epochs 2 --optimizer adam --dropout 0.2",
+    ] {
+        let program = Program::new();
+        let args = format!("train --localhost --ssh-config {config} {options} --run-dir run");
+        program.says(&args);
+        assert!(
+            checkpoint_bytes(&program.path("run")) == bytes_of(options),
+            "{options}"
+        );
+    }
+}
+
+/// A worker that takes the next steps while a delta is on its way loses none and counts none twice: where there is no
+/// other, it goes the way of a loop.
+#[test]
+fn steps_beside_an_exchange_are_those_of_one_loop() {
+    let test = "steps_beside_an_exchange_are_those_of_one_loop";
+    let Some(plain) = Plain::up(test, "") else {
+        return;
+    };
+    let config = plain.file("ssh_config").display().to_string();
+    let program = Program::new();
+    // Rounds take longer than exchanges, so that what is pushed arrives in the order in which it was computed.
+    let args = format!(
+        "train --localhost --ssh-config {config} -n 1 --mode local --together=false --local-steps 3 --prefetch --epochs 3 --optimizer sgd \
+         --learning-rate 0.1 --lr-schedule constant --max-grad-norm 0 --trouble slow:20 --run-dir run"
+    );
+    program.says(&args);
+    let run = program.path("run");
+    assert_each_batch_once(&run, 3, 20);
+    let steps = steps(&records(&run));
+    let workers: BTreeSet<_> = steps.iter().flat_map(workers_of).collect();
+    assert_eq!(workers.len(), 2, "they take turns");
+    let (_, loop_of_it) = plain_loop(&run, 3435, |p, _, g| *p -= 0.1 * g);
+    let trained = weights(&run, loop_of_it.layout());
+    for (a, b) in loop_of_it.flat().iter().zip(trained.flat()) {
+        assert!((a - b).abs() < 1e-4, "{a} is not {b}");
+    }
 }
 
 /// Through the server's own port, with certificates made for the run; and a machine that joins by hand.
