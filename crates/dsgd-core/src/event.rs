@@ -210,7 +210,7 @@ pub struct Step {
     pub learning_rate: f32,
     /// Versions between pull and push; with several gradients that of the stalest.
     pub staleness: u64,
-    /// Norm of the gradient before clipping.
+    /// Norm of the gradient before clipping; in local mode of the mean delta.
     pub grad_norm: f64,
     /// Norm of all parameters, every `--print-every` batches.
     pub param_norm: Option<f64>,

@@ -52,13 +52,14 @@ pub struct RunConfig {
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parts: Option<usize>,
-    /// local: steps that a worker takes by itself between two exchanges [default: 8, fewer in short epochs]
+    /// local: steps that each worker takes by itself between two exchanges [default: 8, fewer in short epochs and for
+    /// slower workers]
     #[arg(long, value_name = "H",
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65536))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local_steps: Option<usize>,
-    /// local: a step waits for the deltas of all workers, which makes the same bytes every time; =false applies each as
-    /// it arrives, for uneven workers
+    /// local: a step waits for the deltas of all workers, and with --local-steps the bytes are the same every time; =false
+    /// applies each as it arrives
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value_t = true, default_missing_value = "true", hide_possible_values = true)]
     pub together: bool,
@@ -70,7 +71,7 @@ pub struct RunConfig {
     #[arg(long, value_name = "VERSIONS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_staleness: Option<u64>,
-    /// async: divide the learning rate by 1 + staleness (Zhang et al. 2016); =false overrides a file
+    /// async: divide the learning rate by 1 + staleness (Zhang et al. 2016), which hurt adagrad; =false overrides a file
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value_t = false, default_missing_value = "true", hide_possible_values = true,
           hide_default_value = true)]
@@ -246,7 +247,14 @@ impl RunConfig {
         Rules {
             seed: self.seed,
             epochs: (self.start_epoch, self.epochs),
-            round: self.local_steps.unwrap_or(self.round),
+            round: match self.mode() {
+                // Eight exchanges an epoch at least.
+                Mode::Local => self
+                    .local_steps
+                    .unwrap_or_else(|| (batches / (8 * workers.max(1))).clamp(1, LOCAL_STEPS)),
+                _ => self.round,
+            },
+            paced: self.local_steps.is_none(),
             parts: self.parts.unwrap_or(1),
             together: self.together,
             backup_workers: self.backup_workers,
@@ -314,6 +322,9 @@ impl RunConfig {
         (workers * self.threads_of_a_worker()).min(cores().max(self.threads_of_a_worker()))
     }
 }
+
+/// Steps between two exchanges, where nothing is said.
+const LOCAL_STEPS: usize = 8;
 
 /// Workers where nothing is said and all are of this machine.
 pub const LOCAL_WORKERS: usize = 4;

@@ -35,16 +35,14 @@ impl Core {
         }
         self.note_taken();
         let positions = self.positions_of(lease);
-        self.note_pace(report, positions.len());
+        let batches = positions.len();
+        self.note_pace(report, batches);
         for position in positions {
             self.computed(worker, position, actions);
         }
         let since = self.ledger_mut().hold(lease, *report);
-        self.roster.note_work(
-            worker,
-            report.stats.examples,
-            self.now.saturating_sub(since),
-        );
+        self.roster
+            .note_work(worker, report, batches, self.now.saturating_sub(since));
         if self.rules.in_groups() {
             self.step_if_group_is_full(actions);
         } else {
@@ -147,9 +145,13 @@ impl Core {
     /// Batches of the next step: a round for each worker that was asked for, or that is there where more have
     /// room; one round while `--wait` holds the others back.
     pub(super) fn group_size(&self) -> usize {
+        let working = self.roster.working();
         let there = match self.rules.mode {
             Mode::Split => 0,
-            _ if self.rules.in_groups() => self.roster.working().min(self.room) * self.rules.round,
+            Mode::Local if self.rules.paced && working == self.rules.workers => {
+                return self.steps_of_all().max(1);
+            }
+            _ if self.rules.in_groups() => working.min(self.room) * self.rules.round,
             _ => 0,
         };
         let allowed = self.allowed_workers().saturating_mul(self.rules.round);

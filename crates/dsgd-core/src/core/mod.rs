@@ -21,6 +21,7 @@ mod lease;
 mod ledger;
 mod losses;
 mod message;
+mod pace;
 mod progress;
 mod roster;
 mod rules;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::{LeaseId, WorkerId};
+use super::{LeaseId, Report, WorkerId};
 
 /// The workers that have joined and are not lost.
 #[derive(Debug, Default)]
@@ -21,11 +21,21 @@ struct Worker {
     /// It gets no more work: it failed what others have computed.
     rests: bool,
     /// Examples a second, lately; none before its first push.
-    pace: Option<f64>,
+    examples_per_sec: Option<f64>,
+    pace: Option<Pace>,
 }
 
-/// The share of the last round in a worker's pace.
+/// The share of the last round in what is known of a worker.
 const LAST: f64 = 0.3;
+
+/// What a worker's last rounds took it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Pace {
+    /// Seconds of computing a batch.
+    pub(super) batch_secs: f64,
+    /// Seconds of moving parameters and a delta.
+    pub(super) transfer_secs: f64,
+}
 
 impl Worker {
     fn touch(&mut self, now: Duration) {
@@ -72,6 +82,7 @@ impl Roster {
                 last_seen: pulses.then_some(now),
                 state: WorkerState::Idle,
                 rests: false,
+                examples_per_sec: None,
                 pace: None,
             },
         );
@@ -122,13 +133,45 @@ impl Roster {
         self.workers.remove(&worker).map(|w| w.name)
     }
 
-    /// It has computed so many examples since it was given them.
-    pub(super) fn note_work(&mut self, worker: WorkerId, examples: u64, took: Duration) {
-        if let Some(worker) = self.workers.get_mut(&worker) {
-            let pace = examples.max(1) as f64 / took.as_secs_f64().max(1e-6);
-            let before = worker.pace.unwrap_or(pace);
-            worker.pace = Some(before + LAST * (pace - before));
-        }
+    /// It has computed so many batches since it was given them.
+    pub(super) fn note_work(
+        &mut self,
+        worker: WorkerId,
+        report: &Report,
+        batches: usize,
+        took: Duration,
+    ) {
+        let Some(worker) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        let lately = |before: Option<f64>, now: f64| {
+            let before = before.unwrap_or(now);
+            before + LAST * (now - before)
+        };
+        let speed = report.stats.examples.max(1) as f64 / took.as_secs_f64().max(1e-6);
+        worker.examples_per_sec = Some(lately(worker.examples_per_sec, speed));
+        let cost = report.cost;
+        let batch_secs = (cost.compute_secs / batches as f64).max(1e-6);
+        let before = worker.pace;
+        worker.pace = Some(Pace {
+            batch_secs: lately(before.map(|pace| pace.batch_secs), batch_secs),
+            transfer_secs: lately(
+                before.map(|pace| pace.transfer_secs),
+                cost.pull_secs + cost.push_secs,
+            ),
+        });
+    }
+
+    /// What rounds take those workers that have pushed and get work.
+    pub(super) fn paces(&self) -> impl Iterator<Item = (WorkerId, Pace)> {
+        let working = self.workers.iter().filter(|(_, worker)| !worker.rests);
+        working.filter_map(|(&number, worker)| Some((number, worker.pace?)))
+    }
+
+    /// Workers that get work.
+    pub(super) fn working_numbers(&self) -> impl Iterator<Item = WorkerId> {
+        let working = self.workers.iter().filter(|(_, worker)| !worker.rests);
+        working.map(|(&number, _)| number)
     }
 
     /// The share of all work that the compute slot of this worker does. Slots from which nothing has come yet are
@@ -136,7 +179,7 @@ impl Roster {
     pub(super) fn share(&self, worker: WorkerId) -> f32 {
         let mut slots: BTreeMap<&str, f64> = BTreeMap::new();
         for worker in self.workers.values().filter(|worker| !worker.rests) {
-            *slots.entry(worker.slot()).or_default() += worker.pace.unwrap_or_default();
+            *slots.entry(worker.slot()).or_default() += worker.examples_per_sec.unwrap_or_default();
         }
         let own = self.workers.get(&worker).map(Worker::slot);
         let own = own.and_then(|own| slots.get(own).copied());

@@ -28,6 +28,8 @@ pub struct Rules {
     pub parts: usize,
     /// In local mode: a step is made of the deltas of all workers, else of each as it arrives.
     pub together: bool,
+    /// In local mode: slower workers take fewer steps in a round.
+    pub paced: bool,
     /// Gradients of a synchronous step that are not waited for.
     pub backup_workers: usize,
     /// Refuse gradients staler than this.
@@ -63,6 +65,7 @@ impl Rules {
             round: 1,
             parts: 1,
             together: false,
+            paced: false,
             backup_workers: 0,
             max_staleness: None,
             staleness_lr: false,

@@ -9,9 +9,8 @@
 //! Workers are distinguished by their names: one that was lost and joins anew is still the same.
 
 use super::failures::{ALIKE, FAILED_ALONE};
-use super::{Action, Core, End, LeaseId, Phase, Work, WorkerId};
+use super::{Action, Core, End, LeaseId, WorkerId};
 use crate::event::Event;
-use crate::mode::Mode;
 
 /// A batch is tried this often before it is left out, by as many workers if there are so many.
 const TRIES: usize = 3;
@@ -24,7 +23,7 @@ impl Core {
         let Some(name) = self.roster.name(worker) else {
             return Vec::new();
         };
-        let (ledger, round) = (self.ledger(), self.round());
+        let (ledger, round) = (self.ledger(), self.round_of(worker));
         let fresh = |position| !self.failures.has_failed(name, position);
         let trusted = |position| !self.failures.is_suspect(position);
         let first = ledger.first_free(1, fresh);
@@ -40,36 +39,6 @@ impl Core {
                 }
             }
         }
-    }
-
-    /// Most batches of a lease: one of validation. In local mode workers have equal shares of an epoch's last batches.
-    fn round(&self) -> usize {
-        match &self.phase {
-            Phase::Training(ledger) if self.rules.mode == Mode::Local => {
-                let (workers, most) = (self.working().max(1), self.rules.round);
-                let left = if self.rules.together {
-                    ledger.group().len()
-                } else {
-                    ledger.first_free(workers * most, |_| true).len()
-                };
-                left.div_ceil(workers).clamp(1, most)
-            }
-            Phase::Training(_) => self.rules.round,
-            Phase::Validating(..) => 1,
-        }
-    }
-
-    /// What a lease on these positions is for.
-    pub(super) fn work(&self, positions: &[usize]) -> Work {
-        let mut work = self.ledger().work(positions);
-        if let Work::Train(round) = &mut work
-            && self.rules.mode == Mode::Local
-        {
-            let rate = |&position| self.schedule.learning_rate(self.steps_before(position));
-            round.rates = positions.iter().map(rate).collect();
-            round.open = self.ledger().open().collect();
-        }
-        work
     }
 
     fn all_failed(&self, position: usize) -> bool {

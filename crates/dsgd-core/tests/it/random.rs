@@ -153,6 +153,7 @@ impl World {
                 random.random_range(0..workers)
             },
             together: random.random_bool(0.5),
+            paced: random.random_bool(0.5),
             max_staleness: random.random_bool(0.3).then(|| random.random_range(0..4)),
             wait: random.random_bool(0.2).then_some(1.1),
             lease: Duration::from_secs(20),

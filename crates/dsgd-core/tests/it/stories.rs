@@ -83,6 +83,7 @@ impl Story {
             give_up_after: secs("give_up_after")?,
             save_after: take(&mut args, "save_minutes")?.map(|n: u64| Duration::from_secs(60 * n)),
             round: take(&mut args, "round")?.unwrap_or(1),
+            paced: take(&mut args, "paced")?.unwrap_or(false),
             together: take(&mut args, "together")?.unwrap_or(false),
             parts: take(&mut args, "parts")?.unwrap_or(1),
             backup_workers: take(&mut args, "backup")?.unwrap_or(0),

@@ -6,9 +6,6 @@ use dsgd_core::model::Manifest;
 use super::{LOCAL_WORKERS, RunConfig};
 use crate::error::Error;
 
-/// Steps between two exchanges, where nothing is said.
-const LOCAL_STEPS: usize = 8;
-
 /// An option that makes no sense.
 macro_rules! bail {
     ($($words:tt)*) => { return Err(Error::Options(format!($($words)*))) };
@@ -114,9 +111,6 @@ impl RunConfig {
                     "--prefetch: with --mode local only where none waits for the others (--together=false)"
                 );
             }
-            // Eight exchanges an epoch at least.
-            let usual = (manifest.batches / (8 * workers.max(1))).clamp(1, LOCAL_STEPS);
-            self.local_steps.get_or_insert(usual);
         } else if let Some(steps) = self.local_steps {
             bail!("--local-steps {steps}: only --mode local takes them");
         } else if let Some(rate) = self.outer_rate {

@@ -115,6 +115,22 @@ fn a_worker_that_is_killed_is_replaced() {
     ends_well(&lab, &mut run);
 }
 
+/// Between two exchanges a worker has steps of its own, which go with it; its batches do not.
+#[test]
+fn what_a_killed_worker_had_of_its_own_steps_is_done_by_others() {
+    let test = "what_a_killed_worker_had_of_its_own_steps_is_done_by_others";
+    let Some(lab) = Lab::up(test, 2) else { return };
+    for more in ["", "--together=false"] {
+        let mut run = run_on(&lab, &format!("--mode local --local-steps 2 {more}"));
+        let fault = format!("kill -9 of the workers of a host, --mode local {more}");
+        let (since, from) = (Instant::now(), run.seen.len());
+        signal(&lab, "h1", "KILL");
+        overcome(&mut run, &fault, "h1", since, from);
+        is_back(&mut run, &fault, "h1", since, from);
+        ends_well(&lab, &mut run);
+    }
+}
+
 #[test]
 fn a_host_without_power_is_named_and_comes_back() {
     let Some(lab) = Lab::up("a_host_without_power_is_named_and_comes_back", 2) else {
