@@ -286,6 +286,7 @@ impl RunConfig {
             optimizer: self.optimizer,
             hyper: self.hyper,
             max_grad_norm: self.max_grad_norm,
+            overlaps: self.elsewhere.prefetch,
         }
     }
 

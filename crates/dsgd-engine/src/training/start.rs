@@ -67,7 +67,7 @@ impl Start {
             progress: last.progress,
             best: last.best,
             resumed: true,
-            notes: Vec::new(),
+            notes: fresh_state(config),
         };
         Ok((start, last.warnings))
     }
@@ -75,6 +75,16 @@ impl Start {
     /// Whether a run goes on.
     pub fn is_resumed(&self) -> bool {
         self.resumed
+    }
+}
+
+/// What is to be said of workers whose optimizers' state no checkpoint has.
+fn fresh_state(config: &RunConfig) -> Vec<String> {
+    match config.mode() {
+        Mode::Local => {
+            vec!["--mode local: the workers' optimizers begin with a fresh state".to_owned()]
+        }
+        _ => Vec::new(),
     }
 }
 

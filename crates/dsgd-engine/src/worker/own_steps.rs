@@ -7,7 +7,7 @@
 //! Where two workers share a compute slot (`--prefetch`), one moves deltas and parameters while the other takes steps.
 //! Then the parameters that a round begins at lack the delta of the round before, which is on its way: it is added
 //! here, so that what was computed is gone on from, and only what comes after it is pushed the next time. This is the
-//! delayed averaging of `CoCoD-SGD` and `OLDSGD` (Shen et al. 2019).
+//! delayed averaging of `CoCoD-SGD` (Shen et al. 2019).
 
 use std::sync::Arc;
 
@@ -32,6 +32,8 @@ pub struct StepRule {
     pub hyper: Hyper,
     /// Gradients are scaled down to this norm.
     pub max_grad_norm: f32,
+    /// Whether rounds overlap: the next one may begin while a delta is on its way.
+    pub overlaps: bool,
 }
 
 /// A step that a worker is to take by itself.
@@ -54,7 +56,7 @@ pub struct OwnRound {
 
 /// A worker's own parameters and optimizer.
 pub(super) struct OwnSteps {
-    max_grad_norm: f32,
+    rule: StepRule,
     updater: Updater,
     params: Arc<Params>,
     gradient: Gradient,
@@ -68,7 +70,7 @@ impl OwnSteps {
     pub(super) fn new(rule: StepRule, layout: &Arc<Layout>, threads: usize) -> Self {
         let updater = Updater::new(rule.optimizer, rule.hyper, Arc::clone(layout));
         Self {
-            max_grad_norm: rule.max_grad_norm,
+            rule,
             updater: updater.with_threads(threads),
             params: Arc::new(Params::zeros(Arc::clone(layout))),
             gradient: Gradient::new(Arc::clone(layout)),
@@ -118,7 +120,7 @@ impl OwnSteps {
             }
             let size = StepSize {
                 learning_rate: step.learning_rate,
-                scale: clip_scale(norm, self.max_grad_norm),
+                scale: clip_scale(norm, self.rule.max_grad_norm),
             };
             // A task that keeps parameters keeps its own: they are copied then.
             let own = Arc::make_mut(&mut self.params);
@@ -128,7 +130,9 @@ impl OwnSteps {
         }
         let before = before.as_ref().map(|(_, before)| before);
         subtract(delta, &self.params, anchor, before);
-        self.last = Some((lease, delta.clone()));
+        if self.rule.overlaps {
+            self.last = Some((lease, delta.clone()));
+        }
         Ok(sum)
     }
 }

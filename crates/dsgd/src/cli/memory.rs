@@ -61,17 +61,19 @@ pub(super) struct Sizes {
 impl Sizes {
     /// Of a server; none of `scratch` where its workers are elsewhere.
     pub(super) fn of_server(config: &RunConfig, layout: &Layout, scratch: u64) -> Self {
-        let optimizer = config.optimizer.build(config.hyper);
-        let (versions, versions_each) = match config.mode() {
-            Mode::Async => (1, 1),
+        let state = config.optimizer.build(config.hyper).state_names().len() as u128;
+        let (versions, versions_each, state) = match config.mode() {
+            Mode::Async => (1, 1, state),
             // All workers read one, while the next one is made.
-            Mode::Sync | Mode::Split | Mode::Local => (2, 0),
+            Mode::Sync | Mode::Split => (2, 0, state),
+            Mode::Local if config.elsewhere.uses_ssh() => (2, 0, 0),
+            Mode::Local => (2, own_vectors(config), 0),
         };
         Self {
             parameters: layout.len() as u128,
             params: of_floats(layout.len()),
             gradient: gradient(layout) * gradients(config),
-            state: optimizer.state_names().len() as u128,
+            state,
             scratch: scratch.into(),
             versions,
             versions_each,
@@ -88,7 +90,7 @@ impl Sizes {
             state: 0,
             scratch: scratch.into(),
             versions: 0,
-            versions_each: 1,
+            versions_each: 1 + own_vectors(config),
             option: "slots=",
         }
     }
@@ -149,12 +151,25 @@ fn size(number: u128) -> String {
     }
 }
 
+/// Vectors of a worker that takes steps by itself: its parameters, and its optimizer's state.
+fn own_vectors(config: &RunConfig) -> u128 {
+    match config.mode() {
+        Mode::Local => 1 + config.optimizer.build(config.hyper).state_names().len() as u128,
+        _ => 0,
+    }
+}
+
 /// Gradients of a worker: that of a round, and that of a batch which is added to it; or those of its share of the
 /// parts of a batch.
 fn gradients(config: &RunConfig) -> u128 {
     let parts = config.parts.unwrap_or(1);
     let workers = config.workers.unwrap_or(LOCAL_WORKERS).max(1);
-    let round = if config.round > 1 { 2 } else { 1 };
+    let round = match config.mode() {
+        // Its delta, a gradient, and the delta that is on its way.
+        Mode::Local => 2 + usize::from(config.elsewhere.prefetch),
+        _ if config.round > 1 => 2,
+        _ => 1,
+    };
     parts.div_ceil(workers).max(round) as u128
 }
 

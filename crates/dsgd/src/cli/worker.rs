@@ -142,7 +142,8 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
         status
     })?;
     let endpoint = endpoint(&args, invitation)?;
-    let (config, task) = load::<T>(call, invitation)?;
+    let (mut config, task) = load::<T>(call, invitation)?;
+    config.settle(task.manifest())?;
     let slots = args.workers.or(invitation.slots).unwrap_or_else(cores);
     let threads = args.threads.or(config.threads);
     let threads = threads.unwrap_or_else(|| (cores() / slots).max(1));
