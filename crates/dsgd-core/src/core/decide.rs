@@ -146,16 +146,16 @@ impl Core {
     /// room; one round while `--wait` holds the others back.
     pub(super) fn group_size(&self) -> usize {
         let working = self.roster.working();
-        let there = match self.rules.mode {
-            Mode::Split => 0,
-            Mode::Local if self.rules.paced && working == self.rules.workers => {
-                return self.steps_of_all().max(1);
+        let size = match self.rules.mode {
+            Mode::Local if working == self.rules.workers => self.steps_of_all().max(1),
+            Mode::Sync | Mode::Local => {
+                let there = working.min(self.room) * self.rules.round;
+                there.max(self.rules.group())
             }
-            _ if self.rules.in_groups() => working.min(self.room) * self.rules.round,
-            _ => 0,
+            Mode::Async | Mode::Split => self.rules.group(),
         };
         let allowed = self.allowed_workers().saturating_mul(self.rules.round);
-        self.rules.group().max(there).min(allowed)
+        size.min(allowed)
     }
 
     /// Opens the next synchronous step, and says when it has another size than the one before.
@@ -210,7 +210,7 @@ impl Core {
             }
         }
         step.learning_rate = self.schedule.learning_rate(self.steps_before(last));
-        if self.rules.staleness_lr {
+        if self.rules.staleness_lr && self.rules.mode == Mode::Async {
             step.learning_rate /= 1.0 + step.staleness as f32;
         }
         let progress = &mut self.progress;

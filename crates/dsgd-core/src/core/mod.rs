@@ -63,7 +63,9 @@ pub struct Core {
     /// Since when there is no worker.
     alone_since: Option<Duration>,
     saved_version: u64,
+    /// Version at which this core began.
     first_version: u64,
+    /// When the first worker came.
     first_joined: Option<Duration>,
     /// The most workers that a synchronous step counts on.
     room: usize,

@@ -3,6 +3,7 @@
 //! In local mode a step waits for the deltas of all workers. So that they come at about the same time, a slower one
 //! takes fewer steps of its own (dynamic local updates, `DyLU`: Liu et al. 2024), unless their number is fixed.
 
+use super::roster::Pace;
 use super::{Core, Phase, Work, WorkerId};
 use crate::mode::Mode;
 
@@ -21,8 +22,9 @@ impl Core {
                 } else {
                     ledger.first_free(all, |_| true).len()
                 };
-                let share = (left * self.steps_of(worker)).div_ceil(all);
-                share.clamp(1, most)
+                let own = self.roster.pace(worker);
+                let own = self.steps_at(own, self.roster.fastest());
+                (left * own).div_ceil(all).clamp(1, most)
             }
             Phase::Training(_) => most,
             Phase::Validating(..) => 1,
@@ -31,26 +33,25 @@ impl Core {
 
     /// Steps that all workers take in a full round.
     pub(super) fn steps_of_all(&self) -> usize {
-        let working = self.roster.working_numbers();
-        working.map(|worker| self.steps_of(worker)).sum()
+        let fastest = self.roster.fastest();
+        let paces = self.roster.paces();
+        paces.map(|own| self.steps_at(own, fastest)).sum()
     }
 
-    /// Steps that a worker takes in a full round: as many as the fastest one has the time for.
-    fn steps_of(&self, worker: WorkerId) -> usize {
+    /// Steps that a worker of that pace takes in a full round: as many as it has the time for until the fastest one
+    /// is done.
+    fn steps_at(&self, own: Option<Pace>, fastest: Option<Pace>) -> usize {
         let most = self.rules.round;
-        let known = || self.roster.paces();
-        let fastest = known().map(|(_, pace)| pace);
-        let fastest = fastest.min_by(|a, b| a.batch_secs.total_cmp(&b.batch_secs));
-        let own = known().find(|(of, _)| *of == worker).map(|(_, pace)| pace);
-        let (Some(fastest), Some(own), true) = (fastest, own, self.rules.paced) else {
-            return most;
-        };
-        if own.batch_secs < ALIKE * fastest.batch_secs {
-            return most;
+        match (own, fastest) {
+            (Some(own), Some(fastest))
+                if self.rules.paced && own.batch_secs > ALIKE * fastest.batch_secs =>
+            {
+                let time = most as f64 * fastest.batch_secs + fastest.transfer_secs;
+                let steps = ((time - own.transfer_secs) / own.batch_secs).round();
+                steps.clamp(1.0, most as f64) as usize
+            }
+            _ => most,
         }
-        let time = most as f64 * fastest.batch_secs + fastest.transfer_secs - own.transfer_secs;
-        let steps = (time / own.batch_secs).round();
-        steps.clamp(1.0, most as f64) as usize
     }
 
     /// What a lease on these positions is for.
@@ -61,7 +62,10 @@ impl Core {
         {
             let rate = |&position| self.schedule.learning_rate(self.steps_before(position));
             round.rates = positions.iter().map(rate).collect();
-            round.open = self.ledger().open().collect();
+            // Who waits for all others begins at what all have pushed.
+            if !self.rules.together {
+                round.open = self.ledger().open().collect();
+            }
         }
         work
     }

@@ -162,16 +162,21 @@ impl Roster {
         });
     }
 
-    /// What rounds take those workers that have pushed and get work.
-    pub(super) fn paces(&self) -> impl Iterator<Item = (WorkerId, Pace)> {
-        let working = self.workers.iter().filter(|(_, worker)| !worker.rests);
-        working.filter_map(|(&number, worker)| Some((number, worker.pace?)))
+    /// What rounds take those workers that get work; not known of those that have not pushed yet.
+    pub(super) fn paces(&self) -> impl Iterator<Item = Option<Pace>> {
+        let working = self.workers.values().filter(|worker| !worker.rests);
+        working.map(|worker| worker.pace)
     }
 
-    /// Workers that get work.
-    pub(super) fn working_numbers(&self) -> impl Iterator<Item = WorkerId> {
-        let working = self.workers.iter().filter(|(_, worker)| !worker.rests);
-        working.map(|(&number, _)| number)
+    /// What rounds take this worker, if that is known.
+    pub(super) fn pace(&self, worker: WorkerId) -> Option<Pace> {
+        self.workers.get(&worker)?.pace
+    }
+
+    /// What rounds take the one that computes fastest.
+    pub(super) fn fastest(&self) -> Option<Pace> {
+        let known = self.paces().flatten();
+        known.min_by(|a, b| a.batch_secs.total_cmp(&b.batch_secs))
     }
 
     /// The share of all work that the compute slot of this worker does. Slots from which nothing has come yet are
