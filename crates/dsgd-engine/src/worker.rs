@@ -228,42 +228,32 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
             wait_secs: (away - transfer.pull_secs - transfer.push_secs).max(0.0),
             bytes: 0,
         };
-        let result = match assignment.job {
-            Job::Train(_) | Job::Steps(_) => {
-                let mut gradient = spare.take().unwrap_or_else(|| link.buffer());
-                let started = Instant::now();
-                let computed = match &assignment.job {
-                    Job::Steps(round) => {
-                        slot.take_steps(&mut tools, (lease, round), &params, &mut gradient)
-                    }
-                    Job::Train(round) => tools.gradient(round, &params, &mut gradient),
-                    Job::Validate(_) => unreachable!("it is another arm"),
-                };
-                // Given back before the push, so that the server may write where this worker has read.
-                drop(params);
-                let report = computed.map(|stats| Report {
-                    stats,
-                    grad_norm: gradient.sum_of_squares().sqrt(),
-                    cost: Cost {
-                        compute_secs: started.elapsed().as_secs_f64(),
-                        ..cost
+        let started = Instant::now();
+        let result = if let Job::Validate(batch) = assignment.job {
+            let stats = catch_panics(|| tools.compute.evaluate(batch, &params));
+            stats.map(|stats| Outcome::Evaluated { lease, stats })
+        } else {
+            let mut gradient = spare.take().unwrap_or_else(|| link.buffer());
+            let computed = slot.train(&mut tools, lease, &assignment.job, &params, &mut gradient);
+            // Given back before the push, so that the server may write where this worker has read.
+            drop(params);
+            match computed {
+                Ok(stats) => Ok(Outcome::Gradient {
+                    lease,
+                    report: Report {
+                        stats,
+                        grad_norm: gradient.sum_of_squares().sqrt(),
+                        cost: Cost {
+                            compute_secs: started.elapsed().as_secs_f64(),
+                            ..cost
+                        },
                     },
-                });
-                match report {
-                    Ok(report) => Ok(Outcome::Gradient {
-                        lease,
-                        report,
-                        gradient,
-                    }),
-                    Err(failure) => {
-                        spare = Some(gradient);
-                        Err(failure)
-                    }
+                    gradient,
+                }),
+                Err(failure) => {
+                    spare = Some(gradient);
+                    Err(failure)
                 }
-            }
-            Job::Validate(batch) => {
-                let stats = catch_panics(|| tools.compute.evaluate(batch, &params));
-                stats.map(|stats| Outcome::Evaluated { lease, stats })
             }
         };
         drop(tools);
@@ -285,17 +275,24 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
 }
 
 impl ComputeSlot<'_> {
-    fn take_steps(
+    /// Makes `into` what is to be pushed: a gradient, or a delta.
+    fn train(
         &self,
         tools: &mut Tools<'_>,
-        (lease, round): (LeaseId, &OwnRound),
+        lease: LeaseId,
+        job: &Job,
         params: &Snapshot,
-        delta: &mut Gradient,
+        into: &mut Gradient,
     ) -> Result<Stats, Failure> {
-        let own = tools
-            .own
-            .get_or_insert_with(|| OwnSteps::new(self.rule, params.layout(), self.seat.threads));
-        own.take(&mut *tools.compute, (lease, round), params, delta)
+        match job {
+            Job::Train(round) => tools.gradient(round, params, into),
+            Job::Steps(round) => {
+                let fresh = || OwnSteps::new(self.rule, params.layout(), self.seat.threads);
+                let own = tools.own.get_or_insert_with(fresh);
+                own.take(&mut *tools.compute, (lease, round), params, into)
+            }
+            Job::Validate(batch) => panic!("validation batch {batch} has no gradient"),
+        }
     }
 }
 

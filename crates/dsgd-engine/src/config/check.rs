@@ -81,24 +81,33 @@ impl RunConfig {
         Ok(())
     }
 
-    /// Settles what is not said and depends on the task: the mode, the parts of a batch, and steps between exchanges.
+    /// Settles what is not said and depends on the task: the mode, and the parts of a batch. Returns what may surprise.
     ///
     /// # Errors
     /// What makes no sense together, or for this task.
-    pub fn settle(&mut self, manifest: &Manifest) -> Result<(), Error> {
+    pub fn settle(&mut self, manifest: &Manifest) -> Result<Option<String>, Error> {
         let most_parts = manifest.most_parts;
         let elsewhere = self.elsewhere.uses_ssh() || self.elsewhere.listen.is_some();
         let workers = self.workers.unwrap_or(LOCAL_WORKERS);
         let (round, backup) = (self.round > 1, self.backup_workers > 0);
         let asynchronous = round || self.wait.is_some() || self.max_staleness.is_some();
         let asynchronous = asynchronous || self.staleness_lr || backup;
-        let can_share = !elsewhere && workers > 1 && workers <= most_parts && !asynchronous;
+        let would_share = !elsewhere && workers > 1 && most_parts > 1 && !asynchronous;
+        let mut note = None;
         let mode = match (self.mode, self.parts) {
             (Some(mode), _) => mode,
             (None, Some(_)) => Mode::Split,
             (None, None) if self.local_steps.is_some() => Mode::Local,
-            (None, None) if can_share => Mode::Split,
-            (None, None) => Mode::Async,
+            (None, None) if would_share && workers <= most_parts => Mode::Split,
+            (None, None) => {
+                note = would_share.then(|| {
+                    format!(
+                        "a batch can be cut into {most_parts} parts, not for {workers} workers: each gradient is \
+                         applied as it arrives (-n {most_parts} shares each batch)"
+                    )
+                });
+                Mode::Async
+            }
         };
         self.mode = Some(mode);
         if mode == Mode::Local {
@@ -119,7 +128,7 @@ impl RunConfig {
         if mode != Mode::Split {
             return match self.parts {
                 Some(parts) => bail!("--parts {parts}: only --mode split cuts batches"),
-                None => Ok(()),
+                None => Ok(note),
             };
         }
         if most_parts <= 1 {
@@ -138,7 +147,10 @@ impl RunConfig {
             bail!("--parts {parts}: a batch of this task can be cut into {most_parts} at most");
         }
         self.parts = Some(parts);
-        Ok(())
+        let idle = workers.saturating_sub(parts);
+        Ok((idle > 0 && !elsewhere).then(|| {
+            format!("{workers} workers share batches of {parts} parts: {idle} have nothing to do")
+        }))
     }
 
     /// What can be seen only when it is known how many workers there are.

@@ -160,11 +160,12 @@ impl Training {
         let manifest = self.model.manifest();
         metric::check(&manifest.metrics, &manifest.units)
             .map_err(|why| Error::Options(format!("the task {} is wrong: {why}", self.name)))?;
-        self.config.settle(manifest)?;
-        let start = match self.start.take() {
+        let note = self.config.settle(manifest)?;
+        let mut start = match self.start.take() {
             Some(start) => start,
             None => Start::new(&self.name, &*self.model, &self.config)?,
         };
+        start.notes.extend(note);
         if self.launchers.is_empty() {
             self.launchers.push(Box::new(Local {
                 workers: self.config.workers.unwrap_or(LOCAL_WORKERS),

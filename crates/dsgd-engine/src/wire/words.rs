@@ -35,10 +35,10 @@ pub(super) fn assignment(
         Job::Train(round) => Work::Train(train(round)),
         Job::Steps(OwnRound { steps, open }) => {
             let batches: Vec<_> = steps.iter().map(|step| step.batch).collect();
-            Work::Train(proto::Train {
+            Work::Steps(proto::Steps {
+                train: Some(train(&batches)),
                 rates: steps.iter().map(|step| step.learning_rate).collect(),
                 open: open.clone(),
-                ..train(&batches)
             })
         }
         Job::Validate(batch) => Work::Validate(proto::Validate {
@@ -71,56 +71,57 @@ fn train(round: &[Batch]) -> proto::Train {
         seeds: round.iter().map(|batch| batch.seed).collect(),
         part: part.number as u32,
         parts: part.of as u32,
-        rates: Vec::new(),
-        open: Vec::new(),
     }
 }
 
 /// What an assignment says that there is to do.
 pub(super) fn job(work: Option<Work>) -> Result<Job, &'static str> {
     match work {
-        Some(Work::Train(train)) if train.batches.is_empty() => Err("a round of no batches"),
-        Some(Work::Train(train)) if train.batches.len() != train.seeds.len() => {
-            Err("a round with a seed too many, or too few")
-        }
-        Some(Work::Train(train))
-            if !train.rates.is_empty() && train.rates.len() != train.batches.len() =>
-        {
-            Err("steps with a learning rate too many, or too few")
-        }
-        Some(Work::Train(train)) if train.rates.iter().any(|rate| !rate.is_finite()) => {
-            Err("a learning rate that is not finite")
-        }
-        Some(Work::Train(train)) => {
-            let part = Part {
-                number: train.part as usize,
-                of: train.parts.max(1) as usize,
-            };
-            if part.number >= part.of {
-                return Err("a part beyond the last one");
+        Some(Work::Train(train)) => round(&train).map(Job::Train),
+        Some(Work::Steps(steps)) => {
+            let batches = round(&steps.train.unwrap_or_default())?;
+            if steps.rates.len() != batches.len() {
+                return Err("steps with a learning rate too many, or too few");
             }
-            let batch = |(index, &seed): (&u64, _)| Batch {
-                index: *index as usize,
-                epoch: train.epoch,
-                seed,
-                part,
-            };
-            let round = train.batches.iter().zip(&train.seeds).map(batch);
-            if train.rates.is_empty() {
-                return Ok(Job::Train(round.collect()));
+            if steps.rates.iter().any(|rate| !rate.is_finite()) {
+                return Err("a learning rate that is not finite");
             }
-            let step = |(batch, &learning_rate)| OwnStep {
+            let step = |(batch, learning_rate)| OwnStep {
                 batch,
                 learning_rate,
             };
             Ok(Job::Steps(OwnRound {
-                steps: round.zip(&train.rates).map(step).collect(),
-                open: train.open,
+                steps: batches.into_iter().zip(steps.rates).map(step).collect(),
+                open: steps.open,
             }))
         }
         Some(Work::Validate(validate)) => Ok(Job::Validate(validate.batch as usize)),
         None => Err("an assignment without work"),
     }
+}
+
+/// The batches of a round.
+fn round(train: &proto::Train) -> Result<Vec<Batch>, &'static str> {
+    if train.batches.is_empty() {
+        return Err("a round of no batches");
+    }
+    if train.batches.len() != train.seeds.len() {
+        return Err("a round with a seed too many, or too few");
+    }
+    let part = Part {
+        number: train.part as usize,
+        of: train.parts.max(1) as usize,
+    };
+    if part.number >= part.of {
+        return Err("a part beyond the last one");
+    }
+    let batch = |(index, &seed): (&u64, _)| Batch {
+        index: *index as usize,
+        epoch: train.epoch,
+        seed,
+        part,
+    };
+    Ok(train.batches.iter().zip(&train.seeds).map(batch).collect())
 }
 
 /// Sums over a batch.

@@ -111,12 +111,14 @@ impl OwnSteps {
             let into = &mut self.gradient;
             let stats = catch_panics(|| compute.gradient(step.batch, &here, into))?;
             drop(here);
+            sum.add(&stats);
+            touch(delta, &self.gradient);
             let norm = self.gradient.sum_of_squares().sqrt();
             if !norm.is_finite() {
-                return Err(Failure {
-                    reason: "its gradient is not finite".to_owned(),
-                    panicked: false,
-                });
+                // No step is taken, for the optimizer's state would never be finite again; the server refuses such a
+                // delta as it does such a gradient, and finds out whether training diverges.
+                delta.add(&self.gradient, 1.0);
+                return Ok(sum);
             }
             let size = StepSize {
                 learning_rate: step.learning_rate,
@@ -125,8 +127,6 @@ impl OwnSteps {
             // A task that keeps parameters keeps its own: they are copied then.
             let own = Arc::make_mut(&mut self.params);
             self.updater.in_place(own, &self.gradient, size);
-            touch(delta, &self.gradient);
-            sum.add(&stats);
         }
         let before = before.as_ref().map(|(_, before)| before);
         subtract(delta, &self.params, anchor, before);

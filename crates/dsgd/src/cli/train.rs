@@ -168,7 +168,9 @@ fn prepare<T: Task>(
     supervisor: Option<Supervisor>,
 ) -> anyhow::Result<ReadyRun<T>> {
     let text = layers::write(name, &config, &options)?;
-    config.settle(task.manifest())?;
+    if let Some(note) = config.settle(task.manifest())? {
+        complain(format_args!("Note: {note}"));
+    }
     check_memory(&config, &*task)?;
     let fingerprint = fingerprint(&*task, &options, &config)?;
     let (folder, start) = if let Some(run) = &args.resume {

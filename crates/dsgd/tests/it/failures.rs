@@ -450,8 +450,14 @@ fn a_task_that_cannot_compute_anything_ends_the_run() {
     );
     assert!(error.contains("No step was made"), "{error}");
     assert!(error.contains("panicked in words only"), "{error}");
-    let error = program.fails("train -n 2 --examples 30 --run-dir run2", "nan");
-    assert!(error.contains("its gradient is not finite"), "{error}");
+    for (run, mode) in ["async", "sync", "split --most-parts 2", "local"]
+        .iter()
+        .enumerate()
+    {
+        let args = format!("train -n 2 --mode {mode} --examples 30 --run-dir nan{run}");
+        let error = program.fails(&args, "nan");
+        assert!(error.contains("its gradient is not finite"), "{error}");
+    }
 }
 
 /// What was ordered is no fault, and no line for each step.
