@@ -493,20 +493,20 @@ fn gradients_that_the_rules_set_aside_are_no_faults() {
 #[test]
 fn a_run_that_diverges_ends_with_words() {
     let program = Program::new();
-    let output = program.start(
-        "train -n 1 --optimizer sgd --learning-rate 1000 --max-grad-norm 0 --run-dir run",
-        "",
-    );
-    let (out, error) = (words(&output).0, failed(&output));
-    assert!(error.contains("training has diverged: "), "{error}");
-    assert!(error.contains("try a lower --learning-rate"), "{error}");
-    assert!(
-        error.contains("saved, so there is no checkpoint"),
-        "{error}"
-    );
-    assert!(!error.contains("--resume"), "{error}");
-    assert!(out.contains("Faults: training diverged"), "{out}");
-    assert!(!out.contains("Best "), "{out}");
+    for (run, mode) in ["async", "local --local-steps 4"].iter().enumerate() {
+        let args = format!(
+            "train -n 1 --mode {mode} --optimizer sgd --learning-rate 1000 --max-grad-norm 0 --run-dir run{run}"
+        );
+        let output = program.start(&args, "");
+        let (out, error) = (words(&output).0, failed(&output));
+        assert!(error.contains("training has diverged: "), "{error}");
+        assert!(error.contains("try a lower --learning-rate"), "{error}");
+        let unsaved = "saved, so there is no checkpoint";
+        assert!(error.contains(unsaved), "{error}");
+        assert!(!error.contains("--resume"), "{error}");
+        assert!(out.contains("Faults: training diverged"), "{out}");
+        assert!(!out.contains("Best "), "{out}");
+    }
 }
 
 /// The loss of a regression may be large, and its perplexity far larger than a name may be long.
