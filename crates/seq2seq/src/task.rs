@@ -329,15 +329,10 @@ fn kernels(options: &Options, threads: usize) -> kernels::Compute {
     }
 }
 
-/// As many as the usual batch has groups of rows: with more, most would have parts without any.
+/// As many as the largest batch has groups of rows; of smaller ones some parts are empty.
 fn most_parts(data: &Dataset) -> usize {
-    let mut groups: Vec<_> = data
-        .cuts()
-        .iter()
-        .map(|cut| cut.rows.len().div_ceil(GROUP))
-        .collect();
-    groups.sort_unstable();
-    groups.get(groups.len() / 2).copied().unwrap_or(1).max(1)
+    let groups = data.cuts().iter().map(|cut| cut.rows.len().div_ceil(GROUP));
+    groups.max().unwrap_or(1)
 }
 
 fn size(cut: &Cut) -> BatchSize {

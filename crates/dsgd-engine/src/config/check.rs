@@ -97,7 +97,6 @@ impl RunConfig {
         let mode = match (self.mode, self.parts) {
             (Some(mode), _) => mode,
             (None, Some(_)) => Mode::Split,
-            (None, None) if self.local_steps.is_some() => Mode::Local,
             (None, None) if would_share && workers <= most_parts => Mode::Split,
             (None, None) => {
                 note = would_share.then(|| {

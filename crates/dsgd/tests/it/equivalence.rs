@@ -252,8 +252,8 @@ fn steps_of_its_own_are_those_of_the_server() {
         let (server, _) = trained("--mode sync");
         for (args, rates) in [
             ("--mode local --local-steps 1 --outer-rate 1", 5),
-            ("--local-steps 3 --outer-rate 1", 15),
-            ("--local-steps 3", 15),
+            ("--mode local --local-steps 3 --outer-rate 1", 15),
+            ("--mode local --local-steps 3", 15),
         ] {
             let (own, rate) = trained(args);
             // The warm-up is one of steps, not of exchanges.
