@@ -21,7 +21,8 @@ use values::{defaults, finite};
 
 use crate::server::ServerStep;
 use crate::worker::StepRule;
-use dsgd_core::core::Rules;
+use dsgd_core::codec::{Codec, Codecs};
+use dsgd_core::core::{Pacing, Rules};
 use dsgd_core::mode::Mode;
 use dsgd_core::optim::{Hyper, LrSchedule, OptimizerKind, ScheduleOptions};
 
@@ -254,9 +255,13 @@ impl RunConfig {
                     .unwrap_or_else(|| (batches / (8 * workers.max(1))).clamp(1, LOCAL_STEPS)),
                 _ => self.round,
             },
-            paced: self.local_steps.is_none(),
+            pacing: match self.local_steps {
+                Some(_) => Pacing::Even,
+                None => Pacing::ByPace,
+            },
             parts: self.parts.unwrap_or(1),
             together: self.together,
+            by_name: self.steps_wait_for_all() && self.workers_remember(),
             backup_workers: self.backup_workers,
             max_staleness: self.max_staleness,
             staleness_lr: self.staleness_lr,
@@ -278,6 +283,32 @@ impl RunConfig {
             start_decay_at: self.start_decay_at,
             total_steps: rules.steps_per_epoch() * u64::from(rules.epochs.1 + 1 - rules.epochs.0),
         }
+    }
+
+    /// Whether a step is made of what several workers have pushed.
+    fn steps_wait_for_all(&self) -> bool {
+        match self.mode() {
+            Mode::Async => false,
+            Mode::Local => self.together,
+            Mode::Sync | Mode::Split => true,
+        }
+    }
+
+    /// Whether workers keep something from round to round: their optimizers' state, or what a codec has left out.
+    fn workers_remember(&self) -> bool {
+        self.mode() == Mode::Local || self.elsewhere.codec != Codec::None
+    }
+
+    /// How values travel between the server and workers elsewhere.
+    pub fn codecs(&self) -> Codecs {
+        let push = self.elsewhere.codec;
+        // Where a step is made of every push there are as many differences as pushes, and each worker needs all.
+        let pull = if push.has_blocks() && self.mode() == Mode::Async {
+            Codec::Bf16
+        } else {
+            push
+        };
+        Codecs { push, pull }
     }
 
     /// How workers take steps by themselves.

@@ -4,6 +4,7 @@
 //! It can be called as a library: it reads no command line, and shows nothing by itself.
 
 pub mod checkpoint;
+pub mod coded;
 pub mod config;
 mod error;
 mod hex;

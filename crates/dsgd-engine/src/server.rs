@@ -44,6 +44,8 @@ pub struct Server {
     store: Box<dyn Store>,
     step: ServerStep,
     print_every: u64,
+    /// The version that workers have before they are given any, if they can make it by themselves.
+    initial: Option<u64>,
     /// Room for workers that may come back.
     slots: usize,
     /// Whether others may join, beside those that the slots are for.
@@ -100,6 +102,7 @@ impl Server {
             store,
             step,
             print_every: print_every as u64,
+            initial: None,
             slots,
             joinable: false,
             inboxes: BTreeMap::new(),
@@ -110,6 +113,11 @@ impl Server {
             over: Arc::default(),
             unsaved: None,
         }
+    }
+
+    /// Workers can make this version by themselves.
+    pub fn begins_with(&mut self, initial: u64) {
+        self.initial = Some(initial);
     }
 
     /// Where gradients come from that are pushed to this server.
@@ -210,7 +218,7 @@ impl Server {
                     sender: inbox,
                     // A thread of this process reads the server's own.
                     copies: pulses,
-                    given: None,
+                    given: self.initial,
                 };
                 self.inboxes.insert(worker, inbox);
                 self.dispatch(now, worker, core::Message::Join { name, pulses })
@@ -331,12 +339,17 @@ impl Server {
         let Some(inbox) = self.inboxes.get_mut(&worker) else {
             return;
         };
-        let params = self.store.snapshot(inbox.given.filter(|_| inbox.copies));
+        let (params, differences) = if inbox.copies {
+            self.store.snapshot_for_copy(inbox.given)
+        } else {
+            (self.store.snapshot(), None)
+        };
         inbox.given = Some(params.version);
         let _ = inbox.sender.send(worker::Assignment {
             lease,
             job,
             params,
+            differences,
             transfer: worker::TransferTimes::default(),
         });
     }

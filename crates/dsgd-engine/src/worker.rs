@@ -13,10 +13,11 @@ use std::time::Instant;
 use tracing::debug;
 
 use crate::mutex::lock;
+use crate::store::Differences;
 use dsgd_core::core::{LeaseId, Report};
 use dsgd_core::event::Cost;
 use dsgd_core::model::{Compute, Model, Seat};
-use dsgd_core::params::{Gradient, Layout, Snapshot};
+use dsgd_core::params::{Gradient, Layout, Params, Snapshot};
 use dsgd_core::task::{Batch, Stats};
 
 use failure::{Failure, catch_panics};
@@ -31,6 +32,8 @@ pub struct Assignment {
     pub job: Job,
     /// The parameters to compute from.
     pub params: Snapshot,
+    /// What makes them from those that a worker elsewhere has, if that is known.
+    pub differences: Option<Differences>,
     /// What it took to bring this here, and what was pushed before away.
     pub transfer: TransferTimes,
 }
@@ -188,6 +191,11 @@ impl<'a> ComputeSlot<'a> {
             }),
             Err(Failure { reason, .. }) => Err(format!("could not set itself up: {reason}")),
         }
+    }
+
+    /// Fills zeros with the model's initial parameters; says whether it could.
+    pub fn initial(&self, seed: u64, params: &mut Params) -> bool {
+        catch_panics(|| self.model.init(seed, params)).is_ok()
     }
 
     /// Clears up after a panic, and after a link that broke.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use crate::load::{Sleeper, SleeperOptions};
-use dsgd_core::codec::Codec;
+use dsgd_core::codec::Codecs;
 use dsgd_core::core::{Core, Progress};
 use dsgd_core::event::{Event, Record};
 use dsgd_core::mode::Mode;
@@ -126,7 +126,8 @@ fn measure(workers: usize, args: &ServerArgs) -> anyhow::Result<()> {
     let service = Service::new(Terms {
         token: endpoint.token.clone(),
         layout: Arc::clone(server.layout()),
-        codec: Codec::None,
+        codecs: Codecs::default(),
+        initial: None,
         dead_after: Duration::from_secs(60),
         buffers: server.buffers().clone(),
         messages: messages.clone(),
@@ -233,6 +234,7 @@ fn work() -> anyhow::Result<()> {
     let spec: LoadSpec = serde_json::from_str(&line)?;
     let model = Sleeper::new(&spec.sleeper);
     let process = WorkerProcess {
+        seed: 0,
         endpoint: spec.endpoint,
         slots: spec.slots,
         threads: 1,

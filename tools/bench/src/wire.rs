@@ -16,7 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::median::median;
 use crate::route::{Cost, Moment, Round, Route};
 use crate::{load, raw};
-use dsgd_core::codec::Codec;
+use dsgd_core::codec::Codecs;
 use dsgd_core::core::Report;
 use dsgd_core::params::{Layout, Params, Snapshot};
 use dsgd_core::task::{Batch, Part};
@@ -131,7 +131,8 @@ impl Wire {
         let service = Service::new(Terms {
             token: token.clone(),
             layout: Arc::clone(layout),
-            codec: Codec::None,
+            codecs: Codecs::default(),
+            initial: None,
             dead_after: PATIENCE,
             buffers: buffers.clone(),
             messages: sender,
@@ -188,6 +189,7 @@ impl Route for Wire {
         self.lease += 1;
         let started = Moment::now();
         let sent = self.inbox.send(Assignment {
+            differences: None,
             lease: self.lease,
             job: Job::Train(vec![Batch {
                 index: 0,

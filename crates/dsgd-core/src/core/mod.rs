@@ -44,7 +44,7 @@ use losses::Losses;
 pub use message::{Action, End, LeaseId, Message, Report, Round, Work, WorkerId};
 pub use progress::Progress;
 use roster::Roster;
-pub use rules::Rules;
+pub use rules::{Pacing, Rules};
 
 /// The state machine.
 #[derive(Debug)]

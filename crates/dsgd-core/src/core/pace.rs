@@ -4,7 +4,7 @@
 //! takes fewer steps of its own (dynamic local updates, `DyLU`: Liu et al. 2024), unless their number is fixed.
 
 use super::roster::Pace;
-use super::{Core, Phase, Work, WorkerId};
+use super::{Core, Pacing, Phase, Work, WorkerId};
 use crate::mode::Mode;
 
 /// Who is slower than the fastest by less than this takes as many steps.
@@ -44,7 +44,8 @@ impl Core {
         let most = self.rules.round;
         match (own, fastest) {
             (Some(own), Some(fastest))
-                if self.rules.paced && own.batch_secs > ALIKE * fastest.batch_secs =>
+                if self.rules.pacing != Pacing::Even
+                    && own.batch_secs > ALIKE * fastest.batch_secs =>
             {
                 let time = most as f64 * fastest.batch_secs + fastest.transfer_secs;
                 let steps = ((time - own.transfer_secs) / own.batch_secs).round();

@@ -7,6 +7,15 @@ use serde::{Deserialize, Serialize};
 use crate::metric::Metric;
 use crate::mode::Mode;
 
+/// How many steps of their own workers take in a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pacing {
+    /// All of them as many.
+    Even,
+    /// Slower ones fewer.
+    ByPace,
+}
+
 /// What the core needs to know of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rules {
@@ -28,8 +37,10 @@ pub struct Rules {
     pub parts: usize,
     /// In local mode: a step is made of the deltas of all workers, else of each as it arrives.
     pub together: bool,
-    /// In local mode: slower workers take fewer steps in a round.
-    pub paced: bool,
+    /// In local mode: how many steps a worker takes in a round.
+    pub pacing: Pacing,
+    /// Who computes what matters, because workers keep something from round to round: rounds are dealt out by names.
+    pub by_name: bool,
     /// Gradients of a synchronous step that are not waited for.
     pub backup_workers: usize,
     /// Refuse gradients staler than this.
@@ -65,7 +76,8 @@ impl Rules {
             round: 1,
             parts: 1,
             together: false,
-            paced: false,
+            pacing: Pacing::Even,
+            by_name: false,
             backup_workers: 0,
             max_staleness: None,
             staleness_lr: false,

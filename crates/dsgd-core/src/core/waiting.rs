@@ -1,13 +1,12 @@
 //! Waiting for workers: for all of them before the first local steps, and for one when none is left.
 //!
-//! In local mode each worker's optimizer keeps its own state, so who computes what matters: rounds are dealt out in
-//! the order of the workers' names, from the first one on. Whoever comes late is waited for only so long.
+//! Where workers keep something from round to round, who computes what matters: rounds are dealt out in the order of
+//! the workers' names, from the first one on. Whoever comes late is waited for only so long.
 
 use std::time::Duration;
 
 use super::{Action, Core, WorkerId};
 use crate::event::Event;
-use crate::mode::Mode;
 
 /// The first round waits for so long after the first worker.
 const GATHERING: Duration = Duration::from_secs(20);
@@ -15,8 +14,7 @@ const GATHERING: Duration = Duration::from_secs(20);
 impl Core {
     /// Until when the first round waits for workers, if it does.
     pub(super) fn gathering_ends(&self) -> Option<Duration> {
-        let waits = self.rules.mode == Mode::Local
-            && self.rules.together
+        let waits = self.rules.by_name
             && self.progress.version == self.first_version
             && self.roster.live_count() < self.rules.workers;
         let ends = self.first_joined.map(|joined| joined + GATHERING);
@@ -26,7 +24,7 @@ impl Core {
     /// Workers that want work, in the order in which it is dealt out.
     pub(super) fn in_turn(&self) -> Vec<WorkerId> {
         let mut idle = self.roster.idle();
-        if self.rules.mode == Mode::Local {
+        if self.rules.by_name {
             idle.sort_by_key(|&worker| self.roster.name(worker));
         }
         idle

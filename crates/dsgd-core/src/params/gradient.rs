@@ -207,8 +207,14 @@ impl Rows {
 
     /// The touched rows' numbers and gradients.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &[f32])> {
-        let rows = self.index.iter().map(|&row| row as usize);
-        rows.zip(self.values.chunks_exact(self.width))
+        let rows = self.index.iter().enumerate();
+        // Not chunks_exact: a table may have no columns.
+        rows.map(|(place, &row)| {
+            (
+                row as usize,
+                &self.values[place * self.width..][..self.width],
+            )
+        })
     }
 
     /// Which rows are touched.

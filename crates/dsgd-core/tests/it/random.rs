@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dsgd_core::core::{
-    Action, Core, End, LeaseId, Message, Progress, Report, Rules, Work, WorkerId,
+    Action, Core, End, LeaseId, Message, Pacing, Progress, Report, Rules, Work, WorkerId,
 };
 use dsgd_core::event::{Cost, Event};
 use dsgd_core::mode::Mode;
@@ -153,7 +153,8 @@ impl World {
                 random.random_range(0..workers)
             },
             together: random.random_bool(0.5),
-            paced: random.random_bool(0.5),
+            by_name: random.random_bool(0.5),
+            pacing: [Pacing::Even, Pacing::ByPace][random.random_range(0..2)],
             max_staleness: random.random_bool(0.3).then(|| random.random_range(0..4)),
             wait: random.random_bool(0.2).then_some(1.1),
             lease: Duration::from_secs(20),

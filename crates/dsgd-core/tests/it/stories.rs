@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use dsgd_core::core::{
-    Action, Core, LeaseId, Message, Progress, Report, Round, Rules, Work, WorkerId,
+    Action, Core, LeaseId, Message, Pacing, Progress, Report, Round, Rules, Work, WorkerId,
 };
 use dsgd_core::event::Cost;
 use dsgd_core::metric::Metric;
@@ -75,6 +75,7 @@ impl Story {
             take(&mut args, "batches")?.unwrap_or(4),
             take(&mut args, "validation")?.unwrap_or(0),
         );
+        let together = take(&mut args, "together")?.unwrap_or(false);
         let mut secs =
             |name| Ok::<_, Box<dyn Error>>(take(&mut args, name)?.map(Duration::from_secs));
         let rules = Rules {
@@ -83,8 +84,12 @@ impl Story {
             give_up_after: secs("give_up_after")?,
             save_after: take(&mut args, "save_minutes")?.map(|n: u64| Duration::from_secs(60 * n)),
             round: take(&mut args, "round")?.unwrap_or(1),
-            paced: take(&mut args, "paced")?.unwrap_or(false),
-            together: take(&mut args, "together")?.unwrap_or(false),
+            pacing: match take(&mut args, "paced")? {
+                Some(true) => Pacing::ByPace,
+                _ => Pacing::Even,
+            },
+            together,
+            by_name: together,
             parts: take(&mut args, "parts")?.unwrap_or(1),
             backup_workers: take(&mut args, "backup")?.unwrap_or(0),
             max_staleness: take(&mut args, "max_staleness")?,

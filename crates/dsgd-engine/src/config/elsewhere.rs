@@ -74,7 +74,8 @@ pub struct Elsewhere {
           default_value_t = false, default_missing_value = "true", hide_possible_values = true,
           hide_default_value = true)]
     pub prefetch: bool,
-    /// How parameters and gradients travel: none, as they are, or bf16, in half the bytes; the server's own stay f32
+    /// How parameters and gradients travel: none, as they are; bf16, int8 or int4, in a half, a quarter or an eighth of the
+    /// bytes. What is left out is sent with the next; the server's own stay f32
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     pub codec: Codec,
     /// A worker that is silent for so long is lost

@@ -8,6 +8,7 @@ use std::time::Duration;
 use dsgd_core::model::Model;
 
 use crate::server::Message;
+use crate::wire::integrity::Initial;
 use crate::worker::{Buffers, StepRule};
 
 /// Why workers could not be started, with its cause.
@@ -26,6 +27,8 @@ pub struct LaunchSpec {
     pub buffers: Buffers,
     /// How workers take steps, where they are to take any by themselves.
     pub rule: StepRule,
+    /// What the run begins with, if workers can make that by themselves.
+    pub initial: Option<Initial>,
     /// Whether the run is over.
     pub over: Arc<AtomicBool>,
 }

@@ -38,6 +38,8 @@ pub struct WorkerProcess {
     pub slots: usize,
     /// Kernel threads of each.
     pub threads: usize,
+    /// The run's seed, which its initial parameters are made from.
+    pub seed: u64,
     /// How they take steps, where they are to take any by themselves.
     pub rule: StepRule,
     /// Whether each slot has two workers that take turns.
@@ -186,6 +188,7 @@ fn work_until_over(
         let ended = joined.map_err(Broken::Link).and_then(|mut link| {
             pause = PAUSES.0;
             link.leave_when(Arc::clone(&process.leaving));
+            link.begin_with(|params| compute.initial(process.seed, params));
             work(compute, &mut link)
         });
         match ended {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::average::average;
-use super::{Contents, Store, Versions};
+use super::{Contents, Differences, PublicCopy, Store, Versions};
 use crate::worker::Buffers;
+use dsgd_core::codec::Codec;
 use dsgd_core::core::LeaseId;
 use dsgd_core::optim::{StepSize, batch_share};
 use dsgd_core::params::{Gradient, Params, Snapshot};
@@ -18,6 +19,8 @@ pub struct InMemory {
     /// Where a gradient goes that is of no more use.
     buffers: Buffers,
     threads: usize,
+    /// The parameters that workers elsewhere have, where they are not these.
+    public: Option<PublicCopy>,
 }
 
 impl InMemory {
@@ -28,7 +31,16 @@ impl InMemory {
             held: BTreeMap::new(),
             buffers,
             threads: threads.max(1),
+            public: None,
         }
+    }
+
+    /// What is new travels in this codec, to readers who keep a copy.
+    #[must_use]
+    pub fn with_public_copy(mut self, codec: Codec) -> Self {
+        let (version, params) = (self.versions.version(), self.versions.current());
+        self.public = Some(PublicCopy::new(codec, version, params));
+        self
     }
 
     fn take(&mut self, lease: LeaseId) -> (Box<Gradient>, u64) {
@@ -82,8 +94,18 @@ impl Store for InMemory {
         self.versions.current()
     }
 
-    fn snapshot(&self, have: Option<u64>) -> Snapshot {
-        self.versions.snapshot(have)
+    fn snapshot(&self) -> Snapshot {
+        self.versions.snapshot(None)
+    }
+
+    fn snapshot_for_copy(&mut self, have: Option<u64>) -> (Snapshot, Option<Differences>) {
+        match &mut self.public {
+            None => (self.versions.snapshot(have), None),
+            Some(public) => {
+                public.follow(self.versions.updater(), self.versions.current());
+                public.snapshot(have)
+            }
+        }
     }
 
     fn contents(&self) -> Contents<'_> {

@@ -6,6 +6,7 @@
 
 mod average;
 mod memory;
+mod public;
 mod update;
 mod versions;
 
@@ -19,6 +20,7 @@ use dsgd_core::optim::StepSize;
 use dsgd_core::params::{Gradient, Params, Snapshot};
 
 pub use memory::InMemory;
+pub use public::{Difference, Differences, PublicCopy};
 pub use update::Updater;
 pub use versions::{Contents, Versions};
 
@@ -52,8 +54,12 @@ pub trait Store: Send {
     /// The parameters as they are now.
     fn current(&self) -> &Arc<Params>;
 
-    /// The parameters as they are now, for a reader who has that version of them.
-    fn snapshot(&self, have: Option<u64>) -> Snapshot;
+    /// The parameters as they are now.
+    fn snapshot(&self) -> Snapshot;
+
+    /// The parameters for a reader elsewhere who keeps a copy, which is that version: with what is new since, or with
+    /// differences where what travels is made from those.
+    fn snapshot_for_copy(&mut self, have: Option<u64>) -> (Snapshot, Option<Differences>);
 
     /// All that a checkpoint holds of it.
     fn contents(&self) -> Contents<'_>;

@@ -87,6 +87,11 @@ impl Versions {
         &self.current
     }
 
+    /// What makes versions.
+    pub(super) fn updater(&self) -> &Updater {
+        &self.updater
+    }
+
     /// The newest version, for a reader who has version `have`: with what is new since.
     pub fn snapshot(&self, have: Option<u64>) -> Snapshot {
         Snapshot {

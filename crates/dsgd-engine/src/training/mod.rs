@@ -3,32 +3,29 @@
 //! It reads no command line, prints nothing and ends no process; the program's command line is one of its
 //! callers.
 
+mod begun;
 mod start;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dsgd_core::core::{Core, End};
+use dsgd_core::core::Core;
 use dsgd_core::event::{Event, Observer, Record};
 use dsgd_core::metric;
 use dsgd_core::model::Model;
 use dsgd_core::optim::Schedule;
-use dsgd_core::params::Params;
-use dsgd_core::task::Stats;
 
 use crate::config::{LOCAL_WORKERS, RunConfig};
 use crate::error::Error;
-use crate::launch::{Handle, LaunchSpec, Launcher, Local};
+use crate::launch::{Launcher, Local};
 use crate::run::{Fingerprint, Retention, RunFolder};
 use crate::server::{Message, Server};
 use crate::store::InMemory;
-use crate::worker::{Buffers, StepRule};
+use crate::wire::integrity::Initial;
+use crate::worker::Buffers;
+pub use begun::{Begun, Finished};
 pub use start::Start;
-
-/// Workers have so long to end by themselves when the run is over.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A run that has not begun.
 ///
@@ -174,7 +171,16 @@ impl Training {
         }
         let workers = self.launchers.iter().filter_map(|l| l.workers()).sum();
         self.config.check_workers(workers)?;
-        let (server, started) = self.assemble(start, workers);
+        let elsewhere = self
+            .launchers
+            .iter()
+            .any(|launcher| launcher.is_elsewhere());
+        let initial = (elsewhere && start.initial)
+            .then(|| Initial::of(start.versions.version(), start.versions.current()));
+        let (mut server, started) = self.assemble(start, workers, elsewhere);
+        if let Some(initial) = initial {
+            server.begins_with(initial.version);
+        }
         if let Some((folder, config)) = &self.folder {
             folder.begin(config)?;
         }
@@ -182,6 +188,7 @@ impl Training {
             server,
             started,
             rule: self.config.step_rule(),
+            initial,
             model: self.model,
             launchers: self.launchers,
             messages: self.messages,
@@ -190,17 +197,13 @@ impl Training {
     }
 
     /// The server, and the first event of its run.
-    fn assemble(&mut self, start: Start, workers: usize) -> (Server, Event) {
+    fn assemble(&mut self, start: Start, workers: usize, elsewhere: bool) -> (Server, Event) {
         let (config, manifest) = (&self.config, self.model.manifest());
         let mut rules = config.rules(workers, manifest.batches, manifest.validation_batches);
         let metric = metric::first(&manifest.metrics);
         rules.metric = metric.clone();
         // Only workers elsewhere can be silent, or come later.
-        if self
-            .launchers
-            .iter()
-            .any(|launcher| launcher.is_elsewhere())
-        {
+        if elsewhere {
             let secs = Duration::from_secs_f64;
             rules.dead_after = Some(secs(config.elsewhere.dead_after));
             rules.give_up_after = Some(secs(config.elsewhere.give_up_after));
@@ -250,7 +253,11 @@ impl Training {
         });
         let buffers = Buffers::new(&manifest.layout, workers.max(config.parts.unwrap_or(1)));
         let threads = config.threads_of_the_server();
-        let store = InMemory::new(start.versions, buffers.clone(), threads);
+        let mut store = InMemory::new(start.versions, buffers.clone(), threads);
+        let codec = config.codecs().pull;
+        if elsewhere && codec.has_blocks() {
+            store = store.with_public_copy(codec);
+        }
         let mut server = Server::new(
             core,
             Box::new(store),
@@ -264,118 +271,6 @@ impl Training {
             .drain(..)
             .for_each(|observer| server.observe(observer));
         (server, started)
-    }
-}
-
-/// A run that nothing can refuse any more, before its first event.
-pub struct Begun {
-    server: Server,
-    started: Event,
-    model: Arc<dyn Model>,
-    rule: StepRule,
-    launchers: Vec<Box<dyn Launcher>>,
-    messages: Sender<Message>,
-    inbox: Receiver<Message>,
-}
-
-impl Begun {
-    /// Adds an observer, such as one that writes into the run's folder.
-    pub fn observe(&mut self, observer: Observer) {
-        self.server.observe(observer);
-    }
-
-    /// Trains until the run is over.
-    ///
-    /// # Errors
-    /// When no worker can be started.
-    pub fn run(self) -> Result<Finished, Error> {
-        let Self {
-            mut server,
-            started,
-            model,
-            rule,
-            launchers,
-            messages,
-            inbox,
-        } = self;
-        let (results, reported) = channel();
-        server.observe(Box::new(move |record| {
-            if matches!(
-                record.event,
-                Event::EpochFinished { .. } | Event::Saved { .. }
-            ) {
-                // Read below, when the server has gone.
-                let _ = results.send(record.event.clone());
-            }
-        }));
-        server.emit(started);
-        let spec = LaunchSpec {
-            model,
-            messages,
-            numbers: server.numbers(),
-            buffers: server.buffers().clone(),
-            rule,
-            over: server.over(),
-        };
-        let launched: Result<Vec<Box<dyn Handle>>, _> = launchers
-            .into_iter()
-            .map(|launcher| launcher.launch(spec.clone()))
-            .collect();
-        // The inbox closes when the last worker has gone.
-        drop(spec);
-        let handles = launched.map_err(Error::Launch)?;
-        let finished = server.run(&inbox);
-        // Whoever joins now finds that the run is over: what goes with its message is dropped.
-        let drained = thread::Builder::new().spawn(move || inbox.iter().for_each(drop));
-        drained.map_err(|error| Error::Launch(error.into()))?;
-        for handle in handles {
-            handle.dismiss(FAREWELL);
-        }
-        let mut result = Finished {
-            end: finished.end,
-            steps: finished.steps,
-            train: None,
-            validation: None,
-            checkpoint: None,
-            unsaved: finished.unsaved,
-            params: finished.params,
-        };
-        for event in reported.try_iter() {
-            match event {
-                Event::EpochFinished {
-                    train, validation, ..
-                } => {
-                    (result.train, result.validation) = (Some(train), validation);
-                }
-                Event::Saved { file, .. } => result.checkpoint = Some(file),
-                _ => {}
-            }
-        }
-        Ok(result)
-    }
-}
-
-/// How a run went.
-pub struct Finished {
-    /// How it ended.
-    pub end: End,
-    /// Steps of the parameters in all.
-    pub steps: u64,
-    /// Sums over the training batches of the last epoch that was finished.
-    pub train: Option<Stats>,
-    /// Sums over its validation batches, where there are any.
-    pub validation: Option<Stats>,
-    /// The checkpoint that was written last.
-    pub checkpoint: Option<String>,
-    /// Why the last checkpoint could not be written, if so.
-    pub unsaved: Option<String>,
-    params: Arc<Params>,
-}
-
-impl Finished {
-    /// The parameters as they are now.
-    pub fn params(&self) -> &Params {
-        &self.params
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Start {
     /// File name of the best checkpoint so far.
     pub(super) best: Option<String>,
     pub(super) resumed: bool,
+    /// Whether these are the model's initial parameters, and nothing else.
+    pub(super) initial: bool,
     /// What is to be said of the weights.
     pub(super) notes: Vec<String>,
 }
@@ -38,6 +40,7 @@ impl Start {
             progress: Progress::start(config.start_epoch),
             best: None,
             resumed: false,
+            initial: config.train_from.is_none(),
             notes,
         })
     }
@@ -67,6 +70,7 @@ impl Start {
             progress: last.progress,
             best: last.best,
             resumed: true,
+            initial: false,
             notes: fresh_state(config),
         };
         Ok((start, last.warnings))

@@ -2,6 +2,10 @@
 
 use crc32fast::Hasher;
 
+use super::proto;
+use dsgd_core::codec::Codec;
+use dsgd_core::params::Params;
+
 /// Who sees to it that bytes arrive as they were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Integrity {
@@ -16,6 +20,33 @@ impl Integrity {
     /// Of a connection with or without TLS.
     pub(super) fn of(tls: bool) -> Self {
         if tls { Self::Tls } else { Self::Checksums }
+    }
+}
+
+/// Initial parameters, by which whoever has made them by itself knows that they are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Initial {
+    /// Their version.
+    pub version: u64,
+    crc32: u32,
+}
+
+impl Initial {
+    /// Of these parameters.
+    pub fn of(version: u64, params: &Params) -> Self {
+        let crc32 = crc32fast::hash(bytemuck::cast_slice(params.flat()));
+        Self { version, crc32 }
+    }
+
+    /// As the schema has it, for whoever pulls in that codec.
+    pub(super) fn to_proto(self, codec: Codec) -> proto::Initial {
+        let Self { version, crc32 } = self;
+        let codec = codec.id();
+        proto::Initial {
+            version,
+            crc32,
+            codec,
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use super::integrity::Integrity;
 use super::paced::{Traffic, while_moving};
 use super::proto::{self, PullPart, PushPart, pull_part, push_part};
 use super::{LONGEST_PULL, MOST_MESSAGE, outgoing, words};
+use crate::coded::Residual;
 use crate::worker::{Assignment, Link, Outcome, TransferTimes};
 use client::{Life, Own, SessionHeader};
 use dsgd_core::codec::Codec;
@@ -49,8 +50,12 @@ pub struct Remote {
     traffic: Traffic,
     life: Life,
     leaving: Arc<AtomicBool>,
-    /// How values travel, as the last assignment said.
+    /// How gradients are to be pushed, as the last assignment said.
     codec: Codec,
+    /// What was left out of those that were pushed.
+    residual: Option<Residual>,
+    /// What the run began with, if that can be made here.
+    initial: Option<proto::Initial>,
     /// The version that the parameters are, when they are whole.
     version: Option<u64>,
     // Both made once and used again and again.
@@ -78,6 +83,8 @@ impl Client {
             life: entered.life,
             leaving: Arc::default(),
             codec: Codec::None,
+            residual: None,
+            initial: entered.initial,
             version: None,
             params: Some(Params::zeros(Arc::clone(layout)).into()),
             gradient: None,
@@ -94,6 +101,24 @@ impl Remote {
     /// Once this is set, the link leaves instead of pulling more work.
     pub fn leave_when(&mut self, leaving: Arc<AtomicBool>) {
         self.leaving = leaving;
+    }
+
+    /// Makes the parameters that the run began with, so that they need not be sent. `make` fills zeros with the model's
+    /// initial parameters, or says that it cannot; where they are others than the server's, nothing comes of it.
+    pub fn begin_with(&mut self, make: impl FnOnce(&mut Params) -> bool) {
+        let (Some(initial), Some(params)) = (self.initial.take(), &mut self.params) else {
+            return;
+        };
+        let into = Arc::make_mut(params);
+        let same =
+            make(into) && crc32fast::hash(bytemuck::cast_slice(into.flat())) == initial.crc32;
+        if same {
+            if Codec::of_id(initial.codec) == Some(Codec::Bf16) {
+                Codec::Bf16.round(into.flat_mut());
+            }
+            self.version = Some(initial.version);
+        }
+        debug!(same, "initial parameters made here");
     }
 
     async fn push(&mut self, outcome: Outcome) -> Result<(), LinkError> {
@@ -119,14 +144,20 @@ impl Remote {
                     pull_secs: report.cost.pull_secs,
                     push_secs: report.cost.push_secs,
                 }));
-                let gradient = Arc::new(*gradient);
-                let pieces = outgoing::gradient(&gradient, self.codec, self.integrity);
-                let pieces = pieces.flat_map(framing::piece);
                 debug!(lease, "a push begins");
-                let sent = self.send(iter::once(head).chain(pieces)).await;
+                let sent = match self.codec {
+                    Codec::None => self.push_as_it_is(head, gradient).await,
+                    codec => {
+                        let fresh = || Residual::new(gradient.layout());
+                        let residual = self.residual.get_or_insert_with(fresh);
+                        let coded = residual.encode(codec, &gradient);
+                        self.gradient = Some(gradient);
+                        let pieces = outgoing::coded(&coded, self.integrity);
+                        let pieces = pieces.flat_map(framing::piece);
+                        self.send(iter::once(head).chain(pieces)).await
+                    }
+                };
                 debug!(lease, well = sent.is_ok(), "a push has ended");
-                // All of it has gone out and nobody looks at it any more.
-                self.gradient = Arc::try_unwrap(gradient).ok().map(Box::new);
                 return sent;
             }
             Outcome::Evaluated { lease, stats } => {
@@ -137,6 +168,21 @@ impl Remote {
             Outcome::Panicked { lease, reason } => failed(lease, reason, true),
         };
         self.send(iter::once(part(only))).await
+    }
+
+    /// Sends views of a gradient's memory.
+    async fn push_as_it_is(
+        &mut self,
+        head: Bytes,
+        gradient: Box<Gradient>,
+    ) -> Result<(), LinkError> {
+        let gradient = Arc::new(*gradient);
+        let pieces = outgoing::gradient(&gradient, self.integrity);
+        let pieces = pieces.flat_map(framing::piece);
+        let sent = self.send(iter::once(head).chain(pieces)).await;
+        // All of it has gone out and nobody looks at it any more.
+        self.gradient = Arc::try_unwrap(gradient).ok().map(Box::new);
+        sent
     }
 
     /// Sends a push, as long as it arrives there: what has left here may lie in buffers on the way.
@@ -200,22 +246,40 @@ impl Remote {
         let job = words::job(given.work).map_err(LinkError::unexpected)?;
         let (lease, version) = (given.lease, given.version);
         debug!(lease, ?job, version, base = given.base, "a pull begins");
-        let codec = Codec::of_id(given.codec);
-        self.codec = codec.ok_or_else(|| LinkError::unexpected("a codec that is unknown here"))?;
+        let codec = |id| {
+            let unknown = || LinkError::unexpected("a codec that is unknown here");
+            Codec::of_id(id).ok_or_else(unknown)
+        };
+        self.codec = codec(given.codec)?;
+        let codec = codec(given.params_codec)?;
         let started = Instant::now();
         let params = self.params.take();
         let mut params = params.expect("a link that broke is not used again");
         let into = Arc::make_mut(&mut params);
         // What is here is whole again when all has come.
         let have = self.version.take();
+        if given.base.is_some() && given.base != have {
+            return Err(LinkError::unexpected("what is new to another version"));
+        }
+        let mut differences = given.differences.iter();
         let mut incoming = match given.base {
-            None => IncomingParams::new(into, self.codec, self.integrity),
-            base if base == have => {
-                IncomingParams::over(into, &given.fresh, self.codec, self.integrity)?
+            None => IncomingParams::new(into, codec, self.integrity),
+            // Nothing is new, or the first of what is.
+            Some(_) if given.fresh.is_empty() => {
+                let nothing = Bytes::from(vec![0; into.layout().tensors().len()]);
+                IncomingParams::onto(into, &nothing, codec, self.integrity)?
             }
-            _ => return Err(LinkError::unexpected("what is new to another version")),
+            Some(_) => IncomingParams::over(into, &given.fresh, codec, self.integrity)?,
         };
-        while let Some(part) = next(&mut parts, &self.traffic).await? {
+        loop {
+            while incoming.is_complete()
+                && let Some(fresh) = differences.next()
+            {
+                incoming = incoming.then(fresh)?;
+            }
+            let Some(part) = next(&mut parts, &self.traffic).await? else {
+                break;
+            };
             match part {
                 pull_part::Part::Chunk(chunk) => incoming.chunk(&chunk)?,
                 pull_part::Part::Rows(rows) => incoming.rows(&rows)?,
@@ -235,6 +299,7 @@ impl Remote {
             lease: given.lease,
             job,
             params: Snapshot::new(given.version, params),
+            differences: None,
             transfer: TransferTimes {
                 pull_secs: started.elapsed().as_secs_f64(),
                 push_secs: 0.0,

@@ -1,7 +1,8 @@
 //! Parameters and gradients on their way out: cut into chunks that copy nothing.
 //!
 //! A chunk's bytes are a view of the vector itself, kept alive by its `Arc`; the one copy
-//! is into the connection's send buffer. Single rows of parameters are copied together first. Elements travel as little-endian `f32`.
+//! is into the connection's send buffer. Single rows of parameters are copied together first. What a codec has made of
+//! a tensor is cut up just so.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use bytes::Bytes;
 use super::PIECE;
 use super::integrity::{Checksum, Integrity};
 use super::proto::{Chunk, Rows};
+use crate::coded::{Coded, CodedTensor};
 use dsgd_core::codec::Codec;
-use dsgd_core::params::{Fresh, Gradient, Params, Snapshot, TensorGradient};
+use dsgd_core::params::{Fresh, Gradient, Params, SQUARES_BLOCK, Snapshot, TensorGradient};
 
 #[cfg(target_endian = "big")]
 compile_error!("the wire sends the memory of f32 values as it is, which must be little-endian");
@@ -26,7 +28,8 @@ pub enum Piece {
     Rows(Rows),
 }
 
-/// The pieces of all parameters, or of what is new in them since the version that `snapshot` names.
+/// The pieces of all parameters, or of what is new in them since the version that `snapshot` names, in a codec
+/// without blocks.
 pub fn params(
     snapshot: Snapshot,
     codec: Codec,
@@ -45,7 +48,7 @@ pub fn params(
                     let at = range.start + row as usize * width;
                     codec.encode(&params.flat()[at..at + width], out);
                 };
-                let size = width * codec.width();
+                let size = codec.bytes(width);
                 let rows = Gathered { tensor, rows, size }.messages(&params, values, integrity);
                 Box::new(rows.map(Piece::Rows))
             }
@@ -98,10 +101,9 @@ impl Gathered {
     }
 }
 
-/// The pieces of a gradient.
+/// The pieces of a gradient as it is.
 pub fn gradient(
     gradient: &Arc<Gradient>,
-    codec: Codec,
     integrity: Integrity,
 ) -> impl Iterator<Item = Piece> + Send + 'static {
     let gradient = Arc::clone(gradient);
@@ -114,22 +116,7 @@ pub fn gradient(
                     TensorGradient::Rows(_) => &[],
                 },
             );
-            dense(tensor, &gradient, values, codec, integrity)
-        }
-        TensorGradient::Rows(rows) if codec != Codec::None => {
-            let (width, touched) = (rows.width(), rows.indices().to_vec());
-            let values = move |gradient: &Gradient, place: usize, _, out: &mut Vec<u8>| {
-                if let TensorGradient::Rows(rows) = &gradient.tensors()[tensor] {
-                    codec.encode(&rows.values()[place * width..][..width], out);
-                }
-            };
-            let gathered = Gathered {
-                tensor,
-                rows: touched,
-                size: width * codec.width(),
-            };
-            let rows = gathered.messages(&gradient, values, integrity);
-            Box::new(rows.map(Piece::Rows)) as Pieces
+            dense(tensor, &gradient, values, Codec::None, integrity)
         }
         TensorGradient::Rows(rows) => {
             let indices = view(&gradient, move |gradient| {
@@ -144,10 +131,36 @@ pub fn gradient(
                     TensorGradient::Dense(_) => &[],
                 }
             });
-            let rows = row_chunks(tensor, rows.width(), indices, values, integrity);
+            let size = rows.width() * size_of::<f32>();
+            let rows = row_chunks(tensor, size, indices, values, integrity);
             Box::new(rows.map(Piece::Rows)) as Pieces
         }
     })
+}
+
+/// The pieces of what a codec has made of tensors.
+pub fn coded(coded: &Coded, integrity: Integrity) -> impl Iterator<Item = Piece> + Send + use<> {
+    let codec = coded.codec;
+    let tensors = coded.tensors.clone().into_iter().enumerate();
+    tensors.flat_map(move |(tensor, coded)| match coded {
+        CodedTensor::Nothing => Box::new(std::iter::empty()) as Pieces,
+        CodedTensor::Whole(bytes) => {
+            let size = piece(codec);
+            Box::new(chunks(tensor, bytes, size, integrity).map(Piece::Chunk))
+        }
+        CodedTensor::Rows { indices, values } => {
+            let rows = indices.len() / size_of::<u32>();
+            let size = values.len().checked_div(rows).unwrap_or(0);
+            let rows = row_chunks(tensor, size, indices, values, integrity);
+            Box::new(rows.map(Piece::Rows))
+        }
+    })
+}
+
+/// Bytes of a piece of a dense tensor: whole blocks, so that a norm adds up in the same order however a tensor is cut.
+fn piece(codec: Codec) -> usize {
+    let block = codec.bytes(SQUARES_BLOCK);
+    PIECE / block * block
 }
 
 type Pieces = Box<dyn Iterator<Item = Piece> + Send>;
@@ -188,19 +201,20 @@ fn dense<O: Send + Sync + 'static>(
 ) -> Pieces {
     if codec == Codec::None {
         let bytes = view(owner, move |owner| bytemuck::cast_slice(values(owner)));
-        return Box::new(chunks(tensor, bytes, integrity).map(Piece::Chunk));
+        return Box::new(chunks(tensor, bytes, PIECE, integrity).map(Piece::Chunk));
     }
     let owner = Arc::clone(owner);
     let len = values(&owner).len();
     let mut checksum = Checksum::new(integrity);
-    let encoded = steps(len, PIECE / codec.width()).map(move |range| {
-        let mut bytes = Vec::with_capacity(range.len() * codec.width());
+    let elements = PIECE / codec.bytes(SQUARES_BLOCK) * SQUARES_BLOCK;
+    let encoded = steps(len, elements).map(move |range| {
+        let mut bytes = Vec::with_capacity(codec.bytes(range.len()));
         codec.encode(&values(&owner)[range.clone()], &mut bytes);
         checksum.update(&bytes);
         let last = range.end == len;
         Piece::Chunk(Chunk {
             tensor: tensor as u32,
-            offset: (range.start * codec.width()) as u64,
+            offset: codec.bytes(range.start) as u64,
             values: bytes.into(),
             crc32: last.then(|| checksum.end()),
         })
@@ -209,9 +223,14 @@ fn dense<O: Send + Sync + 'static>(
 }
 
 /// A dense tensor's chunks, at least one, the last with the checksum.
-fn chunks(tensor: usize, bytes: Bytes, integrity: Integrity) -> impl Iterator<Item = Chunk> + Send {
+fn chunks(
+    tensor: usize,
+    bytes: Bytes,
+    size: usize,
+    integrity: Integrity,
+) -> impl Iterator<Item = Chunk> + Send {
     let mut checksum = Checksum::new(integrity);
-    steps(bytes.len(), PIECE).map(move |range| {
+    steps(bytes.len(), size).map(move |range| {
         let values = bytes.slice(range.clone());
         checksum.update(&values);
         let last = range.end == bytes.len();
@@ -224,15 +243,14 @@ fn chunks(tensor: usize, bytes: Bytes, integrity: Integrity) -> impl Iterator<It
     })
 }
 
-/// A table's touched rows, at least one message, the last with the checksum.
+/// A table's rows of so many bytes, at least one message, the last with the checksum.
 fn row_chunks(
     tensor: usize,
-    width: usize,
+    row: usize,
     indices: Bytes,
     values: Bytes,
     integrity: Integrity,
 ) -> impl Iterator<Item = Rows> + Send {
-    let row = width * size_of::<f32>();
     let count = indices.len() / size_of::<u32>();
     let mut checksum = Checksum::new(integrity);
     steps(count, rows_of_a_chunk(row)).map(move |rows| {

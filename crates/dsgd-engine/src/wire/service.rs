@@ -3,6 +3,7 @@
 //! A worker has one assignment at a time, and what it pushes must be of that one: so nobody
 //! can touch what belongs to another. The end of its `Live` stream is the end of its session.
 
+mod pulled;
 mod pushed;
 mod sent;
 mod sessions;
@@ -33,7 +34,7 @@ use super::proto::{self, PullPart, Pulse, pull_part};
 use super::words::{self, cut, tensors};
 use super::{
     LONGEST_PULL, MOST_MESSAGE, MOST_NAME, MOST_REASON, PROGRAM, PROTOCOL, SESSION, STALL,
-    most_pushed, outgoing,
+    most_pushed,
 };
 use crate::mutex::lock;
 use crate::server::Message;
@@ -41,7 +42,8 @@ use crate::worker::{Assignment, Outcome};
 use dsgd_core::core::WorkerId;
 use dsgd_core::event::Event;
 use dsgd_core::text;
-use pushed::{Parts, params_bytes};
+use pulled::Pulled;
+use pushed::Parts;
 use sent::Sent;
 use sessions::{Session, Sessions};
 pub use terms::Terms;
@@ -186,7 +188,8 @@ impl Dsgd for Service {
             )));
         }
         let fresh = self.0.sessions.take_nonce(&join.nonce);
-        let token = &self.0.terms.token;
+        let terms = &self.0.terms;
+        let token = &terms.token;
         if !fresh || !token.accepts(&join.proof, &join.nonce, &join.name) {
             let why = if fresh {
                 "wrong token"
@@ -211,6 +214,9 @@ impl Dsgd for Service {
             session,
             layout: self.0.tensors.clone(),
             dead_after_ms: self.0.terms.dead_after.as_millis() as u32,
+            initial: terms
+                .initial
+                .map(|initial| initial.to_proto(terms.codecs.pull)),
         }))
     }
 
@@ -308,19 +314,22 @@ impl Service {
                     lease,
                     job,
                     mut params,
+                    differences,
                     ..
                 } = assignment;
                 // What is new is of use to whoever has what it is new to.
                 params.since = params.since.filter(|since| asked.have == Some(since.base));
-                let codec = self.0.terms.codec;
-                let bytes = params_bytes(&params, codec);
+                let differences = differences.filter(|all| asked.have == Some(all.base));
+                let codecs = self.0.terms.codecs;
+                let head = words::assignment(lease, &job, &params, differences.as_ref(), codecs);
+                let pulled = Pulled::new(params, differences, codecs.pull);
+                let bytes = pulled.bytes();
                 session.pulls(bytes);
                 let span = debug_span!("pull", worker = session.name, lease);
-                debug!(parent: &span, ?job, version = params.version, bytes, "begins");
-                let head = words::assignment(lease, &job, &params, codec);
+                debug!(parent: &span, ?job, version = head.version, bytes, "begins");
                 *lock(&session.current) = Some((lease, job));
                 let head = message(pull_part::Part::Assignment(head));
-                let pieces = outgoing::params(params, codec, integrity).flat_map(framing::piece);
+                let pieces = pulled.pieces(integrity).flat_map(framing::piece);
                 let pieces = std::iter::once(head).chain(pieces);
                 Ok(framing::reply(Sent::new(pieces, span)))
             }

@@ -4,8 +4,10 @@
 
 use super::proto;
 use super::proto::assignment::Work;
+use crate::coded::CodedTensor;
+use crate::store::Differences;
 use crate::worker::{Job, OwnRound, OwnStep};
-use dsgd_core::codec::Codec;
+use dsgd_core::codec::{Codec, Codecs};
 use dsgd_core::core::LeaseId;
 use dsgd_core::params::{Fresh, Kind, Layout, Snapshot, Tensor};
 use dsgd_core::task::{Batch, Part, Stats, used};
@@ -24,12 +26,13 @@ pub(super) fn tensors(layout: &Layout) -> Vec<proto::Tensor> {
     layout.tensors().iter().map(tensor).collect()
 }
 
-/// Something to do.
+/// Something to do, with these parameters or with what is to be added to those of an earlier version.
 pub(super) fn assignment(
     lease: LeaseId,
     job: &Job,
     params: &Snapshot,
-    codec: Codec,
+    differences: Option<&Differences>,
+    codecs: Codecs,
 ) -> proto::Assignment {
     let work = match job {
         Job::Train(round) => Work::Train(train(round)),
@@ -52,13 +55,27 @@ pub(super) fn assignment(
     };
     let since = params.since.as_ref();
     let fresh = since.map(|since| since.tensors.iter().map(fresh).collect());
+    let base = since.map(|since| since.base);
+    let new = |tensor: &CodedTensor| match tensor {
+        CodedTensor::Nothing => 0,
+        CodedTensor::Rows { .. } => 1,
+        CodedTensor::Whole(_) => 2,
+    };
+    let all = differences.map_or(&[][..], |differences| &differences.all);
+    let all = all.iter().map(|one| one.coded.tensors.iter().map(new));
+    let params_codec = match differences {
+        None if codecs.pull.has_blocks() => Codec::None,
+        _ => codecs.pull,
+    };
     proto::Assignment {
         lease,
         work: Some(work),
         version: params.version,
-        base: since.map(|since| since.base),
+        base: differences.map_or(base, |differences| Some(differences.base)),
         fresh: fresh.unwrap_or_default(),
-        codec: codec.id(),
+        codec: codecs.push.id(),
+        params_codec: params_codec.id(),
+        differences: all.map(Iterator::collect).collect(),
     }
 }
 

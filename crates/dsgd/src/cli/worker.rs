@@ -159,6 +159,7 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
         endpoint,
         slots,
         threads,
+        seed: config.seed,
         rule: config.step_rule(),
         prefetch: config.elsewhere.prefetch,
         orphan_after: Duration::from_secs_f64(config.elsewhere.orphan_after),

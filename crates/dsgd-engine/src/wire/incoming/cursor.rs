@@ -16,6 +16,8 @@ pub(super) struct Cursor {
     pub(super) offset: usize,
     pub(super) checksum: Checksum,
     pub(super) codec: Codec,
+    /// Whether what arrives is added to what is there; then the one is decoded here first.
+    adds: Option<Vec<f32>>,
 }
 
 impl Cursor {
@@ -25,7 +27,23 @@ impl Cursor {
             offset: 0,
             checksum: Checksum::new(integrity),
             codec,
+            adds: None,
         }
+    }
+
+    /// From the first tensor on.
+    pub(super) fn again(self) -> Self {
+        Self {
+            tensor: 0,
+            offset: 0,
+            ..self
+        }
+    }
+
+    /// Adds what arrives to what is there.
+    pub(super) fn adding(mut self) -> Self {
+        self.adds = Some(vec![0.0; SQUARES_BLOCK]);
+        self
     }
 
     /// The tensor that is due.
@@ -34,7 +52,7 @@ impl Cursor {
     }
 
     pub(super) fn expect(&self, tensor: u32, offset: Option<u64>) -> Result<(), WireError> {
-        let at = self.offset * self.codec.width();
+        let at = self.codec.bytes(self.offset);
         let offset = offset.unwrap_or(at as u64);
         if tensor as usize == self.tensor && offset == at as u64 {
             return Ok(());
@@ -61,13 +79,19 @@ impl Cursor {
         if bytes > CHUNK {
             return Err(WireError::TooLarge { bytes, most: CHUNK });
         }
-        let width = self.codec.width();
-        if !bytes.is_multiple_of(width) {
-            let name = entry.name.clone();
-            return Err(WireError::Broken { name, bytes });
-        }
         let len = into.len();
-        let end = self.offset + bytes / width;
+        let block = self.codec.block();
+        // The rest of the tensor, or whole blocks.
+        let rest = len.saturating_sub(self.offset);
+        let elements = match self.codec.bytes(block) {
+            _ if bytes == self.codec.bytes(rest) => rest,
+            size if bytes.is_multiple_of(size) => bytes / size * block,
+            _ => {
+                let name = entry.name.clone();
+                return Err(WireError::Broken { name, bytes });
+            }
+        };
+        let end = self.offset + elements;
         if bytes == 0 && len > 0 {
             let name = entry.name.clone();
             return Err(WireError::Empty { name });
@@ -76,19 +100,34 @@ impl Cursor {
             let name = entry.name.clone();
             return Err(WireError::TooLong { name, len });
         };
-        let blocks = chunk.values.chunks(SQUARES_BLOCK * width);
+        let blocks = chunk.values.chunks(self.codec.bytes(SQUARES_BLOCK));
         for (into, block) in into.chunks_mut(SQUARES_BLOCK).zip(blocks) {
             self.checksum.update(block);
-            if self.codec == Codec::None {
+            if self.codec == Codec::None && self.adds.is_none() {
                 show(block.as_chunks().0);
                 streaming::copy(bytemuck::cast_slice_mut(into), block);
             } else {
-                self.codec.decode(block, into);
+                self.decode(block, into);
                 show(bytemuck::cast_slice(into));
             }
         }
         self.offset = end;
         self.check(entry, chunk.crc32, end == len)
+    }
+
+    /// Decodes elements, of which the first begins a block, into their place.
+    pub(super) fn decode(&mut self, bytes: &[u8], into: &mut [f32]) {
+        let Some(decoded) = &mut self.adds else {
+            return self.codec.decode(bytes, into);
+        };
+        let pieces = bytes.chunks(self.codec.bytes(SQUARES_BLOCK));
+        for (bytes, into) in pieces.zip(into.chunks_mut(SQUARES_BLOCK)) {
+            let decoded = &mut decoded[..into.len()];
+            self.codec.decode(bytes, decoded);
+            for (value, difference) in into.iter_mut().zip(decoded) {
+                *value += *difference;
+            }
+        }
     }
 
     /// The checksum comes with the end of a tensor and nowhere else.
@@ -136,7 +175,7 @@ pub(super) fn count_rows(
     codec: Codec,
 ) -> Result<usize, WireError> {
     let name = || entry.name.clone();
-    let (index, row) = (size_of::<u32>(), width * codec.width());
+    let (index, row) = (size_of::<u32>(), codec.bytes(width));
     let bytes = rows.indices.len() + rows.values.len();
     let most = CHUNK.max(index + row);
     if bytes > most {
@@ -167,7 +206,7 @@ pub(super) fn rows_in(
     width: usize,
     codec: Codec,
 ) -> impl Iterator<Item = (u32, &[u8])> {
-    let row = width * codec.width();
+    let row = codec.bytes(width);
     let indices = rows.indices.as_chunks().0.iter().enumerate();
     // Not chunks_exact: a table may have no columns.
     indices.map(move |(at, index)| {

@@ -31,7 +31,7 @@ impl<'a> IncomingParams<'a> {
     /// All of the buffer will be written.
     pub fn new(params: &'a mut Params, codec: Codec, integrity: Integrity) -> Self {
         let comes = vec![Comes::All; params.layout().tensors().len()];
-        Self::of(params, comes, codec, integrity)
+        Self::of(params, comes, Cursor::new(codec, integrity))
     }
 
     /// What is new will be written over the version that the buffer holds; `fresh` has a byte for each tensor, as
@@ -42,31 +42,26 @@ impl<'a> IncomingParams<'a> {
         codec: Codec,
         integrity: Integrity,
     ) -> Result<Self, WireError> {
-        let tensors = params.layout().tensors();
-        if fresh.len() != tensors.len() {
-            return Err(WireError::Fresh {
-                got: fresh.len(),
-                tensors: tensors.len(),
-            });
-        }
-        let comes = tensors.iter().zip(fresh).map(|(tensor, byte)| match byte {
-            0 => Ok(Comes::Nothing),
-            1 if tensor.kind == Kind::Rows => Ok(Comes::Rows),
-            1 => Err(wrong_kind(tensor, "a dense tensor", "a table")),
-            2 => Ok(Comes::All),
-            &byte => Err(WireError::NoFresh {
-                name: tensor.name.clone(),
-                byte,
-            }),
-        });
-        let comes = comes.collect::<Result<_, _>>()?;
-        Ok(Self::of(params, comes, codec, integrity))
+        let comes = comes(params, fresh)?;
+        Ok(Self::of(params, comes, Cursor::new(codec, integrity)))
     }
 
-    fn of(params: &'a mut Params, comes: Vec<Comes>, codec: Codec, integrity: Integrity) -> Self {
+    /// A difference will be added to the version that the buffer holds; `fresh` is as above.
+    pub fn onto(
+        params: &'a mut Params,
+        fresh: &[u8],
+        codec: Codec,
+        integrity: Integrity,
+    ) -> Result<Self, WireError> {
+        let comes = comes(params, fresh)?;
+        let cursor = Cursor::new(codec, integrity).adding();
+        Ok(Self::of(params, comes, cursor))
+    }
+
+    fn of(params: &'a mut Params, comes: Vec<Comes>, cursor: Cursor) -> Self {
         let mut this = Self {
             params,
-            cursor: Cursor::new(codec, integrity),
+            cursor,
             comes,
             next_row: 0,
         };
@@ -119,7 +114,7 @@ impl<'a> IncomingParams<'a> {
             }
             self.next_row = row + 1;
             let at = row as usize * width;
-            codec.decode(values, &mut into[at..at + width]);
+            self.cursor.decode(values, &mut into[at..at + width]);
         }
         self.cursor.offset += count;
         self.cursor.checksum.update(&rows.indices);
@@ -132,8 +127,41 @@ impl<'a> IncomingParams<'a> {
         Ok(())
     }
 
+    /// Of a complete transfer: a difference comes next, in the same codec, and is added.
+    pub fn then(self, fresh: &[u8]) -> Result<Self, WireError> {
+        let comes = comes(self.params, fresh)?;
+        Ok(Self::of(self.params, comes, self.cursor.again()))
+    }
+
+    /// Whether all has come.
+    pub fn is_complete(&self) -> bool {
+        self.cursor.is_complete(self.params.layout()).is_ok()
+    }
+
     /// Nothing must be missing.
     pub fn finish(self) -> Result<(), WireError> {
         self.cursor.is_complete(self.params.layout())
     }
+}
+
+/// What comes of each tensor.
+fn comes(params: &Params, fresh: &[u8]) -> Result<Vec<Comes>, WireError> {
+    let tensors = params.layout().tensors();
+    if fresh.len() != tensors.len() {
+        return Err(WireError::Fresh {
+            got: fresh.len(),
+            tensors: tensors.len(),
+        });
+    }
+    let comes = tensors.iter().zip(fresh).map(|(tensor, byte)| match byte {
+        0 => Ok(Comes::Nothing),
+        1 if tensor.kind == Kind::Rows => Ok(Comes::Rows),
+        1 => Err(wrong_kind(tensor, "a dense tensor", "a table")),
+        2 => Ok(Comes::All),
+        &byte => Err(WireError::NoFresh {
+            name: tensor.name.clone(),
+            byte,
+        }),
+    });
+    comes.collect()
 }

@@ -155,6 +155,7 @@ impl Client {
             integrity: Integrity::of(self.endpoint.identity.is_some()),
             traffic,
             life,
+            initial: reply.initial,
         })
     }
 
@@ -213,6 +214,8 @@ pub(super) struct Entered {
     /// What passes the connection for what is large.
     pub(super) traffic: Traffic,
     pub(super) life: Life,
+    /// What the run began with, if that can be made here.
+    pub(super) initial: Option<proto::Initial>,
 }
 
 /// A worker's own event loop: it turns in the worker's thread, while the worker waits for it. What

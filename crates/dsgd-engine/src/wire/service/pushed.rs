@@ -17,7 +17,7 @@ use crate::worker::Outcome;
 use dsgd_core::codec::Codec;
 use dsgd_core::core::Report;
 use dsgd_core::event::Cost;
-use dsgd_core::params::{Fresh, Gradient, Snapshot, Tensor, TensorGradient};
+use dsgd_core::params::{Gradient, TensorGradient};
 
 /// What a push brings, part by part.
 pub(super) struct Parts<'a> {
@@ -89,7 +89,7 @@ async fn gradient(
 ) -> Result<Outcome, Status> {
     let stats = read_stats(head.stats.as_ref()).map_err(Status::invalid_argument)?;
     let terms = parts.terms;
-    let mut incoming = IncomingGradient::new(terms.buffers.take(), terms.codec, integrity);
+    let mut incoming = IncomingGradient::new(terms.buffers.take(), terms.codecs.push, integrity);
     let received = receive(&mut incoming, parts).await;
     if let Err(status) = received {
         terms.buffers.give(incoming.into_buffer());
@@ -104,7 +104,7 @@ async fn gradient(
         pull_secs: secs(head.pull_secs),
         push_secs: secs(head.push_secs),
         wait_secs: secs(head.wait_secs),
-        bytes: parts.session.pulled() + gradient_bytes(&gradient, terms.codec),
+        bytes: parts.session.pulled() + gradient_bytes(&gradient, terms.codecs.push),
     };
     Ok(Outcome::Gradient {
         lease: head.lease,
@@ -129,27 +129,12 @@ async fn receive(incoming: &mut IncomingGradient, parts: &mut Parts<'_>) -> Resu
     Ok(())
 }
 
-/// Bytes of the tensors and rows that a pull brings.
-pub(super) fn params_bytes(params: &Snapshot, codec: Codec) -> u64 {
-    let (layout, since) = (params.layout(), params.since.as_ref());
-    let Some(since) = since else {
-        return (layout.len() * codec.width()) as u64;
-    };
-    let of_tensor = |(tensor, fresh): (&Tensor, &Fresh)| match fresh {
-        Fresh::Same => 0,
-        Fresh::Rows(rows) => rows.len() * (size_of::<u32>() + tensor.width() * codec.width()),
-        Fresh::Whole => tensor.range.len() * codec.width(),
-    };
-    let tensors = layout.tensors().iter().zip(&since.tensors);
-    tensors.map(of_tensor).sum::<usize>() as u64
-}
-
 /// Bytes of the tensors and rows that a push brings.
 fn gradient_bytes(gradient: &Gradient, codec: Codec) -> u64 {
     let bytes = |part: &TensorGradient| match part {
-        TensorGradient::Dense(values) => values.len() * codec.width(),
+        TensorGradient::Dense(values) => codec.bytes(values.len()),
         TensorGradient::Rows(rows) => {
-            size_of_val(rows.indices()) + rows.values().len() * codec.width()
+            size_of_val(rows.indices()) + rows.len() * codec.bytes(rows.width())
         }
     };
     gradient.tensors().iter().map(bytes).sum::<usize>() as u64

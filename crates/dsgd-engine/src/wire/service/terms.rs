@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::server::Message;
 use crate::wire::credentials::Token;
+use crate::wire::integrity::Initial;
 use crate::worker::Buffers;
-use dsgd_core::codec::Codec;
+use dsgd_core::codec::Codecs;
 use dsgd_core::params::Layout;
 
 /// What a service is made of.
@@ -18,7 +19,9 @@ pub struct Terms {
     /// The model's tensors.
     pub layout: Arc<Layout>,
     /// How values travel.
-    pub codec: Codec,
+    pub codecs: Codecs,
+    /// What the run began with, if workers can make that by themselves.
+    pub initial: Option<Initial>,
     /// Silence after which a worker is lost.
     pub dead_after: Duration,
     /// Where gradients are received.

@@ -39,7 +39,7 @@ fn valid_gradient() -> Vec<Piece> {
         *value = k as f32;
     }
     gradient.dense(BIAS).copy_from_slice(&[1.0, 2.0]);
-    outgoing::gradient(&Arc::new(gradient), Codec::None, Integrity::Checksums).collect()
+    outgoing::gradient(&Arc::new(gradient), Integrity::Checksums).collect()
 }
 
 /// A gradient's way in, into a new buffer.
@@ -223,8 +223,7 @@ fn a_row_that_is_wider_than_a_chunk_comes_alone() {
     gradient.row(TensorId(0), 2).fill(2.0);
     gradient.row(TensorId(0), 0).fill(1.0);
     let sum = gradient.sum_of_squares();
-    let pieces: Vec<_> =
-        outgoing::gradient(&Arc::new(gradient), Codec::None, Integrity::Checksums).collect();
+    let pieces: Vec<_> = outgoing::gradient(&Arc::new(gradient), Integrity::Checksums).collect();
     assert_eq!(pieces.len(), 2);
     let mut incoming = arriving(Arc::clone(&layout), Integrity::Checksums);
     let mut all = (Vec::new(), Vec::new());

@@ -24,7 +24,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use dsgd::{Batch, Layout, Params, Part, Snapshot};
-use dsgd_core::codec::Codec;
+use dsgd_core::codec::Codecs;
 use dsgd_engine::server::Message;
 use dsgd_engine::wire::credentials::{Identity, Token};
 use dsgd_engine::wire::link::Endpoint;
@@ -103,7 +103,8 @@ impl Served {
         let service = Service::new(Terms {
             token: token.clone(),
             layout: Arc::clone(&layout),
-            codec: Codec::None,
+            codecs: Codecs::default(),
+            initial: None,
             dead_after: Duration::from_secs(2),
             buffers: buffers.clone(),
             messages: sender,
@@ -246,6 +247,7 @@ impl Worker {
             lease,
             job,
             params,
+            differences: None,
             transfer,
         });
         assert!(given.is_ok());

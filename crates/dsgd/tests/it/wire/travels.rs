@@ -6,6 +6,8 @@ use std::thread;
 use dsgd::{Batch, Gradient, Layout, Params, Part, Snapshot, Stats, TensorGradient};
 use dsgd_core::codec::Codec;
 use dsgd_core::event::Cost;
+use dsgd_core::params::Rows;
+use dsgd_engine::coded::{Coded, CodedTensor, Residual};
 use dsgd_engine::server::Message;
 use dsgd_engine::wire::CHUNK;
 use dsgd_engine::wire::incoming::{IncomingGradient, IncomingParams};
@@ -147,7 +149,7 @@ fn gradients_arrive_bit_for_bit_with_their_norm() {
         // Into a buffer that has been used.
         let used = Box::new(gradient(&layout, seed + 9, small));
         let mut incoming = IncomingGradient::new(used, Codec::None, integrity);
-        for piece in outgoing::gradient(&sent, Codec::None, integrity) {
+        for piece in outgoing::gradient(&sent, integrity) {
             match piece {
                 Piece::Chunk(chunk) => incoming.chunk(&chunk).unwrap(),
                 Piece::Rows(rows) => incoming.rows(&rows).unwrap(),
@@ -230,6 +232,7 @@ fn a_round_through(served: &Served) {
             lease: 5 + round,
             job,
             params: Snapshot::new(1, params),
+            differences: None,
             transfer: TransferTimes::default(),
         });
         assert!(given.is_ok());
@@ -259,18 +262,18 @@ fn a_round_through(served: &Served) {
     assert!(worker.join().unwrap() == sent);
 }
 
-/// Whatever a codec makes of a value arrives, however it is cut: in whole tensors, in rows, in a gradient.
+/// What a codec makes of values, blocks of which begin here.
+fn rounded(codec: Codec, values: &[f32]) -> Vec<u32> {
+    let mut back = values.to_vec();
+    codec.round(&mut back);
+    back.iter().map(|v| v.to_bits()).collect()
+}
+
+/// Whatever a codec makes of a value arrives, however it is cut: in whole tensors, in rows.
 #[test]
-fn rounded_values_arrive_as_they_were_rounded() {
+fn rounded_parameters_arrive_as_they_were_rounded() {
     let layout = Arc::new(layout());
     let codec = Codec::Bf16;
-    let rounded = |values: &[f32]| {
-        let mut bytes = Vec::new();
-        codec.encode(values, &mut bytes);
-        let mut back = vec![0.0; values.len()];
-        codec.decode(&bytes, &mut back);
-        back.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
-    };
     for integrity in [Integrity::Checksums, Integrity::Tls] {
         let sent = Arc::new(params(&layout, 1));
         let mut arrived = params(&layout, 2);
@@ -283,14 +286,23 @@ fn rounded_values_arrive_as_they_were_rounded() {
             incoming.chunk(&chunk).unwrap();
         }
         incoming.finish().unwrap();
-        assert!(bits_of(&arrived) == rounded(sent.flat()));
+        assert!(bits_of(&arrived) == rounded(codec, sent.flat()));
+    }
+}
 
-        let sent = Arc::new(gradient(&layout, 3, |random| {
-            random.random_range(-1.0..1.0)
-        }));
+#[test]
+fn rounded_gradients_arrive_as_they_were_rounded() {
+    let layout = Arc::new(layout());
+    for (codec, integrity) in [
+        (Codec::Bf16, Integrity::Checksums),
+        (Codec::Int8, Integrity::Checksums),
+        (Codec::Int4, Integrity::Tls),
+    ] {
+        let sent = gradient(&layout, 3, |random| random.random_range(-1.0..1.0));
+        let coded = Residual::new(&layout).encode(codec, &sent);
         let buffer = Box::new(Gradient::new(Arc::clone(&layout)));
         let mut incoming = IncomingGradient::new(buffer, codec, integrity);
-        for piece in outgoing::gradient(&sent, codec, integrity) {
+        for piece in outgoing::coded(&coded, integrity) {
             match piece {
                 Piece::Chunk(chunk) => incoming.chunk(&chunk).unwrap(),
                 Piece::Rows(rows) => incoming.rows(&rows).unwrap(),
@@ -300,18 +312,100 @@ fn rounded_values_arrive_as_they_were_rounded() {
         for (arrived, sent) in arrived.tensors().iter().zip(sent.tensors()) {
             let (arrived, sent) = match (arrived, sent) {
                 (TensorGradient::Dense(arrived), TensorGradient::Dense(sent)) => {
-                    (&arrived[..], &sent[..])
+                    (&arrived[..], rounded(codec, sent))
                 }
                 (TensorGradient::Rows(arrived), TensorGradient::Rows(sent)) => {
                     assert_eq!(arrived.indices(), sent.indices());
-                    (arrived.values(), sent.values())
+                    let rows = sent.iter().flat_map(|(_, row)| rounded(codec, row));
+                    (arrived.values(), rows.collect())
                 }
                 _ => panic!("of one layout"),
             };
             let arrived: Vec<_> = arrived.iter().map(|v| v.to_bits()).collect();
-            assert!(arrived == rounded(sent));
+            assert!(arrived == sent, "{codec:?}");
         }
         // The norm is of what arrived.
         assert_eq!(norm.to_bits(), arrived.sum_of_squares().sqrt().to_bits());
     }
+}
+
+fn in_rising_order(rows: &mut Rows) {
+    let before = rows.clone();
+    let mut order = before.indices().to_vec();
+    order.sort_unstable();
+    rows.clear();
+    for row in order {
+        let values = before.get(row as usize).unwrap_or_default();
+        rows.row(row as usize).copy_from_slice(values);
+    }
+}
+
+/// Differences are added, one after the other, and nothing else changes.
+#[test]
+fn differences_arrive_one_after_the_other() {
+    let layout = Arc::new(layout());
+    let difference = |seed| {
+        let mut gradient = gradient(&layout, seed, |random| random.random_range(-1.0..1.0));
+        for tensor in gradient.tensors_mut() {
+            if let TensorGradient::Rows(rows) = tensor {
+                in_rising_order(rows);
+            }
+        }
+        let mut coded = Residual::new(&layout).encode(Codec::Int8, &gradient);
+        for (tensor, coded) in gradient.tensors().iter().zip(&mut coded.tensors) {
+            if matches!(tensor, TensorGradient::Rows(rows) if rows.is_empty()) {
+                *coded = CodedTensor::Nothing;
+            }
+        }
+        (gradient, coded)
+    };
+    let both = [difference(4), difference(5)];
+    let start = params(&layout, 1);
+    let mut wanted = start.clone();
+    for (gradient, _) in &both {
+        for (tensor, part) in layout.tensors().iter().zip(gradient.tensors()) {
+            let into = &mut wanted.flat_mut()[tensor.range.clone()];
+            let mut add = |at: usize, values: &[f32]| {
+                let mut values = values.to_vec();
+                Codec::Int8.round(&mut values);
+                for (into, value) in into[at..].iter_mut().zip(values) {
+                    *into += value;
+                }
+            };
+            match part {
+                TensorGradient::Dense(values) => add(0, values),
+                TensorGradient::Rows(rows) => {
+                    rows.iter()
+                        .for_each(|(row, values)| add(row * values.len(), values));
+                }
+            }
+        }
+    }
+    let fresh = |coded: &Coded| -> Vec<u8> {
+        let byte = |tensor: &CodedTensor| match tensor {
+            CodedTensor::Nothing => 0,
+            CodedTensor::Rows { .. } => 1,
+            CodedTensor::Whole(_) => 2,
+        };
+        coded.tensors.iter().map(byte).collect()
+    };
+    let checked = Integrity::Checksums;
+    let mut arrived = start;
+    let [(_, first), (_, second)] = &both;
+    let mut incoming =
+        IncomingParams::onto(&mut arrived, &fresh(first), Codec::Int8, checked).unwrap();
+    for (number, coded) in [first, second].into_iter().enumerate() {
+        if number > 0 {
+            assert!(incoming.is_complete());
+            incoming = incoming.then(&fresh(coded)).unwrap();
+        }
+        for piece in outgoing::coded(coded, checked) {
+            match piece {
+                Piece::Chunk(chunk) => incoming.chunk(&chunk).unwrap(),
+                Piece::Rows(rows) => incoming.rows(&rows).unwrap(),
+            }
+        }
+    }
+    incoming.finish().unwrap();
+    assert!(bits_of(&arrived) == bits_of(&wanted));
 }

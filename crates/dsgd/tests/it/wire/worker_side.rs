@@ -52,6 +52,7 @@ impl Dsgd for Mistaken {
             session: self.session.clone(),
             layout: self.layout.clone(),
             dead_after_ms: 1000,
+            initial: None,
         }))
     }
 
