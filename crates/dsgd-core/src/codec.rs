@@ -40,6 +40,16 @@ impl Codec {
     /// All that there are.
     pub const ALL: [Self; 4] = [Self::None, Self::Bf16, Self::Int8, Self::Int4];
 
+    /// Its name, as it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+            Self::Int4 => "int4",
+        }
+    }
+
     /// Its number on the wire.
     pub fn id(self) -> u32 {
         self as u32
@@ -345,6 +355,29 @@ mod tests {
                     "{codec:?} {bad}"
                 );
             }
+        }
+    }
+
+    /// The bytes that the formulas give where another program computes them (in Python, in f64 rounded to f32 after
+    /// each operation), by their hash: FNV-1a.
+    #[test]
+    fn bytes_are_those_of_the_formulas() {
+        let value = |k: u32| {
+            let uniform = f64::from(k.wrapping_mul(2_654_435_761)) / 4_294_967_296.0 - 0.5;
+            uniform as f32 * 2f32.powi((k % 7).cast_signed() - 3)
+        };
+        let values: Vec<_> = (0..299).map(value).collect();
+        for (codec, wanted) in [
+            (Codec::Bf16, 0x6dcc_c479_1a71_2be6),
+            (Codec::Int8, 0xed38_766a_bace_845c),
+            (Codec::Int4, 0x6854_9331_cec5_48ab),
+        ] {
+            let mut bytes = Vec::new();
+            codec.encode(&values, &mut bytes);
+            let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+            assert_eq!(hash, wanted, "{codec:?} {:02x?}", &bytes[..24]);
         }
     }
 

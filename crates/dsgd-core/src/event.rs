@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::codec::Codec;
 use crate::metric::{Metric, Units};
 use crate::mode::Mode;
 use crate::task::{Part, Stats};
@@ -116,6 +117,23 @@ pub enum Event {
         /// Training metric of this epoch so far.
         #[serde(alias = "perplexity")]
         value: f64,
+    },
+    /// How workers work together from now on, or at the end of an epoch what became of that (`--mode auto`).
+    Plan {
+        /// Steps of the fastest worker between two exchanges.
+        steps: usize,
+        /// How deltas and parameters travel.
+        codec: Codec,
+        /// Workers that get work.
+        workers: usize,
+        /// Batches a second, by those of the fastest worker alone: as predicted.
+        predicted: f64,
+        /// Share of their time that workers wait for exchanges: as predicted.
+        waiting: f64,
+        /// The first of the two as it was, at the end of an epoch.
+        measured: Option<f64>,
+        /// All that in words.
+        message: String,
     },
     /// The learning rate is lower from now on.
     RateDecayed {
@@ -243,7 +261,7 @@ pub struct Cost {
     pub compute_secs: f64,
     /// Seconds in which the parameters arrived; 0 where memory is shared.
     pub pull_secs: f64,
-    /// Seconds that the push before this one took; 0 where memory is shared.
+    /// Seconds in which it arrived at the server; 0 where memory is shared.
     pub push_secs: f64,
     /// Seconds of waiting for work, or for the compute slot that two workers share.
     pub wait_secs: f64,
@@ -289,6 +307,7 @@ impl Event {
             Self::BatchFreed { .. } => "batch_freed",
             Self::BatchLeftOut { .. } => "batch_left_out",
             Self::RampUp { .. } => "ramp_up",
+            Self::Plan { .. } => "plan",
             Self::RateDecayed { .. } => "rate_decayed",
             Self::EpochFinished { .. } => "epoch_finished",
             Self::Saved { .. } => "saved",

@@ -12,7 +12,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 pub use elsewhere::{CLIENT_LIST, Elsewhere, HostOptions, WHERE};
@@ -22,7 +22,7 @@ use values::{defaults, finite};
 use crate::server::ServerStep;
 use crate::worker::StepRule;
 use dsgd_core::codec::{Codec, Codecs};
-use dsgd_core::core::{Pacing, Rules};
+use dsgd_core::core::{Merge, Pacing, Rules};
 use dsgd_core::mode::Mode;
 use dsgd_core::optim::{Hyper, LrSchedule, OptimizerKind, ScheduleOptions};
 
@@ -30,6 +30,10 @@ use dsgd_core::optim::{Hyper, LrSchedule, OptimizerKind, ScheduleOptions};
 #[derive(Clone, Debug, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default)]
 #[command(next_help_heading = "Workers")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag that is typed"
+)]
 pub struct RunConfig {
     /// Number of workers [default: 4; on hosts: every slot]; 0 for those only who join (--listen)
     #[arg(short = 'n', long, alias = "n-proc", value_name = "N",
@@ -42,19 +46,23 @@ pub struct RunConfig {
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
-    /// How gradients become steps: split (the workers share each batch), async, sync, or local (several steps between
-    /// exchanges) [default: split, where all workers are threads of this machine and a batch can be cut for as many;
-    /// else async]
-    #[arg(long, value_enum, hide_possible_values = true)]
+    /// How gradients become steps: split (the workers share each batch), async, sync, local (several steps between
+    /// exchanges), or auto: on hosts local, as many steps and in which codec by measurement; else split,
+    /// where a batch can be cut for as many workers, or async
+    #[arg(long, value_name = "MODE", value_parser = mode_or_auto, default_value = "auto")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<Mode>,
+    pub mode: std::option::Option<Mode>,
+    /// Whether steps between exchanges, and the codec, are chosen by measurement: settled with the mode
+    #[arg(skip)]
+    #[serde(skip)]
+    pub planned: bool,
     /// split: parts of a batch; another number rounds otherwise [default: one a worker, as far as a batch can be cut]
     #[arg(long, value_name = "P",
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parts: Option<usize>,
-    /// local: steps that each worker takes by itself between two exchanges [default: 8, fewer in short epochs and for
-    /// slower workers]
+    /// local: steps that each worker takes by itself between two exchanges [default: with --mode auto by measurement, else
+    /// 8; fewer in short epochs and for slower workers]
     #[arg(long, value_name = "H",
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65536))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -257,10 +265,21 @@ impl RunConfig {
             },
             pacing: match self.local_steps {
                 Some(_) => Pacing::Even,
+                None if self.planned && self.together && !self.elsewhere.prefetch => {
+                    Pacing::Planned
+                }
                 None => Pacing::ByPace,
             },
+            codecs: match self.elsewhere.codec {
+                Some(codec) => vec![codec],
+                None => PLANNED.to_vec(),
+            },
             parts: self.parts.unwrap_or(1),
-            together: self.together,
+            merge: match (self.together, self.elsewhere.prefetch) {
+                (true, false) => Merge::Rounds,
+                (true, true) => Merge::Overlapping,
+                (false, _) => Merge::OnArrival,
+            },
             by_name: self.steps_wait_for_all() && self.workers_remember(),
             backup_workers: self.backup_workers,
             max_staleness: self.max_staleness,
@@ -285,6 +304,11 @@ impl RunConfig {
         }
     }
 
+    /// Whether workers are in other processes.
+    pub fn is_elsewhere(&self) -> bool {
+        self.elsewhere.uses_ssh() || self.elsewhere.listen.is_some()
+    }
+
     /// Whether a step is made of what several workers have pushed.
     fn steps_wait_for_all(&self) -> bool {
         match self.mode() {
@@ -296,12 +320,17 @@ impl RunConfig {
 
     /// Whether workers keep something from round to round: their optimizers' state, or what a codec has left out.
     fn workers_remember(&self) -> bool {
-        self.mode() == Mode::Local || self.elsewhere.codec != Codec::None
+        self.mode() == Mode::Local || self.codecs().push != Codec::None
     }
 
     /// How values travel between the server and workers elsewhere.
     pub fn codecs(&self) -> Codecs {
-        let push = self.elsewhere.codec;
+        let unsaid = if self.planned {
+            PLANNED[0]
+        } else {
+            Codec::None
+        };
+        let push = self.elsewhere.codec.unwrap_or(unsaid);
         // Where a step is made of every push there are as many differences as pushes, and each worker needs all.
         let pull = if push.has_blocks() && self.mode() == Mode::Async {
             Codec::Bf16
@@ -353,6 +382,25 @@ impl RunConfig {
         };
         (workers * self.threads_of_a_worker()).min(cores().max(self.threads_of_a_worker()))
     }
+}
+
+/// Codecs to choose from: the finer one first.
+const PLANNED: [Codec; 2] = [Codec::Int8, Codec::Int4];
+
+/// A mode, or none for the one that fits.
+fn mode_or_auto(text: &str) -> Result<Option<Mode>, String> {
+    let modes = || Mode::value_variants().iter();
+    let name = |mode: &Mode| {
+        mode.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+    };
+    if text == "auto" {
+        return Ok(None);
+    }
+    let mode = modes().find(|mode| name(mode).as_deref() == Some(text));
+    let names: Vec<_> = modes().filter_map(name).collect();
+    let unknown = || format!("it is auto, {}", names.join(", "));
+    mode.map(|mode| Some(*mode)).ok_or_else(unknown)
 }
 
 /// Steps between two exchanges, where nothing is said.

@@ -24,7 +24,8 @@ use tracing::{debug, trace};
 use crate::run::{SaveRequest, Saver};
 use crate::store::Store;
 use crate::worker::{self, Buffers};
-use dsgd_core::core::{self, Action, Core, End, LeaseId, Work, WorkerId};
+use dsgd_core::codec::Codecs;
+use dsgd_core::core::{self, Action, Core, End, LeaseId, WorkerId};
 use dsgd_core::event::{Event, Observer, Record, Step};
 use dsgd_core::params::{Layout, Params};
 
@@ -44,8 +45,10 @@ pub struct Server {
     store: Box<dyn Store>,
     step: ServerStep,
     print_every: u64,
-    /// The version that workers have before they are given any, if they can make it by themselves.
+    /// The version that workers elsewhere have before they are given any, if they can make it by themselves.
     initial: Option<u64>,
+    /// How values travel to them and from them.
+    codecs: Codecs,
     /// Room for workers that may come back.
     slots: usize,
     /// Whether others may join, beside those that the slots are for.
@@ -103,6 +106,7 @@ impl Server {
             step,
             print_every: print_every as u64,
             initial: None,
+            codecs: Codecs::default(),
             slots,
             joinable: false,
             inboxes: BTreeMap::new(),
@@ -115,9 +119,10 @@ impl Server {
         }
     }
 
-    /// Workers can make this version by themselves.
-    pub fn begins_with(&mut self, initial: u64) {
-        self.initial = Some(initial);
+    /// Workers elsewhere can make this version by themselves, and values travel so.
+    pub fn reach_elsewhere(&mut self, initial: Option<u64>, codecs: Codecs) {
+        self.initial = initial;
+        self.codecs = codecs;
     }
 
     /// Where gradients come from that are pushed to this server.
@@ -315,6 +320,13 @@ impl Server {
                     events.drain(..).for_each(|event| self.emit(event));
                     events.extend(self.save(epoch, value, best, reason));
                 }
+                Action::Travel { codec } => {
+                    self.codecs = Codecs {
+                        push: codec,
+                        pull: codec,
+                    };
+                    self.store.travel_in(codec);
+                }
                 Action::Dismiss { worker } => drop(self.inboxes.remove(&worker)),
                 Action::Observe(event) => events.push_back(event),
                 Action::Finish(how) => end = Some(how),
@@ -331,27 +343,6 @@ impl Server {
             self.emit(event);
         }
         end
-    }
-
-    fn grant(&mut self, worker: WorkerId, lease: LeaseId, work: Work) {
-        let job = job::of(work, self.core.seed());
-        // A worker whose inbox is closed is about to be reported lost; its lease goes then.
-        let Some(inbox) = self.inboxes.get_mut(&worker) else {
-            return;
-        };
-        let (params, differences) = if inbox.copies {
-            self.store.snapshot_for_copy(inbox.given)
-        } else {
-            (self.store.snapshot(), None)
-        };
-        inbox.given = Some(params.version);
-        let _ = inbox.sender.send(worker::Assignment {
-            lease,
-            job,
-            params,
-            differences,
-            transfer: worker::TransferTimes::default(),
-        });
     }
 
     /// One step from these gradients: their mean by examples, clipped; or the mean of these deltas, of which `share`

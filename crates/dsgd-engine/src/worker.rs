@@ -14,6 +14,7 @@ use tracing::debug;
 
 use crate::mutex::lock;
 use crate::store::Differences;
+use dsgd_core::codec::Codecs;
 use dsgd_core::core::{LeaseId, Report};
 use dsgd_core::event::Cost;
 use dsgd_core::model::{Compute, Model, Seat};
@@ -32,7 +33,9 @@ pub struct Assignment {
     pub job: Job,
     /// The parameters to compute from.
     pub params: Snapshot,
-    /// What makes them from those that a worker elsewhere has, if that is known.
+    /// How what comes of it travels, and the parameters that were sent for it.
+    pub codecs: Codecs,
+    /// What makes them from those that a worker elsewhere has, where differences travel.
     pub differences: Option<Differences>,
     /// What it took to bring this here, and what was pushed before away.
     pub transfer: TransferTimes,

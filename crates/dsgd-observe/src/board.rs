@@ -238,6 +238,7 @@ impl Board {
                 rows.for_each(|row| row.dismissed(secs));
             }
             Event::RampUp { .. }
+            | Event::Plan { .. }
             | Event::RateDecayed { .. }
             | Event::HostSaid { .. }
             | Event::Notice { .. } => {}

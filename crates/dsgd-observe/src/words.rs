@@ -81,7 +81,7 @@ pub(super) fn line(record: &Record, meter: &Meter) -> Option<String> {
         }
         Event::HostDropped { host } => format!("Host {host} is dropped from the run"),
         Event::HostSaid { host, line } => format!("{host}: {line}"),
-        Event::Notice { message } => message.clone(),
+        Event::Plan { message, .. } | Event::Notice { message } => message.clone(),
         Event::Warning { message } => format!("Warning: {message}"),
         Event::RunFinished { outcome, steps } => format!("Run {outcome} after {steps} steps"),
     })

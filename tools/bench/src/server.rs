@@ -19,7 +19,6 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use crate::load::{Sleeper, SleeperOptions};
-use dsgd_core::codec::Codecs;
 use dsgd_core::core::{Core, Progress};
 use dsgd_core::event::{Event, Record};
 use dsgd_core::mode::Mode;
@@ -126,7 +125,6 @@ fn measure(workers: usize, args: &ServerArgs) -> anyhow::Result<()> {
     let service = Service::new(Terms {
         token: endpoint.token.clone(),
         layout: Arc::clone(server.layout()),
-        codecs: Codecs::default(),
         initial: None,
         dead_after: Duration::from_secs(60),
         buffers: server.buffers().clone(),

@@ -131,7 +131,6 @@ impl Wire {
         let service = Service::new(Terms {
             token: token.clone(),
             layout: Arc::clone(layout),
-            codecs: Codecs::default(),
             initial: None,
             dead_after: PATIENCE,
             buffers: buffers.clone(),
@@ -189,6 +188,7 @@ impl Route for Wire {
         self.lease += 1;
         let started = Moment::now();
         let sent = self.inbox.send(Assignment {
+            codecs: Codecs::default(),
             differences: None,
             lease: self.lease,
             job: Job::Train(vec![Batch {

@@ -1,6 +1,6 @@
 //! Apply or not: what becomes of a gradient, and why.
 
-use super::{Action, Core, LeaseId, Phase, Report, WorkerId};
+use super::{Action, Core, LeaseId, Merge, Pacing, Phase, Report, WorkerId};
 use crate::event::{Contribution, Event, Step};
 use crate::mode::Mode;
 use crate::task::Stats;
@@ -45,6 +45,8 @@ impl Core {
             .note_work(worker, report, batches, self.now.saturating_sub(since));
         if self.rules.in_groups() {
             self.step_if_group_is_full(actions);
+        } else if self.rules.overlaps() {
+            self.step_if_all_slots_have_pushed(actions);
         } else {
             self.step(vec![lease], actions);
         }
@@ -147,6 +149,11 @@ impl Core {
     pub(super) fn group_size(&self) -> usize {
         let working = self.roster.working();
         let size = match self.rules.mode {
+            Mode::Local if self.rules.pacing == Pacing::Planned => {
+                let first = self.progress.version == self.first_version;
+                let expected = if first { self.rules.workers } else { 1 };
+                self.steps_of_all().max(expected * self.steps())
+            }
             Mode::Local if working == self.rules.workers => self.steps_of_all().max(1),
             Mode::Sync | Mode::Local => {
                 let there = working.min(self.room) * self.rules.round;
@@ -160,6 +167,9 @@ impl Core {
 
     /// Opens the next synchronous step, and says when it has another size than the one before.
     pub(super) fn open_group(&mut self, actions: &mut Vec<Action>) {
+        if matches!(&self.phase, Phase::Training(ledger) if ledger.wants_group()) {
+            self.replan(actions);
+        }
         let size = self.group_size();
         let Phase::Training(ledger) = &mut self.phase else {
             return;
@@ -172,14 +182,14 @@ impl Core {
             self.roster.working(),
             self.rules.workers
         );
-        // What `--wait` does has its own event.
-        if self.step_batches.max(size) > self.rules.group() {
+        // What `--wait` and a plan do has an event of its own.
+        if self.progress.plan.is_none() && self.step_batches.max(size) > self.rules.group() {
             actions.push(Action::Observe(Event::Notice { message }));
         }
         self.step_batches = size;
     }
 
-    fn step(&mut self, leases: Vec<LeaseId>, actions: &mut Vec<Action>) {
+    pub(super) fn step(&mut self, leases: Vec<LeaseId>, actions: &mut Vec<Action>) {
         let mut step = Step {
             epoch: self.progress.epoch,
             batches: self.rules.batches,
@@ -226,7 +236,10 @@ impl Core {
             counted = vec![(counted[0].0, step.stats())];
         }
         let share = match self.rules.mode {
-            Mode::Local if !self.rules.together => self.roster.share(step.parts[0].worker),
+            Mode::Local if self.rules.merge == Merge::OnArrival => {
+                self.roster.share(step.parts[0].worker)
+            }
+            Mode::Local if self.rules.overlaps() => self.rounds_in(&step.parts),
             _ => 1.0,
         };
         actions.push(Action::Apply {

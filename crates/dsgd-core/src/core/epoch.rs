@@ -21,6 +21,7 @@ impl Core {
         if let Phase::Training(_) = &self.phase {
             // A batch that was left out may have been all that its step waited for.
             self.step_if_group_is_full(actions);
+            self.step_if_all_slots_have_pushed(actions);
         }
         self.open_group(actions);
         if let Phase::Training(ledger) = &mut self.phase {
@@ -28,6 +29,7 @@ impl Core {
                 return;
             }
             self.progress.left_out = ledger.left_out();
+            self.measure_plan(actions);
             if self.progress.left_out.len() == self.rules.batches {
                 self.fail_for_nothing_learned(actions);
                 return;

@@ -1,5 +1,6 @@
 //! The core's interface: messages that go in, actions that come out.
 
+use crate::codec::Codec;
 use crate::event::{Cost, Event, Step};
 use crate::task::{Part, Stats};
 
@@ -117,7 +118,8 @@ pub enum Action {
         leases: Vec<LeaseId>,
         /// Its learning rate, and its event, but for what the step itself finds out.
         step: Step,
-        /// What a delta that is applied alone is worth: its worker's share of all work; else 1.
+        /// How many times the mean of deltas is added: where one is applied alone, its worker's share of all work; where
+        /// a slot was ahead, the rounds that it is of; else 1.
         share: f32,
     },
     /// Throw away the gradient that was pushed under this lease.
@@ -135,6 +137,11 @@ pub enum Action {
         best: bool,
         /// Why now, in words.
         reason: String,
+    },
+    /// From now on workers elsewhere pull and push in this codec.
+    Travel {
+        /// Which one.
+        codec: Codec,
     },
     /// The worker is lost: nothing is sent to it any more.
     Dismiss {

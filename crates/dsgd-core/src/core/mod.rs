@@ -13,6 +13,7 @@
 //! know how long an action takes.
 
 mod belief;
+mod deal;
 mod decide;
 mod divergence;
 mod epoch;
@@ -21,7 +22,9 @@ mod lease;
 mod ledger;
 mod losses;
 mod message;
+mod overlap;
 mod pace;
+mod plan;
 mod progress;
 mod roster;
 mod rules;
@@ -42,9 +45,11 @@ use failures::FailedBatches;
 use ledger::Ledger;
 use losses::Losses;
 pub use message::{Action, End, LeaseId, Message, Report, Round, Work, WorkerId};
+pub use plan::Plan;
+use plan::Planner;
 pub use progress::Progress;
 use roster::Roster;
-pub use rules::{Pacing, Rules};
+pub use rules::{Merge, Pacing, Rules};
 
 /// The state machine.
 #[derive(Debug)]
@@ -71,6 +76,7 @@ pub struct Core {
     room: usize,
     /// Batches of the synchronous step that was opened last.
     step_batches: usize,
+    planner: Planner,
     belief: Belief,
     failures: FailedBatches,
     losses: Losses,
@@ -106,6 +112,7 @@ impl Core {
             last_save: Duration::ZERO,
             pace_secs: 0.0,
             alone_since: None,
+            planner: Planner::default(),
             belief: Belief::default(),
             failures: FailedBatches::new(computed),
             losses: Losses::default(),
@@ -131,6 +138,7 @@ impl Core {
             self.over = true;
             return vec![Action::Finish(End::Done)];
         }
+        self.begin_plan(&mut actions);
         actions.push(Action::Observe(self.epoch_started()));
         self.advance(&mut actions);
         actions
@@ -192,7 +200,6 @@ impl Core {
             }
         }
         self.notice_solitude(&mut actions);
-        self.save_if_due(&mut actions);
         if self.patience_ends().is_some_and(|end| end <= now) {
             let reason = match self.roster.live_count() {
                 0 => "no worker is left, and none came (--give-up-after)",
@@ -201,6 +208,7 @@ impl Core {
             self.stop(End::Failed(reason.to_owned()), reason, &mut actions);
         }
         self.settle(&mut actions);
+        self.save_if_due(&mut actions);
         actions
     }
 
@@ -290,7 +298,12 @@ impl Core {
             computing <= self.roster.live_count(),
             "lost, and leased: {self:?}"
         );
-        if !self.rules.in_groups() {
+        if self.rules.overlaps() {
+            assert!(
+                self.over || !self.all_slots_have_pushed(),
+                "all have pushed, and no step was made: {self:?}"
+            );
+        } else if !self.rules.in_groups() {
             assert_eq!(ledger.taken(), computing, "pushed, not applied: {self:?}");
         } else if matches!(self.phase, Phase::Training(_)) && !self.over {
             assert!(!ledger.group().is_empty(), "no step is open: {self:?}");
@@ -306,55 +319,6 @@ impl Core {
     fn at(&mut self, now: Duration) {
         assert!(now >= self.now, "{now:?} is before {:?}", self.now);
         self.now = now;
-    }
-
-    /// Work for everyone who has none, as far as there is any.
-    fn settle(&mut self, actions: &mut Vec<Action>) {
-        if self.over {
-            return;
-        }
-        self.advance(actions);
-        self.offer_overdue(actions);
-        let allowed = self.allowed_workers();
-        if self.gathering_ends().is_some() {
-            return;
-        }
-        for worker in self.in_turn() {
-            let ledger = self.ledger();
-            if self.over || ledger.workers_busy() >= allowed || !ledger.has_work() {
-                return;
-            }
-            // What it has failed is for others, as long as there are any.
-            let positions = self.next_for(worker);
-            if positions.is_empty() {
-                continue;
-            }
-            let (work, lease) = (self.work(&positions), self.next_lease);
-            self.next_lease += 1;
-            let (now, version, length) = (self.now, self.progress.version, self.rules.lease);
-            let superseded = self
-                .ledger_mut()
-                .lease(lease, worker, positions, version, now, length);
-            if let Some((old, holder)) = superseded {
-                let reason = format!("its batch was given to worker {worker}");
-                self.roster.revoke(holder, old, reason);
-            }
-            self.roster.busy(worker);
-            actions.push(Action::Grant {
-                worker,
-                lease,
-                work,
-            });
-        }
-    }
-
-    /// Workers that may have work at the same time (`--wait`).
-    fn allowed_workers(&self) -> usize {
-        if self.rules.wait.is_some() && !self.progress.ramped_up {
-            1
-        } else {
-            usize::MAX
-        }
     }
 
     fn ledger(&self) -> &Ledger {

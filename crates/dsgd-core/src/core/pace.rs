@@ -10,23 +10,32 @@ use crate::mode::Mode;
 /// Who is slower than the fastest by less than this takes as many steps.
 const ALIKE: f64 = 1.2;
 
+/// Steps that a worker has the time for until the fastest one has done `most`, and its exchange.
+pub(super) fn steps_at(own: Pace, fastest: Pace, most: usize) -> usize {
+    if own.batch_secs <= ALIKE * fastest.batch_secs {
+        return most;
+    }
+    let time = most as f64 * fastest.batch_secs + fastest.transfer_secs;
+    let steps = ((time - own.transfer_secs) / own.batch_secs).round();
+    steps.clamp(1.0, most as f64) as usize
+}
+
 impl Core {
     /// Most batches of this worker's next lease: one of validation. In local mode an epoch's last batches are shared.
     pub(super) fn round_of(&self, worker: WorkerId) -> usize {
-        let most = self.rules.round;
         match &self.phase {
             Phase::Training(ledger) if self.rules.mode == Mode::Local => {
                 let all = self.steps_of_all().max(1);
-                let left = if self.rules.together {
+                let left = if self.rules.in_groups() {
                     ledger.group().len()
                 } else {
                     ledger.first_free(all, |_| true).len()
                 };
                 let own = self.roster.pace(worker);
-                let own = self.steps_at(own, self.roster.fastest());
-                (left * own).div_ceil(all).clamp(1, most)
+                let own = self.steps_of(own, self.roster.fastest());
+                (left * own).div_ceil(all).clamp(1, self.steps())
             }
-            Phase::Training(_) => most,
+            Phase::Training(_) => self.rules.round,
             Phase::Validating(..) => 1,
         }
     }
@@ -35,23 +44,17 @@ impl Core {
     pub(super) fn steps_of_all(&self) -> usize {
         let fastest = self.roster.fastest();
         let paces = self.roster.paces();
-        paces.map(|own| self.steps_at(own, fastest)).sum()
+        paces.map(|own| self.steps_of(own, fastest)).sum()
     }
 
-    /// Steps that a worker of that pace takes in a full round: as many as it has the time for until the fastest one
-    /// is done.
-    fn steps_at(&self, own: Option<Pace>, fastest: Option<Pace>) -> usize {
-        let most = self.rules.round;
+    /// Steps that a worker of that pace takes in a full round; one that has not pushed yet is supposed to be as fast as
+    /// any.
+    fn steps_of(&self, own: Option<Pace>, fastest: Option<Pace>) -> usize {
         match (own, fastest) {
-            (Some(own), Some(fastest))
-                if self.rules.pacing != Pacing::Even
-                    && own.batch_secs > ALIKE * fastest.batch_secs =>
-            {
-                let time = most as f64 * fastest.batch_secs + fastest.transfer_secs;
-                let steps = ((time - own.transfer_secs) / own.batch_secs).round();
-                steps.clamp(1.0, most as f64) as usize
+            (Some(own), Some(fastest)) if self.rules.pacing != Pacing::Even => {
+                steps_at(own, fastest, self.steps())
             }
-            _ => most,
+            _ => self.steps(),
         }
     }
 
@@ -64,7 +67,7 @@ impl Core {
             let rate = |&position| self.schedule.learning_rate(self.steps_before(position));
             round.rates = positions.iter().map(rate).collect();
             // Who waits for all others begins at what all have pushed.
-            if !self.rules.together {
+            if !self.rules.in_groups() {
                 round.open = self.ledger().open().collect();
             }
         }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Plan;
 use crate::metric::Metric;
 use crate::optim::{Schedule, ScheduleState};
 use crate::task::Stats;
@@ -42,6 +43,9 @@ pub struct Progress {
     /// Median loss of an item with the first parameters: what a model has that was never trained.
     #[serde(default)]
     pub first_loss: Option<f64>,
+    /// How workers work together, where that is planned.
+    #[serde(default)]
+    pub plan: Option<Plan>,
     /// State of the learning-rate schedule.
     pub schedule: ScheduleState,
 }
@@ -65,6 +69,7 @@ impl Progress {
             best: None,
             metric: String::new(),
             first_loss: None,
+            plan: None,
             schedule: ScheduleState::default(),
         }
     }
@@ -78,6 +83,7 @@ impl Progress {
             best: self.best,
             metric: self.metric.clone(),
             first_loss: self.first_loss,
+            plan: self.plan,
             schedule: self.schedule,
             ..Self::start(self.epoch + 1)
         }

@@ -18,11 +18,13 @@ struct Worker {
     /// None for one that gives no signs of life: a thread of the server's process.
     last_seen: Option<Duration>,
     state: WorkerState,
-    /// It gets no more work: it failed what others have computed.
-    rests: bool,
+    /// Why it gets no work, if it does not.
+    rests: Option<Rest>,
     /// Examples a second, lately; none before its first push.
     examples_per_sec: Option<f64>,
     pace: Option<Pace>,
+    /// Pushes that its pace is known from.
+    pushes: u32,
 }
 
 /// The share of the last round in what is known of a worker.
@@ -47,6 +49,15 @@ impl Worker {
         let end = self.name.find(['+', '#']);
         &self.name[..end.unwrap_or(self.name.len())]
     }
+}
+
+/// Why a worker gets no work.
+#[derive(Debug, PartialEq)]
+enum Rest {
+    /// It failed what others have computed.
+    Failed,
+    /// The others are as fast without it.
+    LeftOut,
 }
 
 #[derive(Debug, PartialEq)]
@@ -81,12 +92,18 @@ impl Roster {
                 name: name.clone(),
                 last_seen: pulses.then_some(now),
                 state: WorkerState::Idle,
-                rests: false,
+                rests: None,
                 examples_per_sec: None,
                 pace: None,
+                pushes: 0,
             },
         );
         name
+    }
+
+    /// The compute slot of a worker, or of one that was lost its number.
+    pub(super) fn slot(&self, worker: WorkerId) -> Result<&str, WorkerId> {
+        self.workers.get(&worker).map(Worker::slot).ok_or(worker)
     }
 
     pub(super) fn name(&self, worker: WorkerId) -> Option<&str> {
@@ -96,19 +113,35 @@ impl Roster {
     /// The worker of that name gets no more work; whether it got any before.
     pub(super) fn rest(&mut self, name: &str) -> bool {
         let worker = self.workers.values_mut().find(|w| w.name == name);
-        worker.is_some_and(|worker| !std::mem::replace(&mut worker.rests, true))
+        worker.is_some_and(|worker| worker.rests.replace(Rest::Failed).is_none())
+    }
+
+    /// The worker of that name gets no more work, as long as there are others.
+    pub(super) fn leave_out(&mut self, name: &str) {
+        if let Some(worker) = self.workers.values_mut().find(|w| w.name == name) {
+            worker.rests.get_or_insert(Rest::LeftOut);
+        }
+    }
+
+    /// Who was left out gets work again.
+    pub(super) fn take_in(&mut self) {
+        for worker in self.workers.values_mut() {
+            if worker.rests == Some(Rest::LeftOut) {
+                worker.rests = None;
+            }
+        }
     }
 
     /// Names of the workers that get work. One that has had its lease for too long is not among them:
     /// nothing is to wait for it.
     pub(super) fn able(&self) -> impl Iterator<Item = &str> {
-        let able = |w: &&Worker| !w.rests && !matches!(w.state, WorkerState::Revoked(..));
+        let able = |w: &&Worker| w.rests.is_none() && !matches!(w.state, WorkerState::Revoked(..));
         self.workers.values().filter(able).map(|w| w.name.as_str())
     }
 
     /// Number of live workers that do not rest.
     pub(super) fn working(&self) -> usize {
-        self.workers.values().filter(|w| !w.rests).count()
+        self.workers.values().filter(|w| w.rests.is_none()).count()
     }
 
     pub(super) fn touch(&mut self, now: Duration, worker: WorkerId) {
@@ -153,18 +186,46 @@ impl Roster {
         let cost = report.cost;
         let batch_secs = (cost.compute_secs / batches as f64).max(1e-6);
         let before = worker.pace;
+        // What is pulled first is everything, or nothing: what it will be is as large as what is pushed.
+        let transfer_secs = match worker.pushes {
+            0 => 2.0 * cost.push_secs,
+            _ => cost.pull_secs + cost.push_secs,
+        };
+        let transfer_before = before.filter(|_| worker.pushes > 1);
+        worker.pushes = worker.pushes.saturating_add(1);
         worker.pace = Some(Pace {
             batch_secs: lately(before.map(|pace| pace.batch_secs), batch_secs),
             transfer_secs: lately(
-                before.map(|pace| pace.transfer_secs),
-                cost.pull_secs + cost.push_secs,
+                transfer_before.map(|pace| pace.transfer_secs),
+                transfer_secs,
             ),
         });
     }
 
+    /// Exchanges take so many times as long from now on.
+    pub(super) fn scale_transfers(&mut self, times: f64) {
+        for pace in self.workers.values_mut().filter_map(|w| w.pace.as_mut()) {
+            pace.transfer_secs *= times;
+        }
+    }
+
+    /// Name and pace of the worker whose exchange and batch take longest, of those that get work.
+    pub(super) fn slowest(&self) -> Option<(&str, Pace)> {
+        let working = self
+            .workers
+            .values()
+            .filter(|worker| worker.rests.is_none());
+        let known = working.filter_map(|worker| Some((worker.name.as_str(), worker.pace?)));
+        let takes = |pace: &Pace| pace.batch_secs + pace.transfer_secs;
+        known.max_by(|(_, a), (_, b)| takes(a).total_cmp(&takes(b)))
+    }
+
     /// What rounds take those workers that get work; not known of those that have not pushed yet.
     pub(super) fn paces(&self) -> impl Iterator<Item = Option<Pace>> {
-        let working = self.workers.values().filter(|worker| !worker.rests);
+        let working = self
+            .workers
+            .values()
+            .filter(|worker| worker.rests.is_none());
         working.map(|worker| worker.pace)
     }
 
@@ -183,7 +244,11 @@ impl Roster {
     /// supposed to be as fast as the others.
     pub(super) fn share(&self, worker: WorkerId) -> f32 {
         let mut slots: BTreeMap<&str, f64> = BTreeMap::new();
-        for worker in self.workers.values().filter(|worker| !worker.rests) {
+        for worker in self
+            .workers
+            .values()
+            .filter(|worker| worker.rests.is_none())
+        {
             *slots.entry(worker.slot()).or_default() += worker.examples_per_sec.unwrap_or_default();
         }
         let own = self.workers.get(&worker).map(Worker::slot);
@@ -246,7 +311,7 @@ impl Roster {
 
     pub(super) fn idle(&self) -> Vec<WorkerId> {
         let idle = |(&id, w): (&WorkerId, &Worker)| {
-            (w.state == WorkerState::Idle && !w.rests).then_some(id)
+            (w.state == WorkerState::Idle && w.rests.is_none()).then_some(id)
         };
         self.workers.iter().filter_map(idle).collect()
     }
@@ -284,7 +349,7 @@ impl fmt::Display for Roster {
         let mut before = "";
         for (number, worker) in &self.workers {
             let state = match worker.state {
-                WorkerState::Idle if worker.rests => "rests",
+                WorkerState::Idle if worker.rests.is_some() => "rests",
                 WorkerState::Idle => "idle",
                 WorkerState::Busy => "busy",
                 WorkerState::Revoked(..) => "revoked",

@@ -4,8 +4,20 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::Codec;
 use crate::metric::Metric;
 use crate::mode::Mode;
+
+/// Whose deltas a step is made of, in local mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Merge {
+    /// Each as it arrives.
+    OnArrival,
+    /// Those of all workers, which wait for it.
+    Rounds,
+    /// One of each compute slot at least; while they wait, the slots' other workers take the next steps.
+    Overlapping,
+}
 
 /// How many steps of their own workers take in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +26,8 @@ pub enum Pacing {
     Even,
     /// Slower ones fewer.
     ByPace,
+    /// As many as pay, by measurement; slower ones fewer.
+    Planned,
 }
 
 /// What the core needs to know of a run.
@@ -35,10 +49,12 @@ pub struct Rules {
     pub round: usize,
     /// Parts of a batch, each of which has a lease of its own; at least 1, and more only in split mode.
     pub parts: usize,
-    /// In local mode: a step is made of the deltas of all workers, else of each as it arrives.
-    pub together: bool,
+    /// In local mode: whose deltas a step is made of.
+    pub merge: Merge,
     /// In local mode: how many steps a worker takes in a round.
     pub pacing: Pacing,
+    /// Codecs to choose from where that is planned: the finest first; at least one then.
+    pub codecs: Vec<Codec>,
     /// Who computes what matters, because workers keep something from round to round: rounds are dealt out by names.
     pub by_name: bool,
     /// Gradients of a synchronous step that are not waited for.
@@ -75,8 +91,9 @@ impl Rules {
             workers,
             round: 1,
             parts: 1,
-            together: false,
+            merge: Merge::OnArrival,
             pacing: Pacing::Even,
+            codecs: Vec::new(),
             by_name: false,
             backup_workers: 0,
             max_staleness: None,
@@ -105,8 +122,13 @@ impl Rules {
         match self.mode {
             Mode::Async => false,
             Mode::Sync | Mode::Split => true,
-            Mode::Local => self.together,
+            Mode::Local => self.merge == Merge::Rounds,
         }
+    }
+
+    /// Whether workers go on while what they have pushed waits for others.
+    pub(super) fn overlaps(&self) -> bool {
+        self.mode == Mode::Local && self.merge == Merge::Overlapping
     }
 
     /// Steps of an epoch along the schedule of the learning rate; in local mode they are the workers' own.

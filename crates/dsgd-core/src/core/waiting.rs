@@ -32,6 +32,9 @@ impl Core {
 
     /// An event when the last worker has gone and others may come.
     pub(super) fn notice_solitude(&mut self, actions: &mut Vec<Action>) {
+        if self.working() == 0 {
+            self.roster.take_in();
+        }
         if self.working() > 0 {
             self.alone_since = None;
         }

@@ -9,8 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use dsgd_core::codec::Codec;
 use dsgd_core::core::{
-    Action, Core, End, LeaseId, Message, Pacing, Progress, Report, Rules, Work, WorkerId,
+    Action, Core, End, LeaseId, Merge, Message, Pacing, Progress, Report, Rules, Work, WorkerId,
 };
 use dsgd_core::event::{Cost, Event};
 use dsgd_core::mode::Mode;
@@ -152,9 +153,10 @@ impl World {
             } else {
                 random.random_range(0..workers)
             },
-            together: random.random_bool(0.5),
+            merge: [Merge::OnArrival, Merge::Rounds, Merge::Overlapping][random.random_range(0..3)],
             by_name: random.random_bool(0.5),
-            pacing: [Pacing::Even, Pacing::ByPace][random.random_range(0..2)],
+            pacing: [Pacing::Even, Pacing::ByPace, Pacing::Planned][random.random_range(0..3)],
+            codecs: vec![Codec::Int8, Codec::Int4],
             max_staleness: random.random_bool(0.3).then(|| random.random_range(0..4)),
             wait: random.random_bool(0.2).then_some(1.1),
             lease: Duration::from_secs(20),
@@ -355,13 +357,19 @@ impl World {
                     lease,
                     work,
                 } => self.granted(worker, lease, work, seen),
+                Action::Travel { codec } => assert!(self.rules.codecs.contains(&codec)),
                 Action::Apply {
                     leases,
                     step,
                     share,
                 } => {
                     seen.applied += 1;
-                    assert!(share > 0.0 && share <= 1.0, "a share of {share}");
+                    let most = if self.rules.merge == Merge::Overlapping {
+                        2.0
+                    } else {
+                        1.0
+                    };
+                    assert!(share > 0.0 && share <= most, "a share of {share}");
                     self.version += 1;
                     assert_eq!(step.version, self.version, "versions rise one by one");
                     for part in &step.parts {

@@ -12,8 +12,9 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use dsgd_core::codec::Codec;
 use dsgd_core::core::{
-    Action, Core, LeaseId, Message, Pacing, Progress, Report, Round, Rules, Work, WorkerId,
+    Action, Core, LeaseId, Merge, Message, Pacing, Progress, Report, Round, Rules, Work, WorkerId,
 };
 use dsgd_core::event::Cost;
 use dsgd_core::metric::Metric;
@@ -75,7 +76,11 @@ impl Story {
             take(&mut args, "batches")?.unwrap_or(4),
             take(&mut args, "validation")?.unwrap_or(0),
         );
-        let together = take(&mut args, "together")?.unwrap_or(false);
+        let merge = match args.take_key("merge") {
+            Some("rounds") => Merge::Rounds,
+            Some("overlapping") => Merge::Overlapping,
+            _ => Merge::OnArrival,
+        };
         let mut secs =
             |name| Ok::<_, Box<dyn Error>>(take(&mut args, name)?.map(Duration::from_secs));
         let rules = Rules {
@@ -84,12 +89,14 @@ impl Story {
             give_up_after: secs("give_up_after")?,
             save_after: take(&mut args, "save_minutes")?.map(|n: u64| Duration::from_secs(60 * n)),
             round: take(&mut args, "round")?.unwrap_or(1),
-            pacing: match take(&mut args, "paced")? {
-                Some(true) => Pacing::ByPace,
+            pacing: match args.take_key("pacing") {
+                Some("planned") => Pacing::Planned,
+                Some("by_pace") => Pacing::ByPace,
                 _ => Pacing::Even,
             },
-            together,
-            by_name: together,
+            codecs: vec![Codec::Int8, Codec::Int4],
+            merge,
+            by_name: merge == Merge::Rounds,
             parts: take(&mut args, "parts")?.unwrap_or(1),
             backup_workers: take(&mut args, "backup")?.unwrap_or(0),
             max_staleness: take(&mut args, "max_staleness")?,
@@ -185,8 +192,11 @@ impl Story {
                     "push" => {
                         let grad_norm = take(&mut args, "norm")?.unwrap_or(1.0);
                         let compute_secs = take(&mut args, "secs")?.unwrap_or(0.0);
+                        let moved = take(&mut args, "moved")?.unwrap_or(0.0);
                         let cost = Cost {
                             compute_secs,
+                            pull_secs: moved,
+                            push_secs: moved,
                             ..Cost::default()
                         };
                         let report = Report {
@@ -247,6 +257,7 @@ impl Story {
                     }
                 }
             }
+            Action::Travel { codec } => format!("travel in {}", codec.name()),
             Action::Apply {
                 leases,
                 step,

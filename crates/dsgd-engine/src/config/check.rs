@@ -87,16 +87,23 @@ impl RunConfig {
     /// What makes no sense together, or for this task.
     pub fn settle(&mut self, manifest: &Manifest) -> Result<Option<String>, Error> {
         let most_parts = manifest.most_parts;
-        let elsewhere = self.elsewhere.uses_ssh() || self.elsewhere.listen.is_some();
+        let elsewhere = self.is_elsewhere();
         let workers = self.workers.unwrap_or(LOCAL_WORKERS);
         let (round, backup) = (self.round > 1, self.backup_workers > 0);
         let asynchronous = round || self.wait.is_some() || self.max_staleness.is_some();
         let asynchronous = asynchronous || self.staleness_lr || backup;
+        // What is settled stays so.
+        // Whoever comes through a port may be any program, which knows gradients.
+        self.planned |= self.mode.is_none()
+            && self.elsewhere.uses_ssh()
+            && !asynchronous
+            && self.parts.is_none();
         let would_share = !elsewhere && workers > 1 && most_parts > 1 && !asynchronous;
         let mut note = None;
         let mode = match (self.mode, self.parts) {
             (Some(mode), _) => mode,
             (None, Some(_)) => Mode::Split,
+            (None, None) if self.planned => Mode::Local,
             (None, None) if would_share && workers <= most_parts => Mode::Split,
             (None, None) => {
                 note = would_share.then(|| {
@@ -113,11 +120,6 @@ impl RunConfig {
             if round || backup {
                 let option = if round { "round" } else { "backup-workers" };
                 bail!("--{option}: not with --mode local; see --local-steps");
-            }
-            if self.together && self.elsewhere.prefetch {
-                bail!(
-                    "--prefetch: with --mode local only where none waits for the others (--together=false)"
-                );
             }
         } else if let Some(steps) = self.local_steps {
             bail!("--local-steps {steps}: only --mode local takes them");

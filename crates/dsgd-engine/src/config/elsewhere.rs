@@ -76,8 +76,10 @@ pub struct Elsewhere {
     pub prefetch: bool,
     /// How parameters and gradients travel: none, as they are; bf16, int8 or int4, in a half, a quarter or an eighth of the
     /// bytes. What is left out is sent with the next; the server's own stay f32
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
-    pub codec: Codec,
+    /// [default: with --mode auto int8 or int4 by measurement, else none]
+    #[arg(long, value_enum, hide_possible_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub codec: Option<Codec>,
     /// A worker that is silent for so long is lost
     #[arg(long, value_name = "SECS", default_value_t = 10.0, value_parser = positive)]
     pub dead_after: f64,

@@ -21,7 +21,6 @@ use crate::wire::invitation::{FileRef, Invitation, LocalSocket};
 use crate::wire::link::Endpoint;
 use crate::wire::listen::{Listener, serve};
 use crate::wire::service::{Service, Terms};
-use dsgd_core::codec::Codecs;
 use dsgd_core::event::Event;
 
 /// Secrets of a run, kept so that its next life knows them.
@@ -45,8 +44,6 @@ pub struct EntranceOptions<'a> {
     pub config: &'a str,
     /// Files that the task's options name.
     pub files: Vec<FileRef>,
-    /// How values travel.
-    pub codecs: Codecs,
     /// A worker that is silent for so long is lost.
     pub dead_after: Duration,
     /// How this program is called, for the command by which others join.
@@ -59,7 +56,6 @@ pub struct Entrance {
     listener: Option<Listener>,
     secrets: Secrets,
     invitation: Invitation,
-    codecs: Codecs,
     dead_after: Duration,
     program: String,
     invitation_file: PathBuf,
@@ -101,7 +97,6 @@ impl Entrance {
                 slots: None,
             },
             secrets,
-            codecs: options.codecs,
             dead_after: options.dead_after,
             program: options.program,
             invitation_file: folder.file(INVITATION),
@@ -132,7 +127,6 @@ impl Entrance {
         let service = Service::new(Terms {
             token: self.secrets.token.clone(),
             layout: Arc::clone(&spec.model.manifest().layout),
-            codecs: self.codecs,
             initial: spec.initial,
             dead_after: self.dead_after,
             buffers: spec.buffers.clone(),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use crate::wire::link::{Client, Endpoint, LinkError};
+use crate::wire::link::{Client, Endpoint, LinkError, Newest};
 use crate::worker::{Broken, ComputeSlot, StepRule, work};
 use dsgd_core::model::{Model, Seat};
 use dsgd_core::params::Layout;
@@ -159,13 +159,15 @@ fn run_slot(
         reason,
     };
     let compute = ComputeSlot::new(model, seat, process.rule).map_err(panicked)?;
+    let newest = process.prefetch.then(Newest::default);
+    let work =
+        |name: &str| work_until_over(process, client, layout, &compute, (name, newest.as_ref()));
     thread::scope(|scope| {
         let twin = process.prefetch.then(|| {
             let name = format!("{name}+");
-            let compute = &compute;
-            scope.spawn(move || work_until_over(process, client, layout, compute, &name))
+            scope.spawn(move || work(&name))
         });
-        let end = work_until_over(process, client, layout, &compute, &name);
+        let end = work(&name);
         let twin = twin.map_or(Ok(()), |twin| match twin.join() {
             Ok(end) => end,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -180,7 +182,7 @@ fn work_until_over(
     client: &Client,
     layout: &Arc<Layout>,
     compute: &ComputeSlot<'_>,
-    name: &str,
+    (name, newest): (&str, Option<&Newest>),
 ) -> Result<(), ProcessError> {
     let (mut panics, mut pause) = (0, PAUSES.0);
     while !process.leaving.load(Ordering::Relaxed) {
@@ -188,6 +190,9 @@ fn work_until_over(
         let ended = joined.map_err(Broken::Link).and_then(|mut link| {
             pause = PAUSES.0;
             link.leave_when(Arc::clone(&process.leaving));
+            if let Some(newest) = newest {
+                link.share(newest.clone());
+            }
             link.begin_with(|params| compute.initial(process.seed, params));
             work(compute, &mut link)
         });

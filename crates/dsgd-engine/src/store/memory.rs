@@ -103,8 +103,15 @@ impl Store for InMemory {
             None => (self.versions.snapshot(have), None),
             Some(public) => {
                 public.follow(self.versions.updater(), self.versions.current());
-                public.snapshot(have)
+                let (copy, differences) = public.snapshot();
+                (copy, Some(differences))
             }
+        }
+    }
+
+    fn travel_in(&mut self, codec: Codec) {
+        if let Some(public) = &mut self.public {
+            public.travel_in(codec);
         }
     }
 

@@ -15,6 +15,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use dsgd_core::codec::Codec;
 use dsgd_core::core::LeaseId;
 use dsgd_core::optim::StepSize;
 use dsgd_core::params::{Gradient, Params, Snapshot};
@@ -57,9 +58,12 @@ pub trait Store: Send {
     /// The parameters as they are now.
     fn snapshot(&self) -> Snapshot;
 
-    /// The parameters for a reader elsewhere who keeps a copy, which is that version: with what is new since, or with
-    /// differences where what travels is made from those.
+    /// The parameters for a reader elsewhere who keeps a copy, which is that version: with what is new since, or with what
+    /// makes them from earlier versions where differences travel.
     fn snapshot_for_copy(&mut self, have: Option<u64>) -> (Snapshot, Option<Differences>);
+
+    /// From now on differences travel in this codec.
+    fn travel_in(&mut self, codec: Codec);
 
     /// All that a checkpoint holds of it.
     fn contents(&self) -> Contents<'_>;

@@ -25,10 +25,22 @@ pub struct Difference {
 /// What a reader needs who has an earlier version of the copy.
 #[derive(Clone, Debug)]
 pub struct Differences {
-    /// The version that it has.
-    pub base: u64,
-    /// What is to be added, one after the other.
-    pub all: Vec<Arc<Difference>>,
+    version: u64,
+    all: Vec<Arc<Difference>>,
+}
+
+impl Differences {
+    /// What is to be added to this version, one after the other, if that is still known.
+    pub fn since(&self, base: u64) -> Option<&[Arc<Difference>]> {
+        if base == self.version {
+            return Some(&[]);
+        }
+        let from = self
+            .all
+            .iter()
+            .position(|difference| difference.base == base)?;
+        Some(&self.all[from..])
+    }
 }
 
 /// The copy of the parameters that workers elsewhere have.
@@ -49,6 +61,11 @@ impl PublicCopy {
             params: Arc::new(params.clone()),
             differences: VecDeque::new(),
         }
+    }
+
+    /// From now on differences are made in this codec.
+    pub(super) fn travel_in(&mut self, codec: Codec) {
+        self.codec = codec;
     }
 
     /// Follows the parameters, which the updater has made: one difference for all that is new.
@@ -107,18 +124,11 @@ impl PublicCopy {
         self.differences.drain(..forgotten);
     }
 
-    /// The copy, for a reader who has version `have` of it, with the differences where they are still known.
-    pub(super) fn snapshot(&self, have: Option<u64>) -> (Snapshot, Option<Differences>) {
-        let all = have.and_then(|base| {
-            let known = self
-                .differences
-                .iter()
-                .position(|difference| difference.base == base);
-            let from = known.or((base == self.version).then_some(self.differences.len()))?;
-            let all = self.differences.range(from..).cloned().collect();
-            Some(Differences { base, all })
-        });
-        (Snapshot::new(self.version, Arc::clone(&self.params)), all)
+    /// The copy, with what makes it from earlier versions.
+    pub(super) fn snapshot(&self) -> (Snapshot, Differences) {
+        let (version, all) = (self.version, self.differences.iter().cloned().collect());
+        let copy = Snapshot::new(version, Arc::clone(&self.params));
+        (copy, Differences { version, all })
     }
 }
 

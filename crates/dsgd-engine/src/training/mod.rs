@@ -175,12 +175,16 @@ impl Training {
             .launchers
             .iter()
             .any(|launcher| launcher.is_elsewhere());
-        let initial = (elsewhere && start.initial)
-            .then(|| Initial::of(start.versions.version(), start.versions.current()));
+        let codecs = self.config.codecs();
+        let initial = (elsewhere && start.initial).then(|| {
+            Initial::of(
+                start.versions.version(),
+                start.versions.current(),
+                codecs.pull,
+            )
+        });
         let (mut server, started) = self.assemble(start, workers, elsewhere);
-        if let Some(initial) = initial {
-            server.begins_with(initial.version);
-        }
+        server.reach_elsewhere(initial.map(|initial| initial.version), codecs);
         if let Some((folder, config)) = &self.folder {
             folder.begin(config)?;
         }

@@ -29,19 +29,24 @@ pub struct Initial {
     /// Their version.
     pub version: u64,
     crc32: u32,
+    codec: Codec,
 }
 
 impl Initial {
-    /// Of these parameters.
-    pub fn of(version: u64, params: &Params) -> Self {
+    /// Of these parameters, which are pulled in that codec.
+    pub fn of(version: u64, params: &Params, codec: Codec) -> Self {
         let crc32 = crc32fast::hash(bytemuck::cast_slice(params.flat()));
-        Self { version, crc32 }
+        Self {
+            version,
+            crc32,
+            codec,
+        }
     }
 
-    /// As the schema has it, for whoever pulls in that codec.
-    pub(super) fn to_proto(self, codec: Codec) -> proto::Initial {
-        let Self { version, crc32 } = self;
-        let codec = codec.id();
+    /// As the schema has it.
+    pub(super) fn to_proto(self) -> proto::Initial {
+        let Self { version, crc32, .. } = self;
+        let codec = self.codec.id();
         proto::Initial {
             version,
             crc32,

@@ -8,10 +8,13 @@
 mod client;
 mod endpoint;
 mod error;
+mod newest;
+mod pull;
 
 pub use client::Client;
 pub use endpoint::Endpoint;
 pub use error::LinkError;
+pub use newest::Newest;
 
 use std::iter;
 use std::sync::Arc;
@@ -24,17 +27,16 @@ use tonic::transport::Channel;
 use tracing::debug;
 
 use super::framing::{self, Messages};
-use super::incoming::IncomingParams;
 use super::integrity::Integrity;
 use super::paced::{Traffic, while_moving};
-use super::proto::{self, PullPart, PushPart, pull_part, push_part};
-use super::{LONGEST_PULL, MOST_MESSAGE, outgoing, words};
+use super::proto::{self, PushPart, push_part};
+use super::{MOST_MESSAGE, outgoing, words};
 use crate::coded::Residual;
-use crate::worker::{Assignment, Link, Outcome, TransferTimes};
+use crate::worker::{Assignment, Link, Outcome};
 use client::{Life, Own, SessionHeader};
 use dsgd_core::codec::Codec;
 use dsgd_core::core::WorkerId;
-use dsgd_core::params::{Gradient, Layout, Params, Snapshot};
+use dsgd_core::params::{Gradient, Layout, Params};
 
 /// A worker's link to a server elsewhere.
 pub struct Remote {
@@ -56,6 +58,10 @@ pub struct Remote {
     residual: Option<Residual>,
     /// What the run began with, if that can be made here.
     initial: Option<proto::Initial>,
+    /// Which life of the server this is.
+    server: String,
+    /// What another worker of the same slot may have.
+    newest: Option<Newest>,
     /// The version that the parameters are, when they are whole.
     version: Option<u64>,
     // Both made once and used again and again.
@@ -85,6 +91,8 @@ impl Client {
             codec: Codec::None,
             residual: None,
             initial: entered.initial,
+            server: entered.server,
+            newest: None,
             version: None,
             params: Some(Params::zeros(Arc::clone(layout)).into()),
             gradient: None,
@@ -101,6 +109,11 @@ impl Remote {
     /// Once this is set, the link leaves instead of pulling more work.
     pub fn leave_when(&mut self, leaving: Arc<AtomicBool>) {
         self.leaving = leaving;
+    }
+
+    /// Another worker of the same slot shares what it pulls, and this one does.
+    pub fn share(&mut self, newest: Newest) {
+        self.newest = Some(newest);
     }
 
     /// Makes the parameters that the run began with, so that they need not be sent. `make` fills zeros with the model's
@@ -142,7 +155,6 @@ impl Remote {
                     compute_secs: report.cost.compute_secs,
                     wait_secs: report.cost.wait_secs,
                     pull_secs: report.cost.pull_secs,
-                    push_secs: report.cost.push_secs,
                 }));
                 debug!(lease, "a push begins");
                 let sent = match self.codec {
@@ -209,103 +221,6 @@ impl Remote {
         let request = framing::request(path, session, bytes);
         Ok(framing::call(&mut self.bulk, request, MOST_MESSAGE).await?)
     }
-
-    async fn pull(&mut self) -> Result<Option<Assignment>, LinkError> {
-        let (given, mut parts) = loop {
-            if self.leaving.load(Ordering::Relaxed) {
-                self.client
-                    .leave(&self.session, "it was told to stop")
-                    .await?;
-                return Ok(None);
-            }
-            if !self.life.holds.load(Ordering::Relaxed) {
-                let reason = "its signs of life do not arrive".to_owned();
-                return Err(LinkError::Broken { reason });
-            }
-            let wait_ms = LONGEST_PULL.as_millis() as u32;
-            let asked = framing::message(&proto::PullRequest {
-                wait_ms,
-                have: self.version,
-            });
-            let arrived = Arc::clone(&self.life.arrived);
-            let parts = self.call(framing::PULL, iter::once(asked));
-            // On a slow way the question waits behind what this process's other workers push.
-            let parts = while_moving(|| arrived.load(Ordering::Relaxed), parts).await;
-            let mut parts = parts.ok_or_else(|| LinkError::stalled("a pull"))??;
-            match next(&mut parts, &self.traffic).await? {
-                Some(pull_part::Part::Wait(_)) => {}
-                Some(pull_part::Part::Finished(_)) => return Ok(None),
-                Some(pull_part::Part::Assignment(given)) => break (given, parts),
-                _ => {
-                    return Err(LinkError::unexpected(
-                        "a pull that begins with neither work nor a word",
-                    ));
-                }
-            }
-        };
-        let job = words::job(given.work).map_err(LinkError::unexpected)?;
-        let (lease, version) = (given.lease, given.version);
-        debug!(lease, ?job, version, base = given.base, "a pull begins");
-        let codec = |id| {
-            let unknown = || LinkError::unexpected("a codec that is unknown here");
-            Codec::of_id(id).ok_or_else(unknown)
-        };
-        self.codec = codec(given.codec)?;
-        let codec = codec(given.params_codec)?;
-        let started = Instant::now();
-        let params = self.params.take();
-        let mut params = params.expect("a link that broke is not used again");
-        let into = Arc::make_mut(&mut params);
-        // What is here is whole again when all has come.
-        let have = self.version.take();
-        if given.base.is_some() && given.base != have {
-            return Err(LinkError::unexpected("what is new to another version"));
-        }
-        let mut differences = given.differences.iter();
-        let mut incoming = match given.base {
-            None => IncomingParams::new(into, codec, self.integrity),
-            // Nothing is new, or the first of what is.
-            Some(_) if given.fresh.is_empty() => {
-                let nothing = Bytes::from(vec![0; into.layout().tensors().len()]);
-                IncomingParams::onto(into, &nothing, codec, self.integrity)?
-            }
-            Some(_) => IncomingParams::over(into, &given.fresh, codec, self.integrity)?,
-        };
-        loop {
-            while incoming.is_complete()
-                && let Some(fresh) = differences.next()
-            {
-                incoming = incoming.then(fresh)?;
-            }
-            let Some(part) = next(&mut parts, &self.traffic).await? else {
-                break;
-            };
-            match part {
-                pull_part::Part::Chunk(chunk) => incoming.chunk(&chunk)?,
-                pull_part::Part::Rows(rows) => incoming.rows(&rows)?,
-                _ => {
-                    return Err(LinkError::unexpected(
-                        "a pull with something else than parameters",
-                    ));
-                }
-            }
-            self.client.note_reply();
-        }
-        incoming.finish()?;
-        debug!(lease, "a pull has arrived");
-        self.params = Some(Arc::clone(&params));
-        self.version = Some(given.version);
-        Ok(Some(Assignment {
-            lease: given.lease,
-            job,
-            params: Snapshot::new(given.version, params),
-            differences: None,
-            transfer: TransferTimes {
-                pull_secs: started.elapsed().as_secs_f64(),
-                push_secs: 0.0,
-            },
-        }))
-    }
 }
 
 impl Drop for Remote {
@@ -347,18 +262,5 @@ impl Link for Remote {
             Box::new(Gradient::new(layout.unwrap_or_default()))
         };
         self.gradient.take().unwrap_or_else(fresh)
-    }
-}
-
-/// The next part of a pull, which may take its time while bytes of it come.
-async fn next(
-    parts: &mut Messages<Body>,
-    traffic: &Traffic,
-) -> Result<Option<pull_part::Part>, LinkError> {
-    let part = while_moving(|| traffic.read(), parts.next()).await;
-    match part.ok_or_else(|| LinkError::stalled("a pull"))?? {
-        None => Ok(None),
-        Some(PullPart { part: Some(part) }) => Ok(Some(part)),
-        Some(PullPart { part: None }) => Err(LinkError::unexpected("an empty part")),
     }
 }

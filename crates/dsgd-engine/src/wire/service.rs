@@ -25,8 +25,9 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument, debug, debug_span, trace};
 
+use super::credentials::Token;
 use super::framing::{self, Messages};
-use super::integrity::Integrity;
+use super::integrity::{Initial, Integrity};
 use super::paced::Traffic;
 use super::peer::Peer;
 use super::proto::dsgd_server::{Dsgd, DsgdServer};
@@ -45,7 +46,7 @@ use dsgd_core::text;
 use pulled::Pulled;
 use pushed::Parts;
 use sent::Sent;
-use sessions::{Session, Sessions};
+use sessions::{Current, Session, Sessions};
 pub use terms::Terms;
 
 /// The gRPC service. Clones are the same service.
@@ -54,6 +55,8 @@ pub struct Service(Arc<Shared>);
 
 struct Shared {
     terms: Terms,
+    /// Tells this life of the server from others.
+    life: String,
     tensors: Vec<proto::Tensor>,
     sessions: Sessions,
 }
@@ -63,6 +66,7 @@ impl Service {
     pub fn new(terms: Terms) -> Self {
         Self(Arc::new(Shared {
             tensors: tensors(&terms.layout),
+            life: String::from(Token::fresh()),
             terms,
             sessions: Sessions::default(),
         }))
@@ -214,9 +218,8 @@ impl Dsgd for Service {
             session,
             layout: self.0.tensors.clone(),
             dead_after_ms: self.0.terms.dead_after.as_millis() as u32,
-            initial: terms
-                .initial
-                .map(|initial| initial.to_proto(terms.codecs.pull)),
+            server: self.0.life.clone(),
+            initial: terms.initial.map(Initial::to_proto),
         }))
     }
 
@@ -315,19 +318,23 @@ impl Service {
                     job,
                     mut params,
                     differences,
+                    codecs,
                     ..
                 } = assignment;
                 // What is new is of use to whoever has what it is new to.
                 params.since = params.since.filter(|since| asked.have == Some(since.base));
-                let differences = differences.filter(|all| asked.have == Some(all.base));
-                let codecs = self.0.terms.codecs;
-                let head = words::assignment(lease, &job, &params, differences.as_ref(), codecs);
-                let pulled = Pulled::new(params, differences, codecs.pull);
+                let bases = [asked.near, asked.have].into_iter().flatten();
+                let differences = differences.as_ref();
+                let mut known = bases.filter_map(|base| Some((base, differences?.since(base)?)));
+                let known = known.next();
+                let head = words::assignment(lease, &job, &params, known, codecs);
+                let pulled = Pulled::new(params, known.map(|(_, all)| all), codecs.pull);
                 let bytes = pulled.bytes();
                 session.pulls(bytes);
                 let span = debug_span!("pull", worker = session.name, lease);
                 debug!(parent: &span, ?job, version = head.version, bytes, "begins");
-                *lock(&session.current) = Some((lease, job));
+                let codec = codecs.push;
+                *lock(&session.current) = Some(Current { lease, job, codec });
                 let head = message(pull_part::Part::Assignment(head));
                 let pieces = pulled.pieces(integrity).flat_map(framing::piece);
                 let pieces = std::iter::once(head).chain(pieces);

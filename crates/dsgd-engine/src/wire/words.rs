@@ -2,10 +2,12 @@
 //!
 //! What comes from outside is checked here, as far as a single word can be wrong.
 
+use std::sync::Arc;
+
 use super::proto;
 use super::proto::assignment::Work;
 use crate::coded::CodedTensor;
-use crate::store::Differences;
+use crate::store::Difference;
 use crate::worker::{Job, OwnRound, OwnStep};
 use dsgd_core::codec::{Codec, Codecs};
 use dsgd_core::core::LeaseId;
@@ -31,7 +33,7 @@ pub(super) fn assignment(
     lease: LeaseId,
     job: &Job,
     params: &Snapshot,
-    differences: Option<&Differences>,
+    differences: Option<(u64, &[Arc<Difference>])>,
     codecs: Codecs,
 ) -> proto::Assignment {
     let work = match job {
@@ -61,7 +63,7 @@ pub(super) fn assignment(
         CodedTensor::Rows { .. } => 1,
         CodedTensor::Whole(_) => 2,
     };
-    let all = differences.map_or(&[][..], |differences| &differences.all);
+    let all = differences.map_or(&[][..], |(_, all)| all);
     let all = all.iter().map(|one| one.coded.tensors.iter().map(new));
     let params_codec = match differences {
         None if codecs.pull.has_blocks() => Codec::None,
@@ -71,7 +73,7 @@ pub(super) fn assignment(
         lease,
         work: Some(work),
         version: params.version,
-        base: differences.map_or(base, |differences| Some(differences.base)),
+        base: differences.map_or(base, |(base, _)| Some(base)),
         fresh: fresh.unwrap_or_default(),
         codec: codecs.push.id(),
         params_codec: params_codec.id(),

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
 
+use dsgd_core::codec::Codec;
 use dsgd_core::mode::Mode;
 use dsgd_core::params::{Kind, Layout};
 use dsgd_engine::Error;
@@ -62,6 +63,8 @@ impl Sizes {
     /// Of a server; none of `scratch` where its workers are elsewhere.
     pub(super) fn of_server(config: &RunConfig, layout: &Layout, scratch: u64) -> Self {
         let state = config.optimizer.build(config.hyper).state_names().len() as u128;
+        // Those that workers elsewhere have.
+        let public = u128::from(config.is_elsewhere() && config.codecs().pull.has_blocks());
         let (versions, versions_each, state) = match config.mode() {
             Mode::Async => (1, 1, state),
             // All workers read one, while the next one is made.
@@ -75,7 +78,7 @@ impl Sizes {
             gradient: gradient(layout) * gradients(config),
             state,
             scratch: scratch.into(),
-            versions,
+            versions: versions + public,
             versions_each,
             option: "-n ",
         }
@@ -86,7 +89,9 @@ impl Sizes {
         Self {
             parameters: layout.len() as u128,
             params: of_floats(layout.len()),
-            gradient: gradient(layout) * gradients(config),
+            // What a codec leaves out is kept.
+            gradient: gradient(layout)
+                * (gradients(config) + u128::from(config.codecs().push != Codec::None)),
             state: 0,
             scratch: scratch.into(),
             versions: 0,

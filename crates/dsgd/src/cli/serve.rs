@@ -115,7 +115,6 @@ fn with_workers<T: Task>(training: Training, ready: &ReadyRun<T>) -> anyhow::Res
         task: ready.name,
         config: &ready.text,
         files,
-        codecs: config.codecs(),
         dead_after: Duration::from_secs_f64(wishes.dead_after),
         program: program_from_anywhere(),
     })?;

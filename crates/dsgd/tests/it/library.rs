@@ -94,7 +94,6 @@ fn entrance(folder: &RunFolder, config: &RunConfig) -> Entrance {
         task: "line",
         config: "",
         files: Vec::new(),
-        codecs: config.codecs(),
         dead_after: Duration::from_secs(10),
         program: "dsgd".to_owned(),
     };
@@ -250,7 +249,7 @@ fn train_table(joined: Option<Codec>) -> (Vec<f32>, Vec<u64>) {
     let mut training = Training::new(Arc::new(Table::new()), config.clone());
     let file = folder.file("invitation");
     if let Some(codec) = joined {
-        config.elsewhere.codec = codec;
+        config.elsewhere.codec = Some(codec);
         config.elsewhere.listen = Some("127.0.0.1:0".to_owned());
         // Without blocks, as many steps by whoever comes; with them, as parameters travel when steps wait for all.
         if !codec.has_blocks() {

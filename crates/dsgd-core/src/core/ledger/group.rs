@@ -21,6 +21,11 @@ impl Ledger {
         false
     }
 
+    /// Whether the next step is to be opened, and there is something left for it.
+    pub(in crate::core) fn wants_group(&self) -> bool {
+        self.group.as_ref().is_some_and(Vec::is_empty) && !self.is_complete()
+    }
+
     /// Whether the step that is being made has all batches that a step has.
     pub(in crate::core) fn is_group_whole(&self) -> bool {
         self.group().len() == self.group_size
@@ -41,6 +46,20 @@ impl Ledger {
     pub(in crate::core) fn positions_held(&self) -> usize {
         let leased = self.group().iter().filter_map(|&p| self.lease_at(p));
         leased.filter(|id| self.is_in_hand(*id)).count()
+    }
+
+    /// All leases whose gradients are in hand, in the order of their first batches.
+    pub(in crate::core) fn in_hand(&self) -> Vec<LeaseId> {
+        let mut held: Vec<_> = self.leases.keys().copied().collect();
+        held.retain(|id| self.is_in_hand(*id));
+        held.sort_by_key(|id| self.leases[id].positions[0]);
+        held
+    }
+
+    /// Who holds each lease, and whether it computes.
+    pub(in crate::core) fn holders(&self) -> impl Iterator<Item = (WorkerId, bool)> {
+        let leases = self.leases.values();
+        leases.map(|lease| (lease.worker, lease.is_computing()))
     }
 
     fn is_in_hand(&self, lease: LeaseId) -> bool {

@@ -156,6 +156,7 @@ impl Client {
             traffic,
             life,
             initial: reply.initial,
+            server: reply.server,
         })
     }
 
@@ -216,6 +217,8 @@ pub(super) struct Entered {
     pub(super) life: Life,
     /// What the run began with, if that can be made here.
     pub(super) initial: Option<proto::Initial>,
+    /// The life of the server.
+    pub(super) server: String,
 }
 
 /// A worker's own event loop: it turns in the worker's thread, while the worker waits for it. What

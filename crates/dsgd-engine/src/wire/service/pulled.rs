@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::store::{Difference, Differences};
+use crate::store::Difference;
 use crate::wire::integrity::Integrity;
 use crate::wire::outgoing::{self, Piece};
 use dsgd_core::codec::Codec;
@@ -18,9 +18,13 @@ pub(super) enum Pulled {
 
 impl Pulled {
     /// Differences where the worker has what they are from.
-    pub(super) fn new(params: Snapshot, differences: Option<Differences>, codec: Codec) -> Self {
+    pub(super) fn new(
+        params: Snapshot,
+        differences: Option<&[Arc<Difference>]>,
+        codec: Codec,
+    ) -> Self {
         match differences {
-            Some(differences) => Self::Differences(differences.all),
+            Some(all) => Self::Differences(all.to_vec()),
             None if codec.has_blocks() => Self::Params(params, Codec::None),
             None => Self::Params(params, codec),
         }

@@ -1,5 +1,7 @@
 //! What a worker pushes: parts on their way in become the outcome of its assignment.
 
+use std::time::Instant;
+
 use axum::body::Body;
 use tonic::Status;
 use tracing::trace;
@@ -30,7 +32,8 @@ pub(super) struct Parts<'a> {
 
 /// How a push begins.
 pub(super) enum Head {
-    Gradient(proto::Gradient),
+    /// In that codec.
+    Gradient(proto::Gradient, Codec),
     Evaluated(proto::Evaluated),
     Failed(proto::Failed),
 }
@@ -41,8 +44,8 @@ pub(super) async fn head(parts: &mut Parts<'_>) -> Result<Head, Status> {
     let session = parts.session;
     match parts.next().await? {
         Some(push_part::Part::Gradient(head)) => {
-            session.finish(head.lease, true)?;
-            Ok(Head::Gradient(head))
+            let codec = session.finish(head.lease, true)?;
+            Ok(Head::Gradient(head, codec))
         }
         Some(push_part::Part::Evaluated(evaluated)) => {
             session.finish(evaluated.lease, false)?;
@@ -66,7 +69,7 @@ pub(super) async fn outcome(
     parts: &mut Parts<'_>,
 ) -> Result<Outcome, Status> {
     match head {
-        Head::Gradient(head) => gradient(integrity, &head, parts).await,
+        Head::Gradient(head, codec) => gradient(integrity, (&head, codec), parts).await,
         Head::Evaluated(evaluated) => Ok(Outcome::Evaluated {
             lease: evaluated.lease,
             stats: read_stats(evaluated.stats.as_ref()).map_err(Status::invalid_argument)?,
@@ -84,12 +87,13 @@ pub(super) async fn outcome(
 
 async fn gradient(
     integrity: Integrity,
-    head: &proto::Gradient,
+    (head, codec): (&proto::Gradient, Codec),
     parts: &mut Parts<'_>,
 ) -> Result<Outcome, Status> {
+    let started = Instant::now();
     let stats = read_stats(head.stats.as_ref()).map_err(Status::invalid_argument)?;
     let terms = parts.terms;
-    let mut incoming = IncomingGradient::new(terms.buffers.take(), terms.codecs.push, integrity);
+    let mut incoming = IncomingGradient::new(terms.buffers.take(), codec, integrity);
     let received = receive(&mut incoming, parts).await;
     if let Err(status) = received {
         terms.buffers.give(incoming.into_buffer());
@@ -102,9 +106,9 @@ async fn gradient(
     let cost = Cost {
         compute_secs: secs(head.compute_secs),
         pull_secs: secs(head.pull_secs),
-        push_secs: secs(head.push_secs),
+        push_secs: started.elapsed().as_secs_f64(),
         wait_secs: secs(head.wait_secs),
-        bytes: parts.session.pulled() + gradient_bytes(&gradient, terms.codecs.push),
+        bytes: parts.session.pulled() + gradient_bytes(&gradient, codec),
     };
     Ok(Outcome::Gradient {
         lease: head.lease,

@@ -15,6 +15,7 @@ use crate::wire::credentials::random;
 use crate::wire::paced::Traffic;
 use crate::wire::{CALL_IN_A_CROWD, MOVES};
 use crate::worker::{Assignment, Job};
+use dsgd_core::codec::Codec;
 use dsgd_core::core::{LeaseId, WorkerId};
 
 /// A nonce is good for this long.
@@ -59,11 +60,19 @@ pub(super) struct Session {
     /// A worker pulls one thing at a time: the lock is its turn.
     pub(super) inbox: tokio::sync::Mutex<UnboundedReceiver<Assignment>>,
     /// What it computes now.
-    pub(super) current: Mutex<Option<(LeaseId, Job)>>,
+    pub(super) current: Mutex<Option<Current>>,
     /// Bytes of tensors that it pulled last.
     pulled: AtomicU64,
     /// Of the connection that it pulled or pushed on last, and how much of it was seen.
     traffic: Mutex<(Traffic, u64)>,
+}
+
+/// What a worker computes.
+pub(super) struct Current {
+    pub(super) lease: LeaseId,
+    pub(super) job: Job,
+    /// How what comes of it travels.
+    pub(super) codec: Codec,
 }
 
 impl Sessions {
@@ -217,15 +226,16 @@ impl Session {
         Message::Alive { worker, transfers }
     }
 
-    /// Whether the worker computes this now; it does not any more afterwards.
-    pub(super) fn finish(&self, lease: LeaseId, train: bool) -> Result<(), Status> {
+    /// Whether the worker computes this now; it does not any more afterwards. Returns how what comes of it travels.
+    pub(super) fn finish(&self, lease: LeaseId, train: bool) -> Result<Codec, Status> {
         let mut current = lock(&self.current);
         match &*current {
-            Some((own, job)) if *own == lease && matches!(job, Job::Validate(_)) != train => {
+            Some(own) if own.lease == lease && matches!(own.job, Job::Validate(_)) != train => {
+                let codec = own.codec;
                 *current = None;
-                Ok(())
+                Ok(codec)
             }
-            Some((own, _)) => Err(Status::invalid_argument(format!(
+            Some(Current { lease: own, .. }) => Err(Status::invalid_argument(format!(
                 "{} speaks of lease {lease}, but has lease {own}, of another kind perhaps",
                 self.name
             ))),

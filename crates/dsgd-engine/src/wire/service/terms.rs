@@ -9,7 +9,6 @@ use crate::server::Message;
 use crate::wire::credentials::Token;
 use crate::wire::integrity::Initial;
 use crate::worker::Buffers;
-use dsgd_core::codec::Codecs;
 use dsgd_core::params::Layout;
 
 /// What a service is made of.
@@ -18,8 +17,6 @@ pub struct Terms {
     pub token: Token,
     /// The model's tensors.
     pub layout: Arc<Layout>,
-    /// How values travel.
-    pub codecs: Codecs,
     /// What the run began with, if workers can make that by themselves.
     pub initial: Option<Initial>,
     /// Silence after which a worker is lost.

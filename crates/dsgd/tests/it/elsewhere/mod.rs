@@ -42,7 +42,13 @@ impl Watched {
     pub(crate) fn start_with(lab: &Lab, args: &str, trouble: &str) -> Self {
         let program = Program::new();
         let ssh = lab.file("ssh_config").display().to_string();
-        let args = format!("train --ssh-config {ssh} --run-dir run {args}");
+        // Most stories are of single updates.
+        let mode = if args.contains("--mode") {
+            ""
+        } else {
+            "--mode async"
+        };
+        let args = format!("train --ssh-config {ssh} --run-dir run {mode} {args}");
         let mut run = Self {
             program,
             child: None,

@@ -142,6 +142,7 @@ fn every_call_wants_a_session_that_holds() {
         let pull = || proto::PullRequest {
             wait_ms: 1,
             have: None,
+            near: None,
         };
         let push = || tokio_stream::iter(vec![PushPart::default()]);
         let live = || tokio_stream::iter(vec![proto::Pulse::default()]);
@@ -372,7 +373,6 @@ fn seconds_that_make_no_sense_are_none() {
                 compute_secs: told,
                 wait_secs: told,
                 pull_secs: told,
-                push_secs: told,
             });
             worker.caller.push(vec![head, chunk()]).await.unwrap();
             let Message::Done {
@@ -383,13 +383,8 @@ fn seconds_that_make_no_sense_are_none() {
                 panic!("no gradient");
             };
             let cost = report.cost;
-            let all = [
-                cost.compute_secs,
-                cost.wait_secs,
-                cost.pull_secs,
-                cost.push_secs,
-            ];
-            assert_eq!(format!("{all:?}"), format!("{:?}", [taken; 4]), "{told}");
+            let all = [cost.compute_secs, cost.wait_secs, cost.pull_secs];
+            assert_eq!(format!("{all:?}"), format!("{:?}", [taken; 3]), "{told}");
             worker
                 .caller
                 .client

@@ -103,7 +103,6 @@ impl Served {
         let service = Service::new(Terms {
             token: token.clone(),
             layout: Arc::clone(&layout),
-            codecs: Codecs::default(),
             initial: None,
             dead_after: Duration::from_secs(2),
             buffers: buffers.clone(),
@@ -215,6 +214,7 @@ impl Caller {
         let request = self.request(proto::PullRequest {
             wait_ms,
             have: None,
+            near: None,
         });
         let mut stream = self.client.pull(request).await?.into_inner();
         let mut parts = Vec::new();
@@ -247,6 +247,7 @@ impl Worker {
             lease,
             job,
             params,
+            codecs: Codecs::default(),
             differences: None,
             transfer,
         });

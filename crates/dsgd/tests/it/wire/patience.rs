@@ -123,6 +123,7 @@ fn a_push_that_arrives_slowly_is_not_given_up() {
         lease: 1,
         job: train(),
         params: Snapshot::new(0, Arc::new(Params::zeros(Arc::clone(&served.layout)))),
+        codecs: dsgd_core::codec::Codecs::default(),
         differences: None,
         transfer: TransferTimes::default(),
     });

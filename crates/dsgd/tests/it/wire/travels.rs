@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 
 use dsgd::{Batch, Gradient, Layout, Params, Part, Snapshot, Stats, TensorGradient};
-use dsgd_core::codec::Codec;
+use dsgd_core::codec::{Codec, Codecs};
 use dsgd_core::event::Cost;
 use dsgd_core::params::Rows;
 use dsgd_engine::coded::{Coded, CodedTensor, Residual};
@@ -232,6 +232,7 @@ fn a_round_through(served: &Served) {
             lease: 5 + round,
             job,
             params: Snapshot::new(1, params),
+            codecs: Codecs::default(),
             differences: None,
             transfer: TransferTimes::default(),
         });

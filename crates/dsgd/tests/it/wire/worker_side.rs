@@ -53,6 +53,7 @@ impl Dsgd for Mistaken {
             layout: self.layout.clone(),
             dead_after_ms: 1000,
             initial: None,
+            server: String::new(),
         }))
     }
 

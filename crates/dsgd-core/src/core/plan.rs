@@ -1,0 +1,299 @@
+//! How many steps workers take between two exchanges, and in which codec they exchange, chosen by measurement
+//! (`--mode auto`).
+//!
+//! An exchange takes as long whatever the number of steps before it, so more of them mean less waiting, and more that is
+//! learned apart from the others. The mildest plan is taken with which workers wait for exchanges a tenth of the time or
+//! less: few steps in the finer codec; then the coarser one, which costs no quality that could be measured, while more
+//! steps do; then more steps. A worker that makes the others slower than it makes them faster is left out.
+
+use serde::{Deserialize, Serialize};
+
+use super::pace::steps_at;
+use super::roster::Pace;
+use super::{Action, Core, Pacing};
+use crate::codec::Codec;
+use crate::event::Event;
+
+/// Waiting that is no reason for more steps: a share of the time.
+const WAITING: f64 = 0.1;
+
+/// Steps before anything is measured.
+const FIRST_STEPS: usize = 4;
+
+/// So many steps in the finer codec are better than fewer in the coarser one.
+const FINE_STEPS: usize = 4;
+
+/// The most steps, and exchanges that an epoch has at least.
+const MOST_STEPS: usize = 64;
+const EXCHANGES: usize = 8;
+
+/// A plan that promises this much more than the one in force is better.
+const BETTER: f64 = 1.15;
+
+/// It must be so for this many exchanges one after the other.
+const TIMES: u32 = 2;
+
+/// A worker is left out that adds less than this to what the others do without it.
+const HELPS: f64 = 1.05;
+
+/// How a run's workers work together.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Steps of the fastest worker between two exchanges.
+    pub steps: usize,
+    /// How deltas and parameters travel.
+    pub codec: Codec,
+}
+
+/// What a plan promises.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Promise {
+    plan: Plan,
+    /// Batches a second, by those of the fastest worker alone.
+    speedup: f64,
+    /// Share of the workers' time.
+    waiting: f64,
+}
+
+/// The plan, and how it does.
+#[derive(Debug, Default)]
+pub(super) struct Planner {
+    /// What was promised when it was made; none for one that was resumed with.
+    speedup: Option<f64>,
+    /// Exchanges for which another one was better.
+    worse: u32,
+    /// When the epoch's first batch was given out under it, and how many were counted then.
+    since: Option<(std::time::Duration, usize)>,
+}
+
+/// Bytes of an element.
+fn size(codec: Codec) -> f64 {
+    codec.bytes(codec.block()) as f64 / codec.block() as f64
+}
+
+impl Promise {
+    fn of(plan: Plan, now: Codec, paces: &[Pace]) -> Self {
+        let scale = size(plan.codec) / size(now);
+        let scaled = |pace: &Pace| Pace {
+            transfer_secs: pace.transfer_secs * scale,
+            ..*pace
+        };
+        let paces: Vec<_> = paces.iter().map(scaled).collect();
+        let fastest = paces
+            .iter()
+            .min_by(|a, b| a.batch_secs.total_cmp(&b.batch_secs));
+        let fastest = *fastest.expect("somebody works");
+        let (mut round_secs, mut batches, mut computing) = (0.0f64, 0, 0.0);
+        for pace in &paces {
+            let steps = steps_at(*pace, fastest, plan.steps);
+            let own = steps as f64 * pace.batch_secs;
+            round_secs = round_secs.max(own + pace.transfer_secs);
+            batches += steps;
+            computing += own;
+        }
+        Self {
+            plan,
+            speedup: batches as f64 / round_secs * fastest.batch_secs,
+            waiting: 1.0 - computing / (round_secs * paces.len() as f64),
+        }
+    }
+
+    /// The mildest with which little is waited, or the fastest.
+    fn best(codecs: &[Codec], most_steps: usize, now: Codec, paces: &[Pace]) -> Self {
+        let (fine, coarse) = (codecs[0], codecs[codecs.len() - 1]);
+        let few = (1..=FINE_STEPS.min(most_steps)).map(|steps| (steps, fine));
+        let many = (1..=most_steps).map(|steps| (steps, coarse));
+        let promises = few.chain(many).map(|(steps, codec)| {
+            let plan = Plan { steps, codec };
+            Self::of(plan, now, paces)
+        });
+        let mut fastest: Option<Self> = None;
+        for promise in promises {
+            if promise.waiting <= WAITING {
+                return promise;
+            }
+            if fastest.is_none_or(|before| promise.speedup > before.speedup) {
+                fastest = Some(promise);
+            }
+        }
+        fastest.expect("a step at least")
+    }
+}
+
+impl Core {
+    /// Steps of the fastest worker between two exchanges.
+    pub(super) fn steps(&self) -> usize {
+        self.progress
+            .plan
+            .map_or(self.rules.round, |plan| plan.steps)
+    }
+
+    /// The first plan, before anything is measured; for a resumed run the one that it had.
+    pub(super) fn begin_plan(&mut self, actions: &mut Vec<Action>) {
+        if self.rules.pacing != Pacing::Planned {
+            self.progress.plan = None;
+            return;
+        }
+        let first = Plan {
+            steps: FIRST_STEPS.min(self.most_steps(self.rules.workers)),
+            codec: self.rules.codecs[0],
+        };
+        let plan = *self.progress.plan.get_or_insert(first);
+        actions.push(Action::Travel { codec: plan.codec });
+    }
+
+    /// So many steps that an epoch has a few exchanges.
+    fn most_steps(&self, workers: usize) -> usize {
+        (self.rules.batches / (EXCHANGES * workers.max(1))).clamp(1, MOST_STEPS)
+    }
+
+    /// At the beginning of a round: whether another plan is better, now that more is known.
+    pub(super) fn replan(&mut self, actions: &mut Vec<Action>) {
+        let Some(plan) = self.progress.plan else {
+            return;
+        };
+        if self.planner.since.is_none() {
+            self.planner.since = Some((self.now, self.ledger().closed()));
+        }
+        let paces: Option<Vec<Pace>> = self.roster.paces().collect();
+        let Some(paces) = paces.filter(|paces| !paces.is_empty()) else {
+            return;
+        };
+        if let Some(slowest) = self.who_does_not_help(plan, &paces) {
+            self.do_without(&slowest, actions);
+            return self.replan(actions);
+        }
+        let best = self.best_of(plan, &paces);
+        let now = Promise::of(plan, plan.codec, &paces);
+        let first = self.planner.speedup.is_none();
+        let better = best.plan != plan && best.speedup > BETTER * now.speedup;
+        self.planner.worse = if better { self.planner.worse + 1 } else { 0 };
+        if !first && self.planner.worse < TIMES {
+            return;
+        }
+        self.adopt(best, &paces, actions);
+    }
+
+    fn best_of(&self, plan: Plan, paces: &[Pace]) -> Promise {
+        let most_steps = self.most_steps(paces.len());
+        Promise::best(&self.rules.codecs, most_steps, plan.codec, paces)
+    }
+
+    fn adopt(&mut self, best: Promise, paces: &[Pace], actions: &mut Vec<Action>) {
+        let Promise {
+            plan,
+            speedup,
+            waiting,
+        } = best;
+        let before = self.progress.plan.replace(plan);
+        self.planner = Planner {
+            speedup: Some(speedup),
+            worse: 0,
+            since: Some((self.now, self.ledger().closed())),
+        };
+        if before.is_none_or(|before| before.codec != plan.codec) {
+            let before = before.map_or(plan.codec, |before| before.codec);
+            self.roster.scale_transfers(size(plan.codec) / size(before));
+            actions.push(Action::Travel { codec: plan.codec });
+        }
+        let exchange = paces.iter().map(|pace| pace.transfer_secs);
+        let exchange = exchange.fold(0.0, f64::max);
+        let batch = paces.iter().map(|pace| pace.batch_secs);
+        let batch = batch.fold(f64::INFINITY, f64::min);
+        let (Plan { steps, codec }, workers) = (plan, paces.len());
+        let name = codec.name();
+        let plural = if steps == 1 { "step" } else { "steps" };
+        let who = if workers == 1 { "worker" } else { "workers" };
+        let message = format!(
+            "A batch takes {}, an exchange took {}: {steps} {plural} between exchanges, in {name}; {workers} {who} wait \
+             {:.0} % of the time; predicted {speedup:.1} × the fastest alone (--mode local --local-steps {steps} --codec \
+             {name} keeps this)",
+            secs(batch),
+            secs(exchange),
+            100.0 * waiting
+        );
+        actions.push(Action::Observe(Event::Plan {
+            steps,
+            codec,
+            workers,
+            predicted: speedup,
+            waiting,
+            measured: None,
+            message,
+        }));
+    }
+
+    /// The epoch's training batches are done: what became of the promise.
+    pub(super) fn measure_plan(&mut self, actions: &mut Vec<Action>) {
+        let (Some(plan), Some((since, counted))) = (self.progress.plan, self.planner.since.take())
+        else {
+            return;
+        };
+        let paces: Vec<_> = self.roster.paces().flatten().collect();
+        let (Some(predicted), Some(fastest)) = (self.planner.speedup, self.roster.fastest()) else {
+            return;
+        };
+        let batches = self.ledger().closed().saturating_sub(counted);
+        let took = self.now.saturating_sub(since).as_secs_f64();
+        let now = Promise::of(plan, plan.codec, &paces);
+        let measured = batches as f64 / took.max(1e-9) * fastest.batch_secs;
+        let message = format!(
+            "Epoch {}: predicted {predicted:.1} × the fastest worker alone, measured {measured:.1} ×",
+            self.progress.epoch
+        );
+        actions.push(Action::Observe(Event::Plan {
+            steps: plan.steps,
+            codec: plan.codec,
+            workers: paces.len(),
+            predicted,
+            waiting: now.waiting,
+            measured: Some(measured),
+            message,
+        }));
+    }
+
+    /// The worker whose exchanges take longest, where the others are as fast without it.
+    fn who_does_not_help(&self, plan: Plan, paces: &[Pace]) -> Option<String> {
+        if paces.len() < 2 {
+            return None;
+        }
+        let (name, slowest) = self.roster.slowest()?;
+        let at = paces.iter().position(|pace| *pace == slowest)?;
+        let mut others = paces.to_vec();
+        others.remove(at);
+        let with = self.best_of(plan, paces);
+        let without = self.best_of(plan, &others);
+        // Both by batches a second: the fastest may be the one that goes.
+        let fastest = |paces: &[Pace]| {
+            let batch = paces.iter().map(|pace| pace.batch_secs);
+            batch.fold(f64::INFINITY, f64::min)
+        };
+        let (with, without) = (
+            with.speedup / fastest(paces),
+            without.speedup / fastest(&others),
+        );
+        (with < HELPS * without).then(|| name.to_owned())
+    }
+
+    fn do_without(&mut self, name: &str, actions: &mut Vec<Action>) {
+        let pace = self.roster.slowest().map(|(_, pace)| pace);
+        self.roster.leave_out(name);
+        let exchange = pace.map_or(0.0, |pace| pace.transfer_secs);
+        let batch = pace.map_or(0.0, |pace| pace.batch_secs);
+        let message = format!(
+            "{name} takes {} for an exchange and {} for a batch: the others are as fast without it; it is left out (--mode \
+             local --local-steps {MOST_STEPS} insists)",
+            secs(exchange),
+            secs(batch)
+        );
+        actions.push(Action::Observe(Event::Notice { message }));
+    }
+}
+
+fn secs(secs: f64) -> String {
+    match secs {
+        ..0.01 => format!("{:.1} ms", secs * 1e3),
+        ..1.0 => format!("{:.0} ms", secs * 1e3),
+        _ => format!("{secs:.1} s"),
+    }
+}

@@ -1,0 +1,53 @@
+//! The newest parameters of two workers that share a compute slot.
+
+use std::sync::{Arc, Mutex};
+
+use crate::mutex::lock;
+use dsgd_core::params::Params;
+
+/// The newest parameters that one of a slot's workers has pulled: what is new to these need not be sent to both.
+#[derive(Clone, Default)]
+pub struct Newest(Arc<Mutex<Option<Held>>>);
+
+/// A version of the parameters.
+#[derive(Clone)]
+pub(super) struct Held {
+    /// The server's life in which it is that version.
+    pub(super) server: String,
+    pub(super) version: u64,
+    pub(super) params: Arc<Params>,
+}
+
+impl Held {
+    /// Begins with this in place of what is there.
+    pub(super) fn replace(self, params: &mut Arc<Params>) {
+        match Arc::get_mut(params) {
+            Some(own) => own.flat_mut().copy_from_slice(self.params.flat()),
+            None => *params = self.params,
+        }
+    }
+}
+
+impl Newest {
+    /// What one of them has of this life of the server that is newer than what the asker has.
+    pub(super) fn newer(&self, server: &str, than: Option<u64>) -> Option<Held> {
+        let held = lock(&self.0).clone();
+        held.filter(|held| held.server == server && Some(held.version) > than)
+    }
+
+    /// One of them has pulled this.
+    pub(super) fn note(&self, held: Held) {
+        *lock(&self.0) = Some(held);
+    }
+
+    /// Makes room for what comes: only what is of use to the other one is kept.
+    pub(super) fn forget(&self, params: &Arc<Params>) {
+        let mut newest = lock(&self.0);
+        if newest
+            .as_ref()
+            .is_some_and(|held| Arc::ptr_eq(&held.params, params))
+        {
+            *newest = None;
+        }
+    }
+}
