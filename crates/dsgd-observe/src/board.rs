@@ -6,6 +6,7 @@
 //! is the row that it was, and of what happened only the last is kept, with counts of the rest.
 
 mod epochs;
+mod happening;
 mod judged;
 mod rows;
 mod series;
@@ -21,6 +22,7 @@ use dsgd_core::event::{Event, Record, Step};
 use dsgd_core::metric::{self, Metric, Units};
 use dsgd_core::mode::Mode;
 
+pub use happening::{Happening, HappeningKind};
 pub use rows::{Counts, EpochRow, Presence, Totals, WorkerRow};
 pub use series::{Bucket, Series};
 pub use verdict::{HostRow, Slowest};
@@ -88,6 +90,10 @@ pub struct Board {
     pub counts: Counts,
     /// Sums over all gradients that were applied.
     pub totals: Totals,
+    /// How workers work together, where that is planned.
+    pub plan: Option<String>,
+    /// What became of that in the last epoch.
+    pub plan_measured: Option<String>,
     /// The checkpoint that was written last.
     pub saved: Option<String>,
     /// How the run ended, when it has.
@@ -103,43 +109,6 @@ pub struct Board {
     /// Seconds at which the step before was made, or its epoch was taken up.
     #[serde(skip)]
     stepped_at: f64,
-}
-
-/// What a happening is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HappeningKind {
-    /// A worker joined.
-    Joined,
-    /// A worker is gone.
-    Lost,
-    /// A gradient was refused.
-    Refused,
-    /// A batch goes to another worker.
-    Freed,
-    /// A batch was left out of its epoch.
-    LeftOut,
-    /// A checkpoint was written.
-    Saved,
-    /// Something that the user should know.
-    Warning,
-    /// The server was started again, or the run resumed.
-    Resumed,
-    /// A host was added to the run, or dropped from it.
-    Hosts,
-}
-
-/// Something that happened beside the steps.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Happening {
-    /// Seconds of training.
-    pub secs: f64,
-    /// What it is.
-    pub kind: HappeningKind,
-    /// The worker, where it is one's.
-    pub worker: Option<String>,
-    /// In words.
-    pub words: String,
 }
 
 /// A gradient's way, ending when its step was made.
@@ -237,8 +206,17 @@ impl Board {
                 let rows = self.workers.values_mut();
                 rows.for_each(|row| row.dismissed(secs));
             }
+            Event::Plan {
+                measured, message, ..
+            } => {
+                let kept = match measured {
+                    None => &mut self.plan,
+                    Some(_) => &mut self.plan_measured,
+                };
+                *kept = Some(message.clone());
+                self.happened(HappeningKind::Plan, None, message);
+            }
             Event::RampUp { .. }
-            | Event::Plan { .. }
             | Event::RateDecayed { .. }
             | Event::HostSaid { .. }
             | Event::Notice { .. } => {}

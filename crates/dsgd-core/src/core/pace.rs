@@ -25,15 +25,19 @@ impl Core {
     pub(super) fn round_of(&self, worker: WorkerId) -> usize {
         match &self.phase {
             Phase::Training(ledger) if self.rules.mode == Mode::Local => {
-                let all = self.steps_of_all().max(1);
-                let left = if self.rules.in_groups() {
-                    ledger.group().len()
-                } else {
-                    ledger.first_free(all, |_| true).len()
-                };
                 let own = self.roster.pace(worker);
                 let own = self.steps_of(own, self.roster.fastest());
-                (left * own).div_ceil(all).clamp(1, self.steps())
+                let all = self.steps_of_all().max(1);
+                if self.rules.in_groups() {
+                    let left = ledger.group().len();
+                    return (left * own).div_ceil(all).clamp(1, self.steps());
+                }
+                // The two workers of a slot take turns.
+                let all = (all * self.roster.slots() / self.roster.working().max(1)).max(1);
+                let left = ledger.first_free(all, |_| true).len();
+                // A short round takes as long an exchange as a long one: it is at least half of one.
+                let least = left.min(own.div_ceil(2));
+                (left * own).div_ceil(all).max(least).clamp(1, own)
             }
             Phase::Training(_) => self.rules.round,
             Phase::Validating(..) => 1,

@@ -1,6 +1,6 @@
 //! Who is alive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use super::{LeaseId, Report, WorkerId};
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     workers: BTreeMap<WorkerId, Worker>,
+    /// Items and batches of all that was computed: batches differ in size, and so in what they take.
+    computed: (u64, u64),
 }
 
 #[derive(Debug)]
@@ -22,8 +24,8 @@ struct Worker {
     rests: Option<Rest>,
     /// Examples a second, lately; none before its first push.
     examples_per_sec: Option<f64>,
-    pace: Option<Pace>,
-    /// Pushes that its pace is known from.
+    took: Option<Took>,
+    /// Pushes that this is known from.
     pushes: u32,
 }
 
@@ -32,8 +34,17 @@ const LAST: f64 = 0.3;
 
 /// What a worker's last rounds took it.
 #[derive(Clone, Copy, Debug, PartialEq)]
+struct Took {
+    /// Seconds of computing an item.
+    item_secs: f64,
+    /// Seconds of moving parameters and a delta.
+    transfer_secs: f64,
+}
+
+/// What rounds take a worker.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Pace {
-    /// Seconds of computing a batch.
+    /// Seconds of computing a batch of usual size.
     pub(super) batch_secs: f64,
     /// Seconds of moving parameters and a delta.
     pub(super) transfer_secs: f64,
@@ -94,7 +105,7 @@ impl Roster {
                 state: WorkerState::Idle,
                 rests: None,
                 examples_per_sec: None,
-                pace: None,
+                took: None,
                 pushes: 0,
             },
         );
@@ -139,9 +150,16 @@ impl Roster {
         self.workers.values().filter(able).map(|w| w.name.as_str())
     }
 
+    /// Live workers that do not rest.
+    fn at_work(&self) -> impl Iterator<Item = &Worker> {
+        self.workers
+            .values()
+            .filter(|worker| worker.rests.is_none())
+    }
+
     /// Number of live workers that do not rest.
     pub(super) fn working(&self) -> usize {
-        self.workers.values().filter(|w| w.rests.is_none()).count()
+        self.at_work().count()
     }
 
     pub(super) fn touch(&mut self, now: Duration, worker: WorkerId) {
@@ -183,9 +201,11 @@ impl Roster {
         };
         let speed = report.stats.examples.max(1) as f64 / took.as_secs_f64().max(1e-6);
         worker.examples_per_sec = Some(lately(worker.examples_per_sec, speed));
-        let cost = report.cost;
-        let batch_secs = (cost.compute_secs / batches as f64).max(1e-6);
-        let before = worker.pace;
+        let (cost, stats) = (report.cost, report.stats);
+        let items = stats.count.max(stats.examples).max(1);
+        self.computed = (self.computed.0 + items, self.computed.1 + batches as u64);
+        let item_secs = cost.compute_secs.max(1e-6) / items as f64;
+        let before = worker.took;
         // What is pulled first is everything, or nothing: what it will be is as large as what is pushed.
         let transfer_secs = match worker.pushes {
             0 => 2.0 * cost.push_secs,
@@ -193,19 +213,31 @@ impl Roster {
         };
         let transfer_before = before.filter(|_| worker.pushes > 1);
         worker.pushes = worker.pushes.saturating_add(1);
-        worker.pace = Some(Pace {
-            batch_secs: lately(before.map(|pace| pace.batch_secs), batch_secs),
+        worker.took = Some(Took {
+            item_secs: lately(before.map(|took| took.item_secs), item_secs),
             transfer_secs: lately(
-                transfer_before.map(|pace| pace.transfer_secs),
+                transfer_before.map(|took| took.transfer_secs),
                 transfer_secs,
             ),
         });
     }
 
+    fn pace_of(&self, worker: &Worker) -> Option<Pace> {
+        let Took {
+            item_secs,
+            transfer_secs,
+        } = worker.took?;
+        let (items, batches) = self.computed;
+        Some(Pace {
+            batch_secs: item_secs * items as f64 / batches.max(1) as f64,
+            transfer_secs,
+        })
+    }
+
     /// Exchanges take so many times as long from now on.
     pub(super) fn scale_transfers(&mut self, times: f64) {
-        for pace in self.workers.values_mut().filter_map(|w| w.pace.as_mut()) {
-            pace.transfer_secs *= times;
+        for took in self.workers.values_mut().filter_map(|w| w.took.as_mut()) {
+            took.transfer_secs *= times;
         }
     }
 
@@ -215,23 +247,26 @@ impl Roster {
             .workers
             .values()
             .filter(|worker| worker.rests.is_none());
-        let known = working.filter_map(|worker| Some((worker.name.as_str(), worker.pace?)));
+        let known =
+            working.filter_map(|worker| Some((worker.name.as_str(), self.pace_of(worker)?)));
         let takes = |pace: &Pace| pace.batch_secs + pace.transfer_secs;
         known.max_by(|(_, a), (_, b)| takes(a).total_cmp(&takes(b)))
     }
 
     /// What rounds take those workers that get work; not known of those that have not pushed yet.
     pub(super) fn paces(&self) -> impl Iterator<Item = Option<Pace>> {
-        let working = self
-            .workers
-            .values()
-            .filter(|worker| worker.rests.is_none());
-        working.map(|worker| worker.pace)
+        self.at_work().map(|worker| self.pace_of(worker))
+    }
+
+    /// Compute slots whose workers get work.
+    pub(super) fn slots(&self) -> usize {
+        let slots: BTreeSet<_> = self.at_work().map(Worker::slot).collect();
+        slots.len()
     }
 
     /// What rounds take this worker, if that is known.
     pub(super) fn pace(&self, worker: WorkerId) -> Option<Pace> {
-        self.workers.get(&worker)?.pace
+        self.pace_of(self.workers.get(&worker)?)
     }
 
     /// What rounds take the one that computes fastest.
@@ -244,11 +279,7 @@ impl Roster {
     /// supposed to be as fast as the others.
     pub(super) fn share(&self, worker: WorkerId) -> f32 {
         let mut slots: BTreeMap<&str, f64> = BTreeMap::new();
-        for worker in self
-            .workers
-            .values()
-            .filter(|worker| worker.rests.is_none())
-        {
+        for worker in self.at_work() {
             *slots.entry(worker.slot()).or_default() += worker.examples_per_sec.unwrap_or_default();
         }
         let own = self.workers.get(&worker).map(Worker::slot);

@@ -132,6 +132,7 @@ const millis = (secs) => (secs < 1 ? `${(1000 * secs).toPrecision(3)} ms` : `${s
 const KINDS = {
   joined: ["joined", ""], lost: ["lost", "fault"], refused: ["refused", "care"], freed: ["passed on", "care"],
   left_out: ["left out", "fault"], saved: ["saved", "good"], warning: ["warning", "care"], resumed: ["went on", "care"],
+  hosts: ["hosts", ""], plan: ["plan", ""],
 };
 
 /** Events that are drawn; the search for older ones is the log's. */

@@ -264,6 +264,8 @@ fn hosts(board: &Board) -> Table {
 fn work(board: &Board) -> Vec<String> {
     let totals = &board.totals;
     let mut lines = Vec::new();
+    let plans = [&board.plan, &board.plan_measured].into_iter().flatten();
+    lines.extend(plans.map(|plan| format!("{plan}.")));
     lines.extend(board.slowest().map(|slowest| format!("{slowest}.")));
     lines.push(match totals.bytes {
         0 => "No tensor was moved: the workers share the server's memory.".to_owned(),

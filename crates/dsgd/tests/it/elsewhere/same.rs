@@ -9,6 +9,7 @@ use crate::equivalence::{plain_loop, weights};
 use crate::program::{Program, end, finished};
 use crate::runs::{assert_each_batch_once, checkpoint_bytes, records, steps, workers_of};
 use crate::ssh::{Lab, Plain};
+use dsgd_core::event::Event;
 
 const OPTIONS: &str = "-n 3 --mode sync --epochs 2 --optimizer adam --dropout 0.2";
 
@@ -98,23 +99,83 @@ fn steps_beside_an_exchange_are_those_of_one_loop() {
         return;
     };
     let config = plain.file("ssh_config").display().to_string();
-    let program = Program::new();
-    // Rounds take longer than exchanges, so that what is pushed arrives in the order in which it was computed.
-    let args = format!(
-        "train --localhost --ssh-config {config} -n 1 --mode local --together=false --local-steps 3 --prefetch --epochs 3 --optimizer sgd \
-         --learning-rate 0.1 --lr-schedule constant --max-grad-norm 0 --trouble slow:20 --run-dir run"
-    );
-    program.says(&args);
-    let run = program.path("run");
-    assert_each_batch_once(&run, 3, 20);
-    let steps = steps(&records(&run));
-    let workers: BTreeSet<_> = steps.iter().flat_map(workers_of).collect();
-    assert_eq!(workers.len(), 2, "they take turns");
-    let (_, loop_of_it) = plain_loop(&run, 3435, |p, _, g| *p -= 0.1 * g);
-    let trained = weights(&run, loop_of_it.layout());
-    for (a, b) in loop_of_it.flat().iter().zip(trained.flat()) {
-        assert!((a - b).abs() < 1e-4, "{a} is not {b}");
+    // One that waits for others, where there are none, and one that does not.
+    for together in ["", "--together=false"] {
+        let program = Program::new();
+        // Rounds take longer than exchanges, so that what is pushed arrives in the order in which it was computed.
+        let args = format!(
+            "train --localhost --ssh-config {config} -n 1 --mode local {together} --local-steps 3 --prefetch --epochs 3 \
+             --optimizer sgd --learning-rate 0.1 --lr-schedule constant --max-grad-norm 0 --trouble slow:20 --run-dir run"
+        );
+        program.says(&args);
+        let run = program.path("run");
+        assert_each_batch_once(&run, 3, 20);
+        let steps = steps(&records(&run));
+        let workers: BTreeSet<_> = steps.iter().flat_map(workers_of).collect();
+        assert_eq!(workers.len(), 2, "they take turns");
+        let (_, loop_of_it) = plain_loop(&run, 3435, |p, _, g| *p -= 0.1 * g);
+        let trained = weights(&run, loop_of_it.layout());
+        for (a, b) in loop_of_it.flat().iter().zip(trained.flat()) {
+            assert!((a - b).abs() < 1e-4, "{a} is not {b}");
+        }
     }
+}
+
+/// Few bits are the same few bits every time, also where what is left out stays with the workers.
+#[test]
+fn a_synchronous_run_in_few_bits_is_the_same_every_time() {
+    let test = "a_synchronous_run_in_few_bits_is_the_same_every_time";
+    let Some(plain) = Plain::up(test, "") else {
+        return;
+    };
+    let config = plain.file("ssh_config").display().to_string();
+    let options = "-n 3 --epochs 2 --optimizer adam --dropout 0.2 --trouble jitter";
+    for mode in [
+        "--mode sync --codec int8",
+        "--mode local --local-steps 2 --codec int4",
+    ] {
+        let bytes = || {
+            let program = Program::new();
+            let args = format!("train --localhost --ssh-config {config} {mode} {options}");
+            program.says(&format!("{args} --run-dir run"));
+            checkpoint_bytes(&program.path("run"))
+        };
+        assert!(bytes() == bytes(), "{mode}");
+    }
+}
+
+/// What is typed on hosts: the plan is made from the first exchange, and its promise is held against what came of it.
+#[test]
+fn hosts_work_by_a_plan_that_says_what_came_of_it() {
+    let test = "hosts_work_by_a_plan_that_says_what_came_of_it";
+    let Some(lab) = Lab::up(test, 2) else { return };
+    let mut run = Watched::start(
+        &lab,
+        "-H h1:1,h2:1 --mode auto --epochs 2 --examples 4000 --trouble slow:5",
+    );
+    let output = finished(&run.end());
+    assert_each_batch_once(&run.run(), 2, 200);
+    assert_nobody_is_left(&lab, 2);
+    let plans = run.since(0).filter_map(|event| match event {
+        Event::Plan { measured, .. } => Some(*measured),
+        _ => None,
+    });
+    let plans: Vec<_> = plans.collect();
+    assert!(
+        matches!(plans[..], [None, ..]),
+        "the first is a promise: {plans:?}"
+    );
+    assert!(
+        plans.iter().flatten().count() == 2,
+        "one an epoch: {plans:?}"
+    );
+    assert!(plans.iter().flatten().all(|&measured| measured > 0.0));
+    assert!(output.contains("between exchanges, in int"), "{output}");
+    let report = fs::read_to_string(run.run().join("report.md")).unwrap();
+    assert!(report.contains("× the fastest"), "{report}");
+    // Typed, it is no plan.
+    let config = fs::read_to_string(run.run().join("config.toml")).unwrap();
+    assert!(!config.contains("\nmode ="), "{config}");
 }
 
 /// Through the server's own port, with certificates made for the run; and a machine that joins by hand.
