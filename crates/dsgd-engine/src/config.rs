@@ -12,12 +12,12 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize};
 
 pub use elsewhere::{CLIENT_LIST, Elsewhere, HostOptions, WHERE};
 pub use values::positive;
-use values::{defaults, finite};
+use values::{defaults, finite, mode_or_auto};
 
 use crate::server::ServerStep;
 use crate::worker::StepRule;
@@ -386,22 +386,6 @@ impl RunConfig {
 
 /// Codecs to choose from: the finer one first.
 const PLANNED: [Codec; 2] = [Codec::Int8, Codec::Int4];
-
-/// A mode, or none for the one that fits.
-fn mode_or_auto(text: &str) -> Result<Option<Mode>, String> {
-    let modes = || Mode::value_variants().iter();
-    let name = |mode: &Mode| {
-        mode.to_possible_value()
-            .map(|value| value.get_name().to_owned())
-    };
-    if text == "auto" {
-        return Ok(None);
-    }
-    let mode = modes().find(|mode| name(mode).as_deref() == Some(text));
-    let names: Vec<_> = modes().filter_map(name).collect();
-    let unknown = || format!("it is auto, {}", names.join(", "));
-    mode.map(|mode| Some(*mode)).ok_or_else(unknown)
-}
 
 /// Steps between two exchanges, where nothing is said.
 const LOCAL_STEPS: usize = 8;

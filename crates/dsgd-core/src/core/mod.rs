@@ -45,9 +45,8 @@ use failures::FailedBatches;
 use ledger::Ledger;
 use losses::Losses;
 pub use message::{Action, End, LeaseId, Message, Report, Round, Work, WorkerId};
-pub use plan::Plan;
 use plan::Planner;
-pub use progress::Progress;
+pub use progress::{Plan, Progress};
 use roster::Roster;
 pub use rules::{Merge, Pacing, Rules};
 

@@ -8,7 +8,7 @@ use super::{Core, Pacing, Phase, Work, WorkerId};
 use crate::mode::Mode;
 
 /// Who is slower than the fastest by less than this takes as many steps.
-const ALIKE: f64 = 1.2;
+const ALIKE: f64 = 1.3;
 
 /// Steps that a worker has the time for until the fastest one has done `most`, and its exchange.
 pub(super) fn steps_at(own: Pace, fastest: Pace, most: usize) -> usize {
@@ -44,6 +44,30 @@ impl Core {
         }
     }
 
+    /// So many of these positions, the first ones unless a step waits for all of them: then as large together as as many of
+    /// the others, where batches' sizes are known, for batches may differ severalfold in what they take.
+    pub(super) fn even_share(&self, mut free: Vec<usize>, number: usize) -> Vec<usize> {
+        let items = |&position: &usize| self.belief.items(self.ledger().batch(position));
+        let all = free.len();
+        let known = free.iter().all(|position| items(position).is_some());
+        let differ = free
+            .iter()
+            .any(|position| items(position) != items(&free[0]));
+        if number >= all || !self.rules.in_groups() || !known || !differ {
+            free.truncate(number);
+            return free;
+        }
+        free.sort_by_key(items);
+        // By turns the smallest and the largest of as many groups of alike ones.
+        let pick = |group: usize| match (group * all / number, (group + 1) * all / number) {
+            (first, _) if group.is_multiple_of(2) => free[first],
+            (_, end) => free[end - 1],
+        };
+        let mut picked: Vec<_> = (0..number).map(pick).collect();
+        picked.sort_unstable();
+        picked
+    }
+
     /// Steps that all workers take in a full round.
     pub(super) fn steps_of_all(&self) -> usize {
         let fastest = self.roster.fastest();
@@ -76,5 +100,59 @@ impl Core {
             }
         }
         work
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Merge, Progress, Rules};
+    use super::*;
+    use crate::optim::{LrSchedule, Schedule, ScheduleOptions, ScheduleState};
+    use crate::task::BatchSize;
+
+    fn core(sizes: &[u64]) -> Core {
+        let rules = Rules {
+            merge: Merge::Rounds,
+            ..Rules::new(Mode::Local, 2, sizes.len(), 0)
+        };
+        let options = ScheduleOptions {
+            kind: LrSchedule::Constant,
+            learning_rate: 1.0,
+            warmup_steps: 0,
+            lr_decay: 1.0,
+            start_decay_at: 1,
+            total_steps: 0,
+        };
+        let schedule = Schedule::new(options, ScheduleState::default());
+        let size = |&count: &u64| BatchSize { examples: 1, count };
+        let sizes = sizes.iter().map(size).collect();
+        Core::new(rules, schedule, Progress::start(1)).with_sizes(sizes, Vec::new())
+    }
+
+    #[test]
+    fn rounds_are_as_large_as_one_another() {
+        let sizes: Vec<u64> = (0..22).map(|batch| 100 + batch * batch).collect();
+        let core = core(&sizes);
+        let items = |positions: &[usize]| -> u64 {
+            let batches = positions.iter().map(|&p| core.ledger().batch(p));
+            batches.map(|batch| sizes[batch]).sum()
+        };
+        let all: Vec<_> = (0..22).collect();
+        let first = core.even_share(all.clone(), 11);
+        let rest: Vec<_> = all.iter().copied().filter(|p| !first.contains(p)).collect();
+        assert_eq!((first.len(), rest.len()), (11, 11));
+        assert!(first.is_sorted());
+        let (one, other) = (items(&first) as f64, items(&rest) as f64);
+        assert!((one / other - 1.0).abs() < 0.05, "{one} and {other}");
+        // A third of the items for who takes a third of the steps.
+        let third = core.even_share(all.clone(), 7);
+        let share = items(&third) as f64 / items(&all) as f64;
+        assert!((share - 7.0 / 22.0).abs() < 0.04, "{share}");
+    }
+
+    #[test]
+    fn batches_of_one_size_are_dealt_out_in_their_order() {
+        let core = core(&[64; 10]);
+        assert_eq!(core.even_share((0..10).collect(), 4), [0, 1, 2, 3]);
     }
 }

@@ -6,11 +6,9 @@
 //! less: few steps in the finer codec; then the coarser one, which costs no quality that could be measured, while more
 //! steps do; then more steps. A worker that makes the others slower than it makes them faster is left out.
 
-use serde::{Deserialize, Serialize};
-
 use super::pace::steps_at;
 use super::roster::Pace;
-use super::{Action, Core, Pacing};
+use super::{Action, Core, Pacing, Plan};
 use crate::codec::Codec;
 use crate::event::Event;
 
@@ -35,15 +33,6 @@ const TIMES: u32 = 2;
 
 /// A worker is left out that adds less than this to what the others do without it.
 const HELPS: f64 = 1.05;
-
-/// How a run's workers work together.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
-    /// Steps of the fastest worker between two exchanges.
-    pub steps: usize,
-    /// How deltas and parameters travel.
-    pub codec: Codec,
-}
 
 /// What a plan promises.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -2,10 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Plan;
+use crate::codec::Codec;
 use crate::metric::Metric;
 use crate::optim::{Schedule, ScheduleState};
 use crate::task::Stats;
+
+/// How a run's workers work together.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Steps of the fastest worker between two exchanges.
+    pub steps: usize,
+    /// How deltas and parameters travel.
+    pub codec: Codec,
+}
 
 /// How far a run has come: all that the core needs to go on from a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -195,9 +195,11 @@ impl Roster {
         let Some(worker) = self.workers.get_mut(&worker) else {
             return;
         };
+        // The mean of the first few.
+        let last = LAST.max(1.0 / f64::from(worker.pushes + 1));
         let lately = |before: Option<f64>, now: f64| {
             let before = before.unwrap_or(now);
-            before + LAST * (now - before)
+            before + last * (now - before)
         };
         let speed = report.stats.examples.max(1) as f64 / took.as_secs_f64().max(1e-6);
         worker.examples_per_sec = Some(lately(worker.examples_per_sec, speed));

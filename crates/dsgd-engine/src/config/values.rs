@@ -1,6 +1,8 @@
 //! Values of options.
 
-use clap::{Args, FromArgMatches};
+use clap::{Args, FromArgMatches, ValueEnum};
+
+use dsgd_core::mode::Mode;
 
 /// The value of options of which none is typed.
 pub(super) fn defaults<C: Args + FromArgMatches>() -> C {
@@ -23,4 +25,20 @@ pub fn positive(text: &str) -> Result<f64, String> {
         Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
         _ => Err("must be a number above 0".to_owned()),
     }
+}
+
+/// A mode, or none for the one that fits.
+pub(super) fn mode_or_auto(text: &str) -> Result<Option<Mode>, String> {
+    let modes = || Mode::value_variants().iter();
+    let name = |mode: &Mode| {
+        mode.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+    };
+    if text == "auto" {
+        return Ok(None);
+    }
+    let mode = modes().find(|mode| name(mode).as_deref() == Some(text));
+    let names: Vec<_> = modes().filter_map(name).collect();
+    let unknown = || format!("it is auto, {}", names.join(", "));
+    mode.map(|mode| Some(*mode)).ok_or_else(unknown)
 }
