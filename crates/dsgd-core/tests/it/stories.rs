@@ -153,6 +153,11 @@ impl Story {
                 core.make_room(usize::MAX);
                 Vec::new()
             }
+            "room" => {
+                let workers: usize = args.next_pos().ok_or("for how many?")?.parse()?;
+                core.make_room(workers);
+                Vec::new()
+            }
             "after" => {
                 let secs: u64 = args.next_pos().ok_or("how long?")?.parse()?;
                 self.now += Duration::from_secs(secs);
