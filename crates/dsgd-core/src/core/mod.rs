@@ -26,6 +26,7 @@ mod overlap;
 mod pace;
 mod plan;
 mod progress;
+mod promise;
 mod roster;
 mod rules;
 mod save;
@@ -45,8 +46,8 @@ use failures::FailedBatches;
 use ledger::Ledger;
 use losses::Losses;
 pub use message::{Action, End, LeaseId, Message, Report, Round, Work, WorkerId};
-use plan::Planner;
 pub use progress::{Plan, Progress};
+use promise::Planner;
 use roster::Roster;
 pub use rules::{Merge, Pacing, Rules};
 

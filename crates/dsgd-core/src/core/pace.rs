@@ -3,22 +3,10 @@
 //! In local mode a step waits for the deltas of all workers. So that they come at about the same time, a slower one
 //! takes fewer steps of its own (dynamic local updates, `DyLU`: Liu et al. 2024), unless their number is fixed.
 
+use super::promise::steps_at;
 use super::roster::Pace;
 use super::{Core, Pacing, Phase, Work, WorkerId};
 use crate::mode::Mode;
-
-/// Who is slower than the fastest by less than this takes as many steps.
-const ALIKE: f64 = 1.3;
-
-/// Steps that a worker has the time for until the fastest one has done `most`, and its exchange.
-pub(super) fn steps_at(own: Pace, fastest: Pace, most: usize) -> usize {
-    if own.batch_secs <= ALIKE * fastest.batch_secs {
-        return most;
-    }
-    let time = most as f64 * fastest.batch_secs + fastest.transfer_secs;
-    let steps = ((time - own.transfer_secs) / own.batch_secs).round();
-    steps.clamp(1.0, most as f64) as usize
-}
 
 impl Core {
     /// Most batches of this worker's next lease: one of validation. In local mode an epoch's last batches are shared.

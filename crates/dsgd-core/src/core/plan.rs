@@ -6,20 +6,13 @@
 //! less: few steps in the finer codec; then the coarser one, which costs no quality that could be measured, while more
 //! steps do; then more steps. A worker that makes the others slower than it makes them faster is left out.
 
-use super::pace::steps_at;
+use super::promise::{Planner, Promise, size};
 use super::roster::Pace;
 use super::{Action, Core, Pacing, Plan};
-use crate::codec::Codec;
 use crate::event::Event;
-
-/// Waiting that is no reason for more steps: a share of the time.
-const WAITING: f64 = 0.1;
 
 /// Steps before anything is measured.
 const FIRST_STEPS: usize = 4;
-
-/// So many steps in the finer codec are better than fewer in the coarser one.
-const FINE_STEPS: usize = 4;
 
 /// The most steps, and exchanges that an epoch has at least.
 const MOST_STEPS: usize = 64;
@@ -33,81 +26,6 @@ const TIMES: u32 = 2;
 
 /// A worker is left out that adds less than this to what the others do without it.
 const HELPS: f64 = 1.05;
-
-/// What a plan promises.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Promise {
-    plan: Plan,
-    /// Batches a second, by those of the fastest worker alone.
-    speedup: f64,
-    /// Share of the workers' time.
-    waiting: f64,
-}
-
-/// The plan, and how it does.
-#[derive(Debug, Default)]
-pub(super) struct Planner {
-    /// What was promised when it was made; none for one that was resumed with.
-    speedup: Option<f64>,
-    /// Exchanges for which another one was better.
-    worse: u32,
-    /// When the epoch's first batch was given out under it, and how many were counted then.
-    since: Option<(std::time::Duration, usize)>,
-}
-
-/// Bytes of an element.
-fn size(codec: Codec) -> f64 {
-    codec.bytes(codec.block()) as f64 / codec.block() as f64
-}
-
-impl Promise {
-    fn of(plan: Plan, now: Codec, paces: &[Pace]) -> Self {
-        let scale = size(plan.codec) / size(now);
-        let scaled = |pace: &Pace| Pace {
-            transfer_secs: pace.transfer_secs * scale,
-            ..*pace
-        };
-        let paces: Vec<_> = paces.iter().map(scaled).collect();
-        let fastest = paces
-            .iter()
-            .min_by(|a, b| a.batch_secs.total_cmp(&b.batch_secs));
-        let fastest = *fastest.expect("somebody works");
-        let (mut round_secs, mut batches, mut computing) = (0.0f64, 0, 0.0);
-        for pace in &paces {
-            let steps = steps_at(*pace, fastest, plan.steps);
-            let own = steps as f64 * pace.batch_secs;
-            round_secs = round_secs.max(own + pace.transfer_secs);
-            batches += steps;
-            computing += own;
-        }
-        Self {
-            plan,
-            speedup: batches as f64 / round_secs * fastest.batch_secs,
-            waiting: 1.0 - computing / (round_secs * paces.len() as f64),
-        }
-    }
-
-    /// The mildest with which little is waited, or the fastest.
-    fn best(codecs: &[Codec], most_steps: usize, now: Codec, paces: &[Pace]) -> Self {
-        let (fine, coarse) = (codecs[0], codecs[codecs.len() - 1]);
-        let few = (1..=FINE_STEPS.min(most_steps)).map(|steps| (steps, fine));
-        let many = (1..=most_steps).map(|steps| (steps, coarse));
-        let promises = few.chain(many).map(|(steps, codec)| {
-            let plan = Plan { steps, codec };
-            Self::of(plan, now, paces)
-        });
-        let mut fastest: Option<Self> = None;
-        for promise in promises {
-            if promise.waiting <= WAITING {
-                return promise;
-            }
-            if fastest.is_none_or(|before| promise.speedup > before.speedup) {
-                fastest = Some(promise);
-            }
-        }
-        fastest.expect("a step at least")
-    }
-}
 
 impl Core {
     /// Steps of the fastest worker between two exchanges.

@@ -51,3 +51,29 @@ impl Newest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dsgd_core::params::Layout;
+
+    #[test]
+    fn only_what_is_newer_and_of_one_life_is_of_use() {
+        let params = Arc::new(Params::zeros(Arc::new(Layout::new())));
+        let newest = Newest::default();
+        let held = |version| Held {
+            server: "a".to_owned(),
+            version,
+            params: Arc::clone(&params),
+        };
+        let version = |server, than| newest.newer(server, than).map(|held| held.version);
+        assert_eq!(version("a", None), None);
+        newest.note(held(7));
+        assert_eq!(version("a", None), Some(7));
+        assert_eq!(version("a", Some(6)), Some(7));
+        assert_eq!(version("a", Some(7)), None);
+        assert_eq!(version("b", Some(6)), None, "another life has other values");
+        newest.forget(&params);
+        assert_eq!(version("a", None), None);
+    }
+}
