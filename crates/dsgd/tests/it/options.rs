@@ -67,7 +67,6 @@ fn a_refused_command_changes_nothing() {
         "--parts 2",
         "--local-steps 2",
         "--mode local --round 2",
-        "--mode local --prefetch",
         "--listen nonsense",
         &format!("--listen {taken}"),
         &format!("--dashboard {taken}"),

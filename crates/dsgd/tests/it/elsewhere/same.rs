@@ -105,7 +105,7 @@ fn steps_beside_an_exchange_are_those_of_one_loop() {
         // Rounds take longer than exchanges, so that what is pushed arrives in the order in which it was computed.
         let args = format!(
             "train --localhost --ssh-config {config} -n 1 --mode local {together} --local-steps 3 --prefetch --epochs 3 \
-             --optimizer sgd --learning-rate 0.1 --lr-schedule constant --max-grad-norm 0 --trouble slow:20 --run-dir run"
+             --optimizer sgd --learning-rate 0.1 --lr-schedule constant --max-grad-norm 0 --trouble slow:80 --run-dir run"
         );
         program.says(&args);
         let run = program.path("run");
