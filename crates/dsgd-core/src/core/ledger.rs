@@ -127,13 +127,14 @@ impl Ledger {
 
     /// Whether anybody could be given anything: who waits for a step to be made need not be asked one by one.
     pub(super) fn has_work(&self) -> bool {
-        !self.first_free(1, |_| true).is_empty() || !self.first_offered().is_empty()
+        !self.first_free(1, |_| true).is_empty() || !self.first_offered(|_| true).is_empty()
     }
 
-    /// The positions whose lease has run out first; none where none has.
-    pub(super) fn first_offered(&self) -> Vec<usize> {
+    /// The positions whose lease has run out first, of these holders; none where none has.
+    pub(super) fn first_offered(&self, of: impl Fn(WorkerId) -> bool) -> Vec<usize> {
         let offered = |lease: &Lease| Some((lease.offered_since()?, lease.positions.clone()));
-        let first = self.leases.values().filter_map(offered);
+        let first = self.leases.values().filter(|lease| of(lease.worker));
+        let first = first.filter_map(offered);
         let first = first.min_by_key(|(since, _)| *since);
         first.map(|(_, positions)| positions).unwrap_or_default()
     }

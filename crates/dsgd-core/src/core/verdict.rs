@@ -37,7 +37,9 @@ impl Core {
             [] => {
                 let hopeless = ledger.first_free(1, |position| self.all_failed(position));
                 if hopeless.is_empty() {
-                    ledger.first_offered()
+                    // The other worker of its slot would only compute it later.
+                    let slot = self.roster.slot(worker);
+                    ledger.first_offered(|holder| self.roster.slot(holder) != slot)
                 } else {
                     hopeless
                 }

@@ -111,8 +111,8 @@ where
     }
     for id in ids {
         if is_typed(typed, &id) {
-            // JSON has no word for infinity or NaN.
-            if values[&id].is_null() {
+            // JSON has no word for infinity or NaN; what is typed to be none is not there.
+            if values.get(&id).is_some_and(Value::is_null) {
                 bail!("--{}: must be a finite number", id.replace('_', "-"));
             }
             continue;
