@@ -154,7 +154,7 @@ fn hosts_work_by_a_plan_that_says_what_came_of_it() {
         "-H h1:1,h2:1 --mode auto --epochs 2 --examples 4000 --trouble slow:5",
     );
     let output = finished(&run.end());
-    assert_each_batch_once(&run.run(), 2, 200);
+    assert_each_batch_once(&run.run(), 2, 400);
     assert_nobody_is_left(&lab, 2);
     let plans = run.since(0).filter_map(|event| match event {
         Event::Plan { measured, .. } => Some(*measured),
