@@ -132,10 +132,8 @@ impl Codec {
             }
         }
     }
-}
 
-impl Codec {
-    /// Makes values of one block what comes of them on the way.
+    /// Makes values, of which the first begins a block, what comes of them on the way.
     pub fn round(self, values: &mut [f32]) {
         let mut bytes = Vec::with_capacity(self.bytes(values.len()));
         self.encode(values, &mut bytes);

@@ -49,7 +49,8 @@ pub struct RunConfig {
     /// How gradients become steps: split (the workers share each batch), async, sync, local (several steps between
     /// exchanges), or auto: on hosts local, as many steps and in which codec by measurement; else split,
     /// where a batch can be cut for as many workers, or async
-    #[arg(long, value_name = "MODE", value_parser = mode_or_auto, default_value = "auto")]
+    #[arg(long, value_name = "MODE", value_parser = mode_or_auto(), default_value = "auto",
+          hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: std::option::Option<Mode>,
     /// Whether steps between exchanges, and the codec, are chosen by measurement: settled with the mode

@@ -4,7 +4,7 @@
 //! slots, is merged and comes back. A step is made when every slot that computes has pushed something since the last
 //! one, of all that was pushed. A slot is one delta ahead at most.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Action, Core, Phase, WorkerId};
 use crate::event::Contribution;
@@ -23,15 +23,16 @@ impl Core {
 
     /// Whether there is something to make a step of, and no slot computes of which there is nothing.
     pub(super) fn all_slots_have_pushed(&self) -> bool {
-        let has_pushed = |of: WorkerId| {
-            let slot = self.roster.slot(of);
-            let mut pushed = self.ledger().holders().filter(|(_, computes)| !computes);
-            pushed.any(|(holder, _)| self.roster.slot(holder) == slot)
+        if !matches!(self.phase, Phase::Training(_)) {
+            return false;
+        }
+        let slots = |computing: bool| {
+            let holders = self.ledger().holders();
+            let those = holders.filter(move |(_, computes)| *computes == computing);
+            those.map(|(holder, _)| self.roster.slot(holder))
         };
-        let mut computing = self.ledger().holders().filter(|(_, computes)| *computes);
-        matches!(self.phase, Phase::Training(_))
-            && self.ledger().holders().any(|(_, computes)| !computes)
-            && computing.all(|(holder, _)| has_pushed(holder))
+        let pushed: BTreeSet<_> = slots(false).collect();
+        !pushed.is_empty() && slots(true).all(|slot| pushed.contains(&slot))
     }
 
     /// What the mean of a step's deltas is worth: as many times what a slot does in a round as there are rounds of a slot

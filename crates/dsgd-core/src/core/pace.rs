@@ -32,8 +32,13 @@ impl Core {
         }
     }
 
-    /// So many of these positions, the first ones unless a step waits for all of them: then as large together as as many of
-    /// the others, where batches' sizes are known, for batches may differ severalfold in what they take.
+    /// Whether a step waits for several rounds, each of several batches.
+    pub(super) fn shares_a_step(&self) -> bool {
+        self.rules.mode == Mode::Local && self.rules.in_groups()
+    }
+
+    /// So many of these positions, which together are as large as as many of the others: batches may differ severalfold in
+    /// what they take. The first ones, where their sizes are not known or alike.
     pub(super) fn even_share(&self, mut free: Vec<usize>, number: usize) -> Vec<usize> {
         let items = |&position: &usize| self.belief.items(self.ledger().batch(position));
         let all = free.len();
@@ -41,7 +46,7 @@ impl Core {
         let differ = free
             .iter()
             .any(|position| items(position) != items(&free[0]));
-        if number >= all || !self.rules.in_groups() || !known || !differ {
+        if number >= all || !known || !differ {
             free.truncate(number);
             return free;
         }

@@ -245,12 +245,9 @@ impl Roster {
 
     /// Name and pace of the worker whose exchange and batch take longest, of those that get work.
     pub(super) fn slowest(&self) -> Option<(&str, Pace)> {
-        let working = self
-            .workers
-            .values()
-            .filter(|worker| worker.rests.is_none());
-        let known =
-            working.filter_map(|worker| Some((worker.name.as_str(), self.pace_of(worker)?)));
+        let known = self
+            .at_work()
+            .filter_map(|worker| Some((worker.name.as_str(), self.pace_of(worker)?)));
         let takes = |pace: &Pace| pace.batch_secs + pace.transfer_secs;
         known.max_by(|(_, a), (_, b)| takes(a).total_cmp(&takes(b)))
     }

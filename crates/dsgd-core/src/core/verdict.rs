@@ -11,7 +11,6 @@
 use super::failures::{ALIKE, FAILED_ALONE};
 use super::{Action, Core, End, LeaseId, WorkerId};
 use crate::event::Event;
-use crate::mode::Mode;
 
 /// A batch is tried this often before it is left out, by as many workers if there are so many.
 const TRIES: usize = 3;
@@ -29,7 +28,7 @@ impl Core {
         let trusted = |position| !self.failures.is_suspect(position);
         let first = ledger.first_free(1, fresh);
         match first[..] {
-            [position] if trusted(position) && self.rules.mode == Mode::Local => {
+            [position] if trusted(position) && self.shares_a_step() => {
                 self.even_share(ledger.first_free(usize::MAX, trusted), round)
             }
             [position] if trusted(position) => ledger.first_free(round, trusted),

@@ -92,8 +92,7 @@ impl RunConfig {
         let (round, backup) = (self.round > 1, self.backup_workers > 0);
         let asynchronous = round || self.wait.is_some() || self.max_staleness.is_some();
         let asynchronous = asynchronous || self.staleness_lr || backup;
-        // What is settled stays so.
-        // Whoever comes through a port may be any program, which knows gradients.
+        // What is settled stays so. Whoever comes through a port may be any program, which knows gradients.
         self.planned |= self.mode.is_none()
             && self.elsewhere.uses_ssh()
             && !asynchronous

@@ -1,5 +1,6 @@
 //! Values of options.
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, FromArgMatches, ValueEnum};
 
 use dsgd_core::mode::Mode;
@@ -27,18 +28,10 @@ pub fn positive(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A mode, or none for the one that fits.
-pub(super) fn mode_or_auto(text: &str) -> Result<Option<Mode>, String> {
-    let modes = || Mode::value_variants().iter();
-    let name = |mode: &Mode| {
-        mode.to_possible_value()
-            .map(|value| value.get_name().to_owned())
-    };
-    if text == "auto" {
-        return Ok(None);
-    }
-    let mode = modes().find(|mode| name(mode).as_deref() == Some(text));
-    let names: Vec<_> = modes().filter_map(name).collect();
-    let unknown = || format!("it is auto, {}", names.join(", "));
-    mode.map(|mode| Some(*mode)).ok_or_else(unknown)
+/// A mode; `auto` is none, for the one that fits.
+pub(super) fn mode_or_auto() -> impl TypedValueParser<Value = Option<Mode>> {
+    let modes = Mode::value_variants().iter();
+    let modes = modes.filter_map(ValueEnum::to_possible_value);
+    let names = std::iter::once(PossibleValue::new("auto")).chain(modes);
+    PossibleValuesParser::new(names).map(|name| Mode::from_str(&name, false).ok())
 }

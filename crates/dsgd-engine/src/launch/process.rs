@@ -159,9 +159,8 @@ fn run_slot(
         reason,
     };
     let compute = ComputeSlot::new(model, seat, process.rule).map_err(panicked)?;
-    let newest = process.prefetch.then(Newest::default);
-    let work =
-        |name: &str| work_until_over(process, client, layout, &compute, (name, newest.as_ref()));
+    let newest = Newest::default();
+    let work = |name: &str| work_until_over(process, client, layout, (&compute, &newest), name);
     thread::scope(|scope| {
         let twin = process.prefetch.then(|| {
             let name = format!("{name}+");
@@ -181,8 +180,8 @@ fn work_until_over(
     process: &WorkerProcess,
     client: &Client,
     layout: &Arc<Layout>,
-    compute: &ComputeSlot<'_>,
-    (name, newest): (&str, Option<&Newest>),
+    (compute, newest): (&ComputeSlot<'_>, &Newest),
+    name: &str,
 ) -> Result<(), ProcessError> {
     let (mut panics, mut pause) = (0, PAUSES.0);
     while !process.leaving.load(Ordering::Relaxed) {
@@ -190,9 +189,7 @@ fn work_until_over(
         let ended = joined.map_err(Broken::Link).and_then(|mut link| {
             pause = PAUSES.0;
             link.leave_when(Arc::clone(&process.leaving));
-            if let Some(newest) = newest {
-                link.share(newest.clone());
-            }
+            link.share(newest.clone());
             link.begin_with(|params| compute.initial(process.seed, params));
             work(compute, &mut link)
         });

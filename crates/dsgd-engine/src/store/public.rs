@@ -63,9 +63,13 @@ impl PublicCopy {
         }
     }
 
-    /// From now on differences are made in this codec.
+    /// From now on differences are made in this codec. What travels at a time is in one codec, so those before are
+    /// forgotten.
     pub(super) fn travel_in(&mut self, codec: Codec) {
-        self.codec = codec;
+        if self.codec != codec {
+            self.codec = codec;
+            self.differences.clear();
+        }
     }
 
     /// Follows the parameters, which the updater has made: one difference for all that is new.

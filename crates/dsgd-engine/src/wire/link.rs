@@ -60,8 +60,8 @@ pub struct Remote {
     initial: Option<proto::Initial>,
     /// Which life of the server this is.
     server: String,
-    /// What another worker of the same slot may have.
-    newest: Option<Newest>,
+    /// The newest parameters of its slot.
+    newest: Newest,
     /// The version that the parameters are, when they are whole.
     version: Option<u64>,
     // Both made once and used again and again.
@@ -92,7 +92,7 @@ impl Client {
             residual: None,
             initial: entered.initial,
             server: entered.server,
-            newest: None,
+            newest: Newest::default(),
             version: None,
             params: Some(Params::zeros(Arc::clone(layout)).into()),
             gradient: None,
@@ -111,9 +111,9 @@ impl Remote {
         self.leaving = leaving;
     }
 
-    /// Another worker of the same slot shares what it pulls, and this one does.
+    /// Shares what it pulls with the other worker of its slot, and with whoever joins in its place.
     pub fn share(&mut self, newest: Newest) {
-        self.newest = Some(newest);
+        self.newest = newest;
     }
 
     /// Makes the parameters that the run began with, so that they need not be sent. `make` fills zeros with the model's
@@ -122,6 +122,9 @@ impl Remote {
         let (Some(initial), Some(params)) = (self.initial.take(), &mut self.params) else {
             return;
         };
+        if self.newest.newer(&self.server, None).is_some() {
+            return;
+        }
         let into = Arc::make_mut(params);
         let same =
             make(into) && crc32fast::hash(bytemuck::cast_slice(into.flat())) == initial.crc32;

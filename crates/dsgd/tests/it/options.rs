@@ -143,3 +143,23 @@ fn hosts_that_were_given_once_can_be_taken_back() {
         program.says("train -q -n 1 --epochs 1 --run-dir run");
     }
 }
+
+/// What is typed to be chosen is chosen, whatever a file says.
+#[test]
+fn a_mode_can_be_given_back() {
+    let program = Program::new();
+    let mode = |run: &str| {
+        let file = program.path(run).join("config.toml");
+        let config = fs::read_to_string(file).unwrap();
+        let line = config.lines().find(|line| line.starts_with("mode = "));
+        line.map(str::to_owned)
+    };
+    program.says("train -q -n 1 --mode sync --epochs 1 --run-dir run");
+    assert_eq!(mode("run").as_deref(), Some("mode = \"sync\""));
+    program.says("train -q --config run/config.toml --mode auto --run-dir again");
+    assert_eq!(mode("again"), None);
+    let error = program.fails("train -q --mode nonsense", "");
+    for name in ["auto", "split", "async", "sync", "local"] {
+        assert!(error.contains(name), "{error}");
+    }
+}

@@ -16,7 +16,7 @@ pub(super) struct Cursor {
     pub(super) offset: usize,
     pub(super) checksum: Checksum,
     pub(super) codec: Codec,
-    /// Whether what arrives is added to what is there; then the one is decoded here first.
+    /// Where what arrives is added to what is there: room to decode it in.
     adds: Option<Vec<f32>>,
 }
 

@@ -46,16 +46,11 @@ impl<'a> IncomingParams<'a> {
         Ok(Self::of(params, comes, Cursor::new(codec, integrity)))
     }
 
-    /// A difference will be added to the version that the buffer holds; `fresh` is as above.
-    pub fn onto(
-        params: &'a mut Params,
-        fresh: &[u8],
-        codec: Codec,
-        integrity: Integrity,
-    ) -> Result<Self, WireError> {
-        let comes = comes(params, fresh)?;
-        let cursor = Cursor::new(codec, integrity).adding();
-        Ok(Self::of(params, comes, cursor))
+    /// What comes is a difference: it will be added to what is there.
+    #[must_use]
+    pub fn adding(mut self) -> Self {
+        self.cursor = self.cursor.adding();
+        self
     }
 
     fn of(params: &'a mut Params, comes: Vec<Comes>, cursor: Cursor) -> Self {

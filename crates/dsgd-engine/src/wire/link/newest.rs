@@ -1,11 +1,12 @@
-//! The newest parameters of two workers that share a compute slot.
+//! The newest parameters of a compute slot: of two workers that share it, or one after the other.
 
 use std::sync::{Arc, Mutex};
 
 use crate::mutex::lock;
 use dsgd_core::params::Params;
 
-/// The newest parameters that one of a slot's workers has pulled: what is new to these need not be sent to both.
+/// The newest parameters that one of a slot's workers has pulled: what is new to these need not be sent to both, nor
+/// everything to one that joins anew.
 #[derive(Clone, Default)]
 pub struct Newest(Arc<Mutex<Option<Held>>>);
 
@@ -29,7 +30,7 @@ impl Held {
 }
 
 impl Newest {
-    /// What one of them has of this life of the server that is newer than what the asker has.
+    /// What is here of this life of the server that is newer than what the asker has.
     pub(super) fn newer(&self, server: &str, than: Option<u64>) -> Option<Held> {
         let held = lock(&self.0).clone();
         held.filter(|held| held.server == server && Some(held.version) > than)

@@ -46,8 +46,7 @@ impl Remote {
                 return Err(LinkError::Broken { reason });
             }
             let wait_ms = LONGEST_PULL.as_millis() as u32;
-            let newest = self.newest.as_ref();
-            let near = newest.and_then(|newest| newest.newer(&self.server, self.version));
+            let near = self.newest.newer(&self.server, self.version);
             let asked = framing::message(&proto::PullRequest {
                 wait_ms,
                 have: self.version,
@@ -88,9 +87,7 @@ impl Remote {
         let mut params = params.expect("a link that broke is not used again");
         // What is here is whole again when all has come.
         let mut have = self.version.take();
-        if let Some(newest) = &self.newest {
-            newest.forget(&params);
-        }
+        self.newest.forget(&params);
         if let Some(near) = near.filter(|near| given.base == Some(near.version)) {
             have = given.base;
             near.replace(&mut params);
@@ -105,7 +102,7 @@ impl Remote {
             // Nothing is new, or the first of what is.
             Some(_) if given.fresh.is_empty() => {
                 let nothing = Bytes::from(vec![0; into.layout().tensors().len()]);
-                IncomingParams::onto(into, &nothing, codec, self.integrity)?
+                IncomingParams::over(into, &nothing, codec, self.integrity)?.adding()
             }
             Some(_) => IncomingParams::over(into, &given.fresh, codec, self.integrity)?,
         };
@@ -133,13 +130,11 @@ impl Remote {
         debug!(lease, "a pull has arrived");
         self.params = Some(Arc::clone(&params));
         self.version = Some(given.version);
-        if let Some(newest) = &self.newest {
-            newest.note(Held {
-                server: self.server.clone(),
-                version: given.version,
-                params: Arc::clone(&params),
-            });
-        }
+        self.newest.note(Held {
+            server: self.server.clone(),
+            version: given.version,
+            params: Arc::clone(&params),
+        });
         Ok(Assignment {
             lease: given.lease,
             job,

@@ -7,7 +7,7 @@ use dsgd::{Batch, Gradient, Layout, Params, Part, Snapshot, Stats, TensorGradien
 use dsgd_core::codec::{Codec, Codecs};
 use dsgd_core::event::Cost;
 use dsgd_core::optim::{Hyper, OptimizerKind, StepSize};
-use dsgd_core::params::Rows;
+use dsgd_core::params::Rows as Table;
 use dsgd_engine::coded::{Coded, CodedTensor, Residual};
 use dsgd_engine::server::Message;
 use dsgd_engine::store::{InMemory, Store, Updater, Versions};
@@ -16,7 +16,7 @@ use dsgd_engine::wire::incoming::{IncomingGradient, IncomingParams};
 use dsgd_engine::wire::integrity::Integrity;
 use dsgd_engine::wire::link::Client;
 use dsgd_engine::wire::outgoing::{self, Piece};
-use dsgd_engine::wire::proto::Chunk;
+use dsgd_engine::wire::proto::{Chunk, Rows};
 use dsgd_engine::worker::{Assignment, Buffers, Job, Link, Outcome, TransferTimes};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -332,7 +332,7 @@ fn rounded_gradients_arrive_as_they_were_rounded() {
     }
 }
 
-fn in_rising_order(rows: &mut Rows) {
+fn in_rising_order(rows: &mut Table) {
     let before = rows.clone();
     let mut order = before.indices().to_vec();
     order.sort_unstable();
@@ -398,7 +398,8 @@ fn differences_arrive_one_after_the_other() {
     let mut arrived = start;
     let [(_, first), (_, second)] = &both;
     let mut incoming =
-        IncomingParams::onto(&mut arrived, &fresh(first), Codec::Int8, checked).unwrap();
+        IncomingParams::over(&mut arrived, &fresh(first), Codec::Int8, checked).unwrap();
+    incoming = incoming.adding();
     for (number, coded) in [first, second].into_iter().enumerate() {
         if number > 0 {
             assert!(incoming.is_complete());
@@ -450,7 +451,8 @@ fn differences_make_the_copy_that_the_server_has() {
             let fresh: Vec<u8> = fresh(&one.coded);
             let checked = Integrity::Checksums;
             let mut incoming =
-                IncomingParams::onto(&mut mine, &fresh, Codec::Int4, checked).unwrap();
+                IncomingParams::over(&mut mine, &fresh, Codec::Int4, checked).unwrap();
+            incoming = incoming.adding();
             for piece in outgoing::coded(&one.coded, checked) {
                 match piece {
                     Piece::Chunk(chunk) => incoming.chunk(&chunk).unwrap(),
@@ -467,9 +469,56 @@ fn differences_make_the_copy_that_the_server_has() {
         assert!(far < 0.002, "{far}");
     }
     assert_eq!(pulled, 8, "each difference once");
-    let (_, differences) = store.snapshot_for_copy(None);
-    assert!(
-        differences.unwrap().since(0).is_none(),
-        "who is far behind gets everything"
-    );
+    let known = |store: &mut InMemory, base| {
+        let (_, differences) = store.snapshot_for_copy(None);
+        differences.unwrap().since(base).map(<[_]>::len)
+    };
+    assert_eq!(known(&mut store, 0), None, "far behind: everything");
+    assert_eq!(known(&mut store, 7), Some(1));
+    // What travels at a time is in one codec.
+    store.travel_in(Codec::Int8);
+    assert_eq!(known(&mut store, 7), None);
+    assert_eq!(known(&mut store, 8), Some(0));
+    store.hold(9, Box::new(gradient(&layout, 9, small)), 1);
+    store.apply(9, size);
+    assert_eq!(known(&mut store, 8), Some(1));
+}
+
+/// Whatever bytes come in blocks, and however many, they are refused or are some elements.
+#[test]
+fn any_bytes_in_blocks_are_refused_or_some_elements() {
+    let mut layout = Layout::new();
+    layout.dense("weight", &[300]);
+    layout.rows("table", 5, 70);
+    let layout = Arc::new(layout);
+    let mut random = ChaCha8Rng::seed_from_u64(8);
+    let mut taken = 0;
+    for round in 0..20_000 {
+        let codec = [Codec::Int8, Codec::Int4][round % 2];
+        let buffer = Box::new(Gradient::new(Arc::clone(&layout)));
+        let mut incoming = IncomingGradient::new(buffer, codec, Integrity::Tls);
+        let mut bytes = |right: usize| {
+            let wrong = random.random_range(0..2 * right);
+            let size = [right, right, right, wrong][random.random_range(0..4)];
+            let bytes: Vec<u8> = (0..size).map(|_| random.random()).collect();
+            bytes
+        };
+        let chunk = Chunk {
+            tensor: 0,
+            offset: 0,
+            values: bytes(codec.bytes(300)).into(),
+            crc32: Some(0),
+        };
+        let rows = Rows {
+            tensor: 1,
+            indices: vec![3, 0, 0, 0].into(),
+            values: bytes(codec.bytes(70)).into(),
+            crc32: Some(0),
+        };
+        if incoming.chunk(&chunk).is_ok() && incoming.rows(&rows).is_ok() {
+            incoming.finish().unwrap();
+            taken += 1;
+        }
+    }
+    assert!((5_000..15_000).contains(&taken), "{taken} of 20,000");
 }
