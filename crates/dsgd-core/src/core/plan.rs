@@ -70,7 +70,8 @@ impl Core {
             self.do_without(&slowest, actions);
             return self.replan(actions);
         }
-        let best = self.best_of(plan, &paces);
+        let most_steps = self.most_steps(paces.len());
+        let best = Promise::best(&self.rules.codecs, most_steps, plan.codec, &paces);
         let now = Promise::of(plan, plan.codec, &paces);
         let first = self.planner.speedup.is_none();
         let better = best.plan != plan && best.speedup > BETTER * now.speedup;
@@ -79,11 +80,6 @@ impl Core {
             return;
         }
         self.adopt(best, &paces, actions);
-    }
-
-    fn best_of(&self, plan: Plan, paces: &[Pace]) -> Promise {
-        let most_steps = self.most_steps(paces.len());
-        Promise::best(&self.rules.codecs, most_steps, plan.codec, paces)
     }
 
     fn adopt(&mut self, best: Promise, paces: &[Pace], actions: &mut Vec<Action>) {
@@ -168,18 +164,15 @@ impl Core {
         let at = paces.iter().position(|pace| *pace == slowest)?;
         let mut others = paces.to_vec();
         others.remove(at);
-        let with = self.best_of(plan, paces);
-        let without = self.best_of(plan, &others);
-        // Both by batches a second: the fastest may be the one that goes.
-        let fastest = |paces: &[Pace]| {
+        // With as many steps at most: that fewer workers may take more of them says nothing of this one.
+        let most_steps = self.most_steps(paces.len());
+        let rate = |paces: &[Pace]| {
+            let best = Promise::best(&self.rules.codecs, most_steps, plan.codec, paces);
             let batch = paces.iter().map(|pace| pace.batch_secs);
-            batch.fold(f64::INFINITY, f64::min)
+            // Batches a second: the fastest may be the one that goes.
+            best.speedup / batch.fold(f64::INFINITY, f64::min)
         };
-        let (with, without) = (
-            with.speedup / fastest(paces),
-            without.speedup / fastest(&others),
-        );
-        (with < HELPS * without).then(|| name.to_owned())
+        (rate(paces) < HELPS * rate(&others)).then(|| name.to_owned())
     }
 
     fn do_without(&mut self, name: &str, actions: &mut Vec<Action>) {
