@@ -7,7 +7,11 @@
 //!
 //! Every step of a formula is one rounded operation of IEEE 754, so the bytes are the same on every instruction set.
 
+mod blocks;
+
 use serde::{Deserialize, Serialize};
+
+use blocks::{from_bf16, int4, int8, log8, of_int4, of_int8, of_log8, to_bf16};
 
 /// How elements become bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +29,11 @@ pub enum Codec {
     /// Blocks of up to 64 elements: the largest magnitude as bfloat16, rounded up to `s`, then for each `x` four bits, `x · (7 / s)`
     /// rounded to the nearest, ties to even, in two's complement, the first of two in the lower half of a byte. They are read as `q · (s / 7)`
     Int4,
+    /// What optimizers keep, of which no element is below zero; gradients and parameters never travel so. Blocks of up to 256
+    /// elements: the largest one `s` as f32, then for each `x` a byte: 0 for 0, else `8 · log₂(x / s)` rounded to the nearest, and 255,
+    /// at least 1. A byte `u` is read as `s · 2^((u − 255) / 8)`
+    #[cfg_attr(feature = "clap", clap(skip))]
+    Log8,
 }
 
 /// How values travel between the server and workers elsewhere.
@@ -38,7 +47,7 @@ pub struct Codecs {
 
 impl Codec {
     /// All that there are.
-    pub const ALL: [Self; 4] = [Self::None, Self::Bf16, Self::Int8, Self::Int4];
+    pub const ALL: [Self; 5] = [Self::None, Self::Bf16, Self::Int8, Self::Int4, Self::Log8];
 
     /// Its name, as it is typed.
     pub fn name(self) -> &'static str {
@@ -47,6 +56,7 @@ impl Codec {
             Self::Bf16 => "bf16",
             Self::Int8 => "int8",
             Self::Int4 => "int4",
+            Self::Log8 => "log8",
         }
     }
 
@@ -64,7 +74,7 @@ impl Codec {
     pub fn block(self) -> usize {
         match self {
             Self::None | Self::Bf16 => 1,
-            Self::Int8 => 256,
+            Self::Int8 | Self::Log8 => 256,
             Self::Int4 => 64,
         }
     }
@@ -75,7 +85,7 @@ impl Codec {
         match self {
             Self::None => 4 * elements,
             Self::Bf16 => 2 * elements,
-            Self::Int8 => 4 * blocks + elements,
+            Self::Int8 | Self::Log8 => 4 * blocks + elements,
             Self::Int4 => 2 * blocks + elements.div_ceil(2),
         }
     }
@@ -105,6 +115,10 @@ impl Codec {
                 let blocks = out.chunks_mut(self.bytes(self.block()));
                 blocks.zip(values.chunks(self.block())).for_each(int4);
             }
+            Self::Log8 => {
+                let blocks = out.chunks_mut(self.bytes(self.block()));
+                blocks.zip(values.chunks(self.block())).for_each(log8);
+            }
         }
     }
 
@@ -130,6 +144,10 @@ impl Codec {
                 let blocks = bytes.chunks(self.bytes(self.block()));
                 blocks.zip(into.chunks_mut(self.block())).for_each(of_int4);
             }
+            Self::Log8 => {
+                let blocks = bytes.chunks(self.bytes(self.block()));
+                blocks.zip(into.chunks_mut(self.block())).for_each(of_log8);
+            }
         }
     }
 
@@ -141,103 +159,9 @@ impl Codec {
     }
 }
 
-fn to_bf16(value: f32) -> u16 {
-    let bits = value.to_bits();
-    if value.is_nan() {
-        // Rounding could make an infinity of it.
-        return (bits >> 16) as u16 | 0x40;
-    }
-    let odd = (bits >> 16) & 1;
-    ((bits + 0x7fff + odd) >> 16) as u16
-}
-
-fn from_bf16(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
-}
-
-/// The largest magnitude; not finite where an element is not. Magnitudes are ordered as their bits are.
-fn largest(block: &[f32]) -> f32 {
-    const SIGN: u32 = 1 << 31;
-    let magnitudes = block.iter().map(|value| value.to_bits() & !SIGN);
-    f32::from_bits(magnitudes.fold(0, u32::max))
-}
-
-/// The integer nearest to a value below 2²² in magnitude, ties to even, in the lowest bits: added to 1.5 · 2²³, a
-/// value loses its fraction.
-fn nearest(value: f32) -> u32 {
-    const LAST_BIT_IS_ONE: f32 = 12_582_912.0;
-    (value + LAST_BIT_IS_ONE).to_bits()
-}
-
-/// What elements of a block with this scale are multiplied by to be integers up to `most`; none where all are zero,
-/// or as good as zero, or not finite.
-fn to_integers(scale: f32, most: f32) -> Option<f32> {
-    let factor = most / scale;
-    (factor.is_finite() && scale.is_finite()).then_some(factor)
-}
-
-fn int8((out, block): (&mut [u8], &[f32])) {
-    let (head, quantized) = out.split_at_mut(size_of::<f32>());
-    let scale = largest(block);
-    let factor = to_integers(scale, 127.0);
-    if let Some(factor) = factor {
-        for (byte, value) in quantized.iter_mut().zip(block) {
-            *byte = nearest(value * factor) as u8;
-        }
-    }
-    if factor.is_some() || !scale.is_finite() {
-        head.copy_from_slice(&scale.to_le_bytes());
-    }
-}
-
-fn of_int8((bytes, into): (&[u8], &mut [f32])) {
-    let (scale, quantized) = bytes.split_first_chunk().expect("a block has a scale");
-    let step = f32::from_le_bytes(*scale) / 127.0;
-    for (value, &byte) in into.iter_mut().zip(quantized) {
-        *value = f32::from(byte.cast_signed()) * step;
-    }
-}
-
-fn int4((out, block): (&mut [u8], &[f32])) {
-    let (head, quantized) = out.split_at_mut(size_of::<u16>());
-    let largest = largest(block);
-    // A NaN may become an infinity: neither is finite.
-    let scale = (u64::from(largest.to_bits()) + 0xffff) >> 16;
-    let scale = (scale as u16).min(INFINITY);
-    let factor = to_integers(from_bf16(scale), 7.0);
-    if let Some(factor) = factor {
-        let half = |value: f32| nearest(value * factor) as u8 & 0xf;
-        let (pairs, last) = block.as_chunks();
-        for (byte, [low, high]) in quantized.iter_mut().zip(pairs) {
-            *byte = half(*low) | half(*high) << 4;
-        }
-        if let ([value], Some(byte)) = (last, quantized.last_mut()) {
-            *byte = half(*value);
-        }
-    }
-    if factor.is_some() || scale == INFINITY {
-        head.copy_from_slice(&scale.to_le_bytes());
-    }
-}
-
-fn of_int4((bytes, into): (&[u8], &mut [f32])) {
-    let (scale, quantized) = bytes.split_first_chunk().expect("a block has a scale");
-    let step = from_bf16(u16::from_le_bytes(*scale)) / 7.0;
-    let half = |shifted: u8| f32::from(shifted.cast_signed() >> 4) * step;
-    let (pairs, last) = into.as_chunks_mut();
-    for ([low, high], &byte) in pairs.iter_mut().zip(quantized) {
-        (*low, *high) = (half(byte << 4), half(byte));
-    }
-    if let ([value], Some(&byte)) = (last, quantized.last()) {
-        *value = half(byte << 4);
-    }
-}
-
-/// As bfloat16.
-const INFINITY: u16 = 0x7f80;
-
 #[cfg(test)]
 mod tests {
+    use super::blocks::largest;
     use super::*;
 
     fn there_and_back(codec: Codec, values: &[f32]) -> Vec<f32> {
@@ -307,7 +231,7 @@ mod tests {
         for codec in Codec::ALL {
             assert_eq!(Codec::of_id(codec.id()), Some(codec));
         }
-        assert_eq!(Codec::of_id(4), None);
+        assert_eq!(Codec::of_id(5), None);
     }
 
     /// Half a step of its block at most.
@@ -333,10 +257,11 @@ mod tests {
 
     #[test]
     fn a_block_of_zeros_is_zeros_and_one_that_is_not_finite_is_not() {
-        for codec in [Codec::Int8, Codec::Int4] {
-            let tiny = f32::from_bits(1);
+        for codec in [Codec::Int8, Codec::Int4, Codec::Log8] {
+            // What integers cannot scale is as good as zero.
+            let tiny = f32::from_bits(u32::from(codec != Codec::Log8));
             let zeros = there_and_back(codec, &[0.0, -0.0, tiny]);
-            assert!(zeros.iter().all(|zero| zero.abs() < tiny));
+            assert!(zeros.iter().all(|zero| zero.abs() <= 0.0), "{codec:?}");
             for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let mut values = vec![0.5; codec.block() + 3];
                 values[2] = bad;
@@ -365,18 +290,40 @@ mod tests {
             uniform as f32 * 2f32.powi((k % 7).cast_signed() - 3)
         };
         let values: Vec<_> = (0..299).map(value).collect();
-        for (codec, wanted) in [
-            (Codec::Bf16, 0x6dcc_c479_1a71_2be6),
-            (Codec::Int8, 0xed38_766a_bace_845c),
-            (Codec::Int4, 0x6854_9331_cec5_48ab),
+        let magnitudes: Vec<_> = values.iter().map(|value| value.abs()).collect();
+        for (codec, values, wanted) in [
+            (Codec::Bf16, &values, 0x6dcc_c479_1a71_2be6),
+            (Codec::Int8, &values, 0xed38_766a_bace_845c),
+            (Codec::Int4, &values, 0x6854_9331_cec5_48ab),
+            (Codec::Log8, &magnitudes, 0xbf89_abb0_816c_94e3),
         ] {
             let mut bytes = Vec::new();
-            codec.encode(&values, &mut bytes);
+            codec.encode(values, &mut bytes);
             let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
                 (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
             });
             assert_eq!(hash, wanted, "{codec:?} {:02x?}", &bytes[..24]);
         }
+    }
+
+    /// What is above zero stays so, and is off by a sixteenth of an octave at most, down to 2⁻³¹ of the largest.
+    #[test]
+    fn logarithms_keep_what_is_small() {
+        let value = |k: u16| 3.7f32 * 0.93f32.powi(i32::from(k));
+        let mut values: Vec<_> = (0..280).map(value).collect();
+        values[9] = 0.0;
+        let back = there_and_back(Codec::Log8, &values);
+        for (value, back) in values.iter().zip(&back) {
+            let off = (back / value).log2().abs();
+            assert!(
+                back.to_bits() == value.to_bits() || off <= 1.001 / 16.0,
+                "{value} {back}"
+            );
+        }
+        let tiny = there_and_back(Codec::Log8, &[1.0, 1e-30, f32::from_bits(1), 0.0, -1.0]);
+        let least = 2f32.powf(-254.0 / 8.0);
+        assert!((tiny[1] / least - 1.0).abs() < 1e-6, "{tiny:?}");
+        assert_eq!(tiny, [1.0, tiny[1], tiny[1], 0.0, 0.0]);
     }
 
     /// Cut at blocks, the bytes are the same.

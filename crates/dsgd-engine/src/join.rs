@@ -113,6 +113,7 @@ impl Worker {
             },
         };
         self.done = Some(Outcome::Gradient {
+            state: None,
             lease,
             report,
             gradient,

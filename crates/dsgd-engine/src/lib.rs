@@ -13,6 +13,7 @@ pub mod hosts;
 mod join;
 pub mod launch;
 pub mod mutex;
+pub mod own_state;
 pub mod run;
 pub mod server;
 pub mod ssh;

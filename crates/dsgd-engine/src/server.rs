@@ -6,6 +6,7 @@
 
 mod job;
 mod message;
+mod save;
 mod slots;
 mod step;
 
@@ -21,7 +22,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, trace};
 
-use crate::run::{SaveRequest, Saver};
+use crate::own_state::OwnState;
+use crate::run::Saver;
 use crate::store::Store;
 use crate::worker::{self, Buffers};
 use dsgd_core::codec::Codecs;
@@ -47,6 +49,10 @@ pub struct Server {
     print_every: u64,
     /// The version that workers elsewhere have before they are given any, if they can make it by themselves.
     initial: Option<u64>,
+    /// What a worker's own optimizer keeps, as one has told last.
+    own_state: Option<Arc<OwnState>>,
+    /// What its vectors are called.
+    state_names: &'static [&'static str],
     /// How values travel to them and from them.
     codecs: Codecs,
     /// Room for workers that may come back.
@@ -106,6 +112,8 @@ impl Server {
             step,
             print_every: print_every as u64,
             initial: None,
+            own_state: None,
+            state_names: &[],
             codecs: Codecs::default(),
             slots,
             joinable: false,
@@ -123,6 +131,12 @@ impl Server {
     pub fn reach_elsewhere(&mut self, initial: Option<u64>, codecs: Codecs) {
         self.initial = initial;
         self.codecs = codecs;
+    }
+
+    /// Workers take steps with an optimizer of their own, whose vectors have these names: with this state to begin with.
+    pub fn share_state(&mut self, names: &'static [&'static str], begin: Option<OwnState>) {
+        self.state_names = names;
+        self.own_state = begin.map(Arc::new);
     }
 
     /// Where gradients come from that are pushed to this server.
@@ -253,6 +267,10 @@ impl Server {
                 self.emit(event);
                 Vec::new()
             }
+            Message::OwnState { state } => {
+                self.keep_state(state);
+                Vec::new()
+            }
             Message::Interrupt => self.core.interrupt(now, "interrupted"),
         }
     }
@@ -272,7 +290,11 @@ impl Server {
                 lease,
                 report,
                 gradient,
+                state,
             } => {
+                if let Some(state) = state {
+                    self.keep_state(state);
+                }
                 self.store.hold(lease, gradient, report.stats.examples);
                 core::Message::Push { lease, report }
             }
@@ -354,29 +376,5 @@ impl Server {
         let size = self.step.size(&step, share);
         self.store.apply(leases[0], size);
         step
-    }
-
-    fn save(&mut self, epoch: u32, value: f64, best: bool, reason: String) -> Option<Event> {
-        let saver = self.saver.as_mut()?;
-        let started = Instant::now();
-        let progress = self.core.progress();
-        let request = SaveRequest {
-            epoch,
-            value,
-            best,
-            contents: self.store.contents(),
-            progress: &progress,
-        };
-        Some(match saver(&request) {
-            Ok(file) => {
-                self.unsaved = None;
-                let secs = started.elapsed().as_secs_f64();
-                Event::Saved { file, reason, secs }
-            }
-            Err(message) => {
-                self.unsaved = Some(message.clone());
-                Event::Warning { message }
-            }
-        })
     }
 }

@@ -13,6 +13,7 @@ use std::time::Instant;
 use tracing::debug;
 
 use crate::mutex::lock;
+use crate::own_state::OwnState;
 use crate::store::Differences;
 use dsgd_core::codec::Codecs;
 use dsgd_core::core::{LeaseId, Report};
@@ -37,6 +38,8 @@ pub struct Assignment {
     pub codecs: Codecs,
     /// What makes them from those that a worker elsewhere has, where differences travel.
     pub differences: Option<Differences>,
+    /// What another worker's own optimizer keeps, for one that has none yet (`--mode local`).
+    pub others_state: Option<Arc<OwnState>>,
     /// What it took to bring this here, and what was pushed before away.
     pub transfer: TransferTimes,
 }
@@ -72,6 +75,8 @@ pub enum Outcome {
         report: Report,
         /// The gradient itself.
         gradient: Box<Gradient>,
+        /// What the worker's own optimizer keeps, where that was asked for.
+        state: Option<OwnState>,
     },
     /// Loss of a validation batch.
     Evaluated {
@@ -107,6 +112,10 @@ pub trait Link {
 
     /// A buffer for the next gradient; it goes with the outcome.
     fn buffer(&mut self) -> Box<Gradient>;
+
+    /// What another worker's optimizer kept when the last assignment was made, for one that begins to take steps of
+    /// its own; none where nobody has told.
+    fn others_state(&mut self) -> Result<Option<Arc<OwnState>>, Self::Error>;
 }
 
 /// Gradients that nobody uses for now: made once, taken and given back for ever.
@@ -229,6 +238,12 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
     while let Some(assignment) = link.exchange(outcome.take()).map_err(Broken::Link)? {
         let (lease, params) = (assignment.lease, assignment.params);
         let mut tools = slot.occupy();
+        if let Job::Steps(_) = assignment.job
+            && tools.own.is_none()
+        {
+            let others = link.others_state().map_err(Broken::Link)?;
+            tools.own = Some(slot.own_steps(params.layout(), others.as_deref()));
+        }
         debug!(lease, job = ?assignment.job, version = params.version, "computes");
         let transfer = assignment.transfer;
         let away = waiting_since.elapsed().as_secs_f64();
@@ -248,6 +263,10 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
             let computed = slot.train(&mut tools, lease, &assignment.job, &params, &mut gradient);
             // Given back before the push, so that the server may write where this worker has read.
             drop(params);
+            let state = match (&assignment.job, &tools.own) {
+                (Job::Steps(round), Some(own)) if round.tell_state => Some(own.state()),
+                _ => None,
+            };
             match computed {
                 Ok(stats) => Ok(Outcome::Gradient {
                     lease,
@@ -260,6 +279,7 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
                         },
                     },
                     gradient,
+                    state,
                 }),
                 Err(failure) => {
                     spare = Some(gradient);
@@ -286,6 +306,20 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
 }
 
 impl ComputeSlot<'_> {
+    /// Steps of its own, with an optimizer that goes on from what others' keep.
+    fn own_steps(&self, layout: &Arc<Layout>, others: Option<&OwnState>) -> OwnSteps {
+        let mut own = OwnSteps::new(self.rule, layout, self.seat.threads);
+        if let Some(others) = others {
+            let begun = own.begin_with(others);
+            debug!(
+                steps = others.steps,
+                ?begun,
+                "begins with another worker's state"
+            );
+        }
+        own
+    }
+
     /// Makes `into` what is to be pushed: a gradient, or a delta.
     fn train(
         &self,
@@ -298,7 +332,7 @@ impl ComputeSlot<'_> {
         match job {
             Job::Train(round) => tools.gradient(round, params, into),
             Job::Steps(round) => {
-                let fresh = || OwnSteps::new(self.rule, params.layout(), self.seat.threads);
+                let fresh = || self.own_steps(params.layout(), None);
                 let own = tools.own.get_or_insert_with(fresh);
                 own.take(&mut *tools.compute, (lease, round), params, into)
             }

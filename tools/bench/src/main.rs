@@ -3,8 +3,9 @@
 //! `wire` moves a model's parameters and gradients through our gRPC, and the same bytes through
 //! what lies below it, for there is no more to be had than that. `server` is a server whose
 //! workers sleep instead of computing; `observe` is what looking on costs. How long a step of a model
-//! takes is told by the program itself: `dsgd bench step`.
+//! takes is told by the program itself: `dsgd bench step`. `codec` is what codecs cost.
 
+mod codec;
 mod load;
 mod median;
 mod observe;
@@ -16,7 +17,7 @@ mod wire;
 use clap::Parser;
 use dsgd_observe::output::written;
 
-/// Measure wire, server and observers on this machine.
+/// Measure wire, server, codecs and observers on this machine.
 #[derive(Debug, Parser)]
 #[command(version)]
 enum Bench {
@@ -24,6 +25,8 @@ enum Bench {
     Wire(wire::WireArgs),
     /// A server's processor time and memory, with workers that sleep
     Server(server::ServerArgs),
+    /// What codecs cost, and how small they make what travels
+    Codec(codec::CodecArgs),
     /// What looking on costs a step: all observers against none, in pairs
     Observe(observe::ObserveArgs),
 }
@@ -32,6 +35,7 @@ fn main() -> anyhow::Result<()> {
     match Bench::parse() {
         Bench::Wire(args) => wire::run(&args)?,
         Bench::Server(args) => server::run(&args)?,
+        Bench::Codec(args) => codec::run(&args),
         Bench::Observe(args) => observe::run(&args)?,
     }
     Ok(written()?)

@@ -123,6 +123,7 @@ fn measure(workers: usize, args: &ServerArgs) -> anyhow::Result<()> {
         host: "bench".to_owned(),
     };
     let service = Service::new(Terms {
+        state_vectors: 0,
         token: endpoint.token.clone(),
         layout: Arc::clone(server.layout()),
         initial: None,

@@ -129,6 +129,7 @@ impl Wire {
         let buffers = Buffers::new(layout, 1);
         let token = Token::fresh();
         let service = Service::new(Terms {
+            state_vectors: 0,
             token: token.clone(),
             layout: Arc::clone(layout),
             initial: None,
@@ -188,6 +189,7 @@ impl Route for Wire {
         self.lease += 1;
         let started = Moment::now();
         let sent = self.inbox.send(Assignment {
+            others_state: None,
             codecs: Codecs::default(),
             differences: None,
             lease: self.lease,
@@ -248,6 +250,7 @@ fn work(
             break;
         }
         outcome = Some(Outcome::Gradient {
+            state: None,
             lease: assignment.lease,
             report: Report {
                 stats: load::stats(),

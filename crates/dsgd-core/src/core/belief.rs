@@ -32,11 +32,6 @@ pub(super) struct Belief {
 }
 
 impl Belief {
-    /// Items of a training batch, as the task knows them.
-    pub(super) fn items(&self, batch: usize) -> Option<u64> {
-        self.training.get(batch).map(|size| size.count)
-    }
-
     pub(super) fn of(training: Vec<BatchSize>, validation: Vec<BatchSize>) -> Self {
         Self {
             training,

@@ -35,7 +35,9 @@ impl Core {
             if positions.is_empty() {
                 continue;
             }
-            let (work, lease) = (self.work(&positions), self.next_lease);
+            let mut work = self.work(&positions);
+            self.ask_for_state(&mut work);
+            let lease = self.next_lease;
             self.next_lease += 1;
             let (now, version, length) = (self.now, self.progress.version, self.rules.lease);
             let superseded = self

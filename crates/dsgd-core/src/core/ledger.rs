@@ -326,8 +326,7 @@ impl Ledger {
                 epoch,
                 batches,
                 part,
-                rates: Vec::new(),
-                open: Vec::new(),
+                ..Round::default()
             }),
             None => Work::Validate { batch: batches[0] },
         }

@@ -86,7 +86,7 @@ pub enum Work {
 
 /// Training batches that are computed under one lease, from the same parameters, or one after the other by a worker
 /// that takes steps of its own.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Round {
     /// 1-based epoch.
     pub epoch: u32,
@@ -98,6 +98,8 @@ pub struct Round {
     pub rates: Vec<f32>,
     /// In local mode the other leases that hold: what is pushed under them is not in the parameters yet.
     pub open: Vec<LeaseId>,
+    /// In local mode whether the worker is to tell what its optimizer keeps after the last of them.
+    pub tell_state: bool,
 }
 
 /// What is to be done.

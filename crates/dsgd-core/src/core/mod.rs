@@ -70,6 +70,8 @@ pub struct Core {
     saved_version: u64,
     /// Version at which this core began.
     first_version: u64,
+    /// Version from which on a worker is to tell its optimizer's state.
+    state_due: u64,
     /// When the first worker came.
     first_joined: Option<Duration>,
     /// The most workers that a synchronous step counts on.
@@ -99,6 +101,7 @@ impl Core {
         Self {
             saved_version: progress.version,
             first_version: progress.version,
+            state_due: progress.version,
             first_joined: None,
             room: rules.workers,
             step_batches: rules.group(),

@@ -8,6 +8,9 @@ use super::roster::Pace;
 use super::{Core, Pacing, Phase, Work, WorkerId};
 use crate::mode::Mode;
 
+/// Steps of the parameters after which a worker's optimizer state is asked for at the latest.
+const TOLD_AFTER: u64 = 64;
+
 impl Core {
     /// Most batches of this worker's next lease: one of validation. In local mode an epoch's last batches are shared.
     pub(super) fn round_of(&self, worker: WorkerId) -> usize {
@@ -32,35 +35,6 @@ impl Core {
         }
     }
 
-    /// Whether a step waits for several rounds, each of several batches.
-    pub(super) fn shares_a_step(&self) -> bool {
-        self.rules.mode == Mode::Local && self.rules.in_groups()
-    }
-
-    /// So many of these positions, which together are as large as as many of the others: batches may differ severalfold in
-    /// what they take. The first ones, where their sizes are not known or alike.
-    pub(super) fn even_share(&self, mut free: Vec<usize>, number: usize) -> Vec<usize> {
-        let items = |&position: &usize| self.belief.items(self.ledger().batch(position));
-        let all = free.len();
-        let known = free.iter().all(|position| items(position).is_some());
-        let differ = free
-            .iter()
-            .any(|position| items(position) != items(&free[0]));
-        if number >= all || !known || !differ {
-            free.truncate(number);
-            return free;
-        }
-        free.sort_by_key(items);
-        // By turns the smallest and the largest of as many groups of alike ones.
-        let pick = |group: usize| match (group * all / number, (group + 1) * all / number) {
-            (first, _) if group.is_multiple_of(2) => free[first],
-            (_, end) => free[end - 1],
-        };
-        let mut picked: Vec<_> = (0..number).map(pick).collect();
-        picked.sort_unstable();
-        picked
-    }
-
     /// Steps that all workers take in a full round.
     pub(super) fn steps_of_all(&self) -> usize {
         let fastest = self.roster.fastest();
@@ -79,6 +53,21 @@ impl Core {
         }
     }
 
+    /// In local mode one worker tells what its optimizer keeps, for those that come later and for checkpoints: after the
+    /// first step, and whenever twice as many steps were made. What `AdaGrad` keeps grows with the steps, so that never
+    /// less than half of it is known.
+    pub(super) fn ask_for_state(&mut self, work: &mut Work) {
+        let version = self.progress.version;
+        if let Work::Train(round) = work
+            && self.rules.mode == Mode::Local
+            && version >= self.state_due
+        {
+            round.tell_state = true;
+            let so_far = version - self.first_version;
+            self.state_due = version + so_far.clamp(1, TOLD_AFTER);
+        }
+    }
+
     /// What a lease on these positions is for.
     pub(super) fn work(&self, positions: &[usize]) -> Work {
         let mut work = self.ledger().work(positions);
@@ -93,59 +82,5 @@ impl Core {
             }
         }
         work
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{Merge, Progress, Rules};
-    use super::*;
-    use crate::optim::{LrSchedule, Schedule, ScheduleOptions, ScheduleState};
-    use crate::task::BatchSize;
-
-    fn core(sizes: &[u64]) -> Core {
-        let rules = Rules {
-            merge: Merge::Rounds,
-            ..Rules::new(Mode::Local, 2, sizes.len(), 0)
-        };
-        let options = ScheduleOptions {
-            kind: LrSchedule::Constant,
-            learning_rate: 1.0,
-            warmup_steps: 0,
-            lr_decay: 1.0,
-            start_decay_at: 1,
-            total_steps: 0,
-        };
-        let schedule = Schedule::new(options, ScheduleState::default());
-        let size = |&count: &u64| BatchSize { examples: 1, count };
-        let sizes = sizes.iter().map(size).collect();
-        Core::new(rules, schedule, Progress::start(1)).with_sizes(sizes, Vec::new())
-    }
-
-    #[test]
-    fn rounds_are_as_large_as_one_another() {
-        let sizes: Vec<u64> = (0..22).map(|batch| 100 + batch * batch).collect();
-        let core = core(&sizes);
-        let items = |positions: &[usize]| -> u64 {
-            let batches = positions.iter().map(|&p| core.ledger().batch(p));
-            batches.map(|batch| sizes[batch]).sum()
-        };
-        let all: Vec<_> = (0..22).collect();
-        let first = core.even_share(all.clone(), 11);
-        let rest: Vec<_> = all.iter().copied().filter(|p| !first.contains(p)).collect();
-        assert_eq!((first.len(), rest.len()), (11, 11));
-        assert!(first.is_sorted());
-        let (one, other) = (items(&first) as f64, items(&rest) as f64);
-        assert!((one / other - 1.0).abs() < 0.05, "{one} and {other}");
-        // A third of the items for who takes a third of the steps.
-        let third = core.even_share(all.clone(), 7);
-        let share = items(&third) as f64 / items(&all) as f64;
-        assert!((share - 7.0 / 22.0).abs() < 0.04, "{share}");
-    }
-
-    #[test]
-    fn batches_of_one_size_are_dealt_out_in_their_order() {
-        let core = core(&[64; 10]);
-        assert_eq!(core.even_share((0..10).collect(), 4), [0, 1, 2, 3]);
     }
 }

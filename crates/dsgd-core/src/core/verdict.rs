@@ -28,9 +28,6 @@ impl Core {
         let trusted = |position| !self.failures.is_suspect(position);
         let first = ledger.first_free(1, fresh);
         match first[..] {
-            [position] if trusted(position) && self.shares_a_step() => {
-                self.even_share(ledger.first_free(usize::MAX, trusted), round)
-            }
             [position] if trusted(position) => ledger.first_free(round, trusted),
             [_, ..] => first,
             [] => {

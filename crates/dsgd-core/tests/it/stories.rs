@@ -241,6 +241,7 @@ impl Story {
                         part,
                         rates,
                         open,
+                        tell_state,
                     }) => {
                         let batches: Vec<_> = batches.iter().map(ToString::to_string).collect();
                         let mut batches = batches.join("+");
@@ -252,6 +253,9 @@ impl Story {
                         }
                         if !open.is_empty() {
                             let _ = write!(batches, " beside leases {open:?}");
+                        }
+                        if *tell_state {
+                            batches.push_str(" and tell its state");
                         }
                         format!(
                             "grant worker {worker}: train batch {batches} of epoch {epoch}, lease {lease}"

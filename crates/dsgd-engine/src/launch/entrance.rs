@@ -128,6 +128,7 @@ impl Entrance {
             token: self.secrets.token.clone(),
             layout: Arc::clone(&spec.model.manifest().layout),
             initial: spec.initial,
+            state_vectors: spec.rule.state_names().len(),
             dead_after: self.dead_after,
             buffers: spec.buffers.clone(),
             messages: spec.messages.clone(),

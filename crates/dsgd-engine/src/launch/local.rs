@@ -4,6 +4,7 @@
 //! nothing is copied or encoded. A worker that panics is restarted, a few times.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::thread;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::launcher::{Handle, LaunchError, LaunchSpec, Launcher};
+use crate::own_state::OwnState;
 use crate::server::Message;
 use crate::worker::{Assignment, Broken, Buffers, ComputeSlot, Link, Outcome, work};
 use dsgd_core::core::WorkerId;
@@ -71,6 +73,7 @@ fn run_worker(spec: &LaunchSpec, seat: Seat, mut worker: WorkerId, name: &str) {
             server,
             assignments,
             buffers,
+            others_state: None,
         };
         let name = name.to_owned();
         let _ = server.send(Message::Join {
@@ -104,6 +107,7 @@ struct Memory<'a> {
     server: &'a Sender<Message>,
     assignments: UnboundedReceiver<Assignment>,
     buffers: &'a Buffers,
+    others_state: Option<Arc<OwnState>>,
 }
 
 impl Link for Memory<'_> {
@@ -115,10 +119,18 @@ impl Link for Memory<'_> {
             // A closed inbox: nothing is sent any more either.
             let _ = self.server.send(Message::Done { worker, outcome });
         }
-        Ok(self.assignments.blocking_recv())
+        let assignment = self.assignments.blocking_recv();
+        self.others_state = assignment
+            .as_ref()
+            .and_then(|given| given.others_state.clone());
+        Ok(assignment)
     }
 
     fn buffer(&mut self) -> Box<Gradient> {
         self.buffers.take()
+    }
+
+    fn others_state(&mut self) -> Result<Option<Arc<OwnState>>, Infallible> {
+        Ok(self.others_state.take())
     }
 }

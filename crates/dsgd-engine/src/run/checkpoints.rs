@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::fingerprint::{Fingerprint, differences};
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::error::Error;
-use crate::store::{Contents, Updater, Versions};
+use crate::store::Contents;
 use dsgd_core::core::Progress;
 use dsgd_core::metric::Metric;
-use dsgd_core::params::Layout;
+use dsgd_core::params::{Layout, Params};
 
 /// Writes a checkpoint: the names it is to have, what it holds, where the run stands.
 /// Returns the file's name, or in words why there is none.
@@ -42,6 +42,9 @@ struct RunState {
     /// What its steps were made from.
     #[serde(default, alias = "identity")]
     fingerprint: Fingerprint,
+    /// Steps of the worker whose own optimizer the state is (`--mode local`).
+    #[serde(default)]
+    own_steps: Option<u64>,
 }
 
 /// Writes a run's checkpoints and removes those that are not to be kept.
@@ -84,6 +87,7 @@ impl Retention {
             progress: request.progress.clone(),
             best: best.clone(),
             fingerprint: self.fingerprint.clone(),
+            own_steps: request.contents.own_steps,
         };
         let checkpoint = Checkpoint {
             version: request.contents.version,
@@ -118,8 +122,14 @@ impl Retention {
 
 /// A run that can go on.
 pub struct Resumed {
-    /// Its parameters and optimizer.
-    pub versions: Versions,
+    /// Steps of the parameters so far.
+    pub version: u64,
+    /// Its parameters.
+    pub params: Params,
+    /// What the optimizer keeps: vectors by name, each in the order of the layout.
+    pub optimizer: Vec<(String, Vec<f32>)>,
+    /// Steps of the worker whose own optimizer that is, where it is a worker's (`--mode local`).
+    pub own_steps: Option<u64>,
     /// How far it has come.
     pub progress: Progress,
     /// File of its best checkpoint.
@@ -131,12 +141,10 @@ pub struct Resumed {
 /// Reads the newest checkpoint of a run that is whole.
 ///
 /// # Errors
-/// When there is none, it was made from something else than `fingerprint`, or it is of another model or
-/// optimizer.
+/// When there is none, it was made from something else than `fingerprint`, or it is of another model.
 pub fn resume(
     folder: &Path,
     layout: &Arc<Layout>,
-    mut updater: Updater,
     fingerprint: &Fingerprint,
 ) -> Result<Resumed, Error> {
     // Before weights are read: other data often make another model, which is the lesser reason.
@@ -166,9 +174,11 @@ pub fn resume(
             Some(why) => format!("no checkpoint in {folder} can be read: {why}"),
         }));
     };
-    updater.restore(resumed.version, resumed.optimizer)?;
     Ok(Resumed {
-        versions: Versions::new(updater, resumed.weights.params),
+        version: resumed.version,
+        params: resumed.weights.params,
+        optimizer: resumed.optimizer,
+        own_steps: resumed.state.own_steps,
         progress: resumed.state.progress,
         best: resumed.state.best,
         warnings,

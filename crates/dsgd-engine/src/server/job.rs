@@ -25,6 +25,7 @@ impl Server {
             params,
             codecs: self.codecs,
             differences,
+            others_state: self.own_state.clone(),
             transfer: worker::TransferTimes::default(),
         });
     }
@@ -38,6 +39,7 @@ fn of(work: Work, seed: u64) -> Job {
         part,
         rates,
         open,
+        tell_state,
     } = match work {
         Work::Train(round) => round,
         Work::Validate { batch } => return Job::Validate(batch),
@@ -59,5 +61,6 @@ fn of(work: Work, seed: u64) -> Job {
     Job::Steps(OwnRound {
         steps: batches.zip(rates).map(step).collect(),
         open,
+        tell_state,
     })
 }

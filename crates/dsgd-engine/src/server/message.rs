@@ -2,6 +2,7 @@
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::own_state::OwnState;
 use crate::worker::{Assignment, Outcome};
 use dsgd_core::core::WorkerId;
 use dsgd_core::event::Event;
@@ -32,6 +33,11 @@ pub enum Message {
         worker: WorkerId,
         /// What came of it.
         outcome: Outcome,
+    },
+    /// A worker elsewhere has told what its own optimizer keeps.
+    OwnState {
+        /// After a round of its steps.
+        state: OwnState,
     },
     /// A worker is gone.
     Lost {

@@ -23,6 +23,8 @@ pub struct Contents<'a> {
     pub version: u64,
     /// The parameters.
     pub params: &'a Params,
+    /// Steps of a worker's own optimizer, where that is whose vectors these are (`--mode local`).
+    pub own_steps: Option<u64>,
     /// The optimizer's vectors with their names, each as long as the parameters.
     pub state: Vec<(&'static str, &'a [f32])>,
 }
@@ -111,6 +113,7 @@ impl Versions {
         Contents {
             version: self.version(),
             params: &self.current,
+            own_steps: None,
             state: self.updater.state(),
         }
     }

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use dsgd_core::core::Core;
 use dsgd_core::event::{Event, Observer, Record};
 use dsgd_core::metric;
+use dsgd_core::mode::Mode;
 use dsgd_core::model::Model;
 use dsgd_core::optim::Schedule;
 
@@ -183,7 +184,12 @@ impl Training {
                 codecs.pull,
             )
         });
+        let own_state = start.own_state.take();
+        let rule = self.config.step_rule();
         let (mut server, started) = self.assemble(start, workers, elsewhere);
+        if self.config.mode() == Mode::Local {
+            server.share_state(rule.state_names(), own_state);
+        }
         server.reach_elsewhere(initial.map(|initial| initial.version), codecs);
         if let Some((folder, config)) = &self.folder {
             folder.begin(config)?;
@@ -191,7 +197,7 @@ impl Training {
         Ok(Begun {
             server,
             started,
-            rule: self.config.step_rule(),
+            rule,
             initial,
             model: self.model,
             launchers: self.launchers,

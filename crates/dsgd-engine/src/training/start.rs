@@ -6,17 +6,20 @@ use dsgd_core::core::Progress;
 use dsgd_core::mode::Mode;
 use dsgd_core::model::Model;
 use dsgd_core::optim::{Hyper, OptimizerKind};
-use dsgd_core::params::Params;
+use dsgd_core::params::{Layout, Params};
 
 use crate::checkpoint;
 use crate::config::RunConfig;
 use crate::error::Error;
+use crate::own_state::OwnState;
 use crate::run::{self, Fingerprint, RunFolder};
 use crate::store::{Updater, Versions};
 
 /// What a run begins with.
 pub struct Start {
     pub(super) versions: Versions,
+    /// What workers' own optimizers keep (`--mode local`).
+    pub(super) own_state: Option<OwnState>,
     pub(super) progress: Progress,
     /// File name of the best checkpoint so far.
     pub(super) best: Option<String>,
@@ -37,6 +40,7 @@ impl Start {
         let (params, notes) = weights(name, model, config)?;
         Ok(Self {
             versions: Versions::new(updater, params),
+            own_state: None,
             progress: Progress::start(config.start_epoch),
             best: None,
             resumed: false,
@@ -57,7 +61,7 @@ impl Start {
         fingerprint: &Fingerprint,
     ) -> Result<(Self, Vec<String>), Error> {
         let layout = &model.manifest().layout;
-        let last = run::resume(folder.path(), layout, updater(model, config), fingerprint)?;
+        let last = run::resume(folder.path(), layout, fingerprint)?;
         if last.progress.epoch > config.epochs {
             return Err(Error::Options(format!(
                 "{} is finished: all {} epochs are done; pass --epochs with more of them to go on",
@@ -65,13 +69,25 @@ impl Start {
                 config.epochs
             )));
         }
+        let mut updater = updater(model, config);
+        let (mut own_state, mut notes) = (None, Vec::new());
+        if config.mode() == Mode::Local {
+            updater.restore(last.version, Vec::new())?;
+            own_state = own_state_of(config, layout, &last)?;
+            if own_state.is_none() {
+                notes.push(FRESH_STATE.to_owned());
+            }
+        } else {
+            updater.restore(last.version, last.optimizer)?;
+        }
         let start = Self {
-            versions: last.versions,
+            versions: Versions::new(updater, last.params),
+            own_state,
             progress: last.progress,
             best: last.best,
             resumed: true,
             initial: false,
-            notes: fresh_state(config),
+            notes,
         };
         Ok((start, last.warnings))
     }
@@ -82,14 +98,23 @@ impl Start {
     }
 }
 
-/// What is to be said of workers whose optimizers' state no checkpoint has.
-fn fresh_state(config: &RunConfig) -> Vec<String> {
-    match config.mode() {
-        Mode::Local => {
-            vec!["--mode local: the workers' optimizers begin with a fresh state".to_owned()]
-        }
-        _ => Vec::new(),
+/// What is to be said of a checkpoint that was made before a worker told its state.
+const FRESH_STATE: &str = "--mode local: the checkpoint has no optimizer state: the workers' optimizers begin with a fresh one";
+
+/// What a checkpoint has for the workers' own optimizers: none where it has nothing.
+fn own_state_of(
+    config: &RunConfig,
+    layout: &Arc<Layout>,
+    last: &run::Resumed,
+) -> Result<Option<OwnState>, Error> {
+    if last.optimizer.is_empty() {
+        return Ok(None);
     }
+    // What a checkpoint of another mode holds is one optimizer's, after as many steps.
+    let steps = last.own_steps.unwrap_or(last.version);
+    let mut updater = Updater::new(config.optimizer, config.hyper, Arc::clone(layout));
+    updater.restore(steps, last.optimizer.clone())?;
+    Ok(Some(OwnState::of(&updater)))
 }
 
 fn updater(model: &dyn Model, config: &RunConfig) -> Updater {

@@ -1,4 +1,4 @@
-//! gRPC messages in HTTP/2 frames, for the two calls that carry tensors.
+//! gRPC messages in HTTP/2 frames, for the calls that carry tensors.
 //!
 //! tonic copies what it sends into a buffer, what it receives into another, and hands out messages
 //! that were cut from that; for tensors that is the better part of the work (`dsgd-bench wire`). Here a
@@ -33,6 +33,12 @@ pub(super) const PULL: &str = "/dsgd.v1.Dsgd/Pull";
 /// Path of the call that takes what came of it.
 pub(super) const PUSH: &str = "/dsgd.v1.Dsgd/Push";
 
+/// Path of the call that takes what a worker's own optimizer keeps.
+pub(super) const PUSH_STATE: &str = "/dsgd.v1.Dsgd/PushState";
+
+/// Path of the call that gives it to another.
+pub(super) const PULL_STATE: &str = "/dsgd.v1.Dsgd/PullState";
+
 /// Bytes before a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
@@ -45,13 +51,13 @@ pub fn message(message: &impl Message) -> Bytes {
     out.freeze()
 }
 
-/// A `PullPart` or `PushPart` with this chunk: a head, and the values as they are.
+/// A `PullPart`, `PushPart` or `StatePart` with this chunk: a head, and the values as they are.
 pub fn chunk(mut chunk: Chunk) -> [Bytes; 2] {
     let values = std::mem::take(&mut chunk.values);
     with_values(4, &chunk, values)
 }
 
-/// A `PullPart` or `PushPart` with these rows: a head, and the values as they are.
+/// A `PullPart`, `PushPart` or `StatePart` with these rows: a head, and the values as they are.
 pub fn rows(mut rows: Rows) -> [Bytes; 2] {
     let values = std::mem::take(&mut rows.values);
     with_values(5, &rows, values)

@@ -10,6 +10,7 @@ mod endpoint;
 mod error;
 mod newest;
 mod pull;
+mod state;
 
 pub use client::Client;
 pub use endpoint::Endpoint;
@@ -32,6 +33,7 @@ use super::paced::{Traffic, while_moving};
 use super::proto::{self, PushPart, push_part};
 use super::{MOST_MESSAGE, outgoing, words};
 use crate::coded::Residual;
+use crate::own_state::OwnState;
 use crate::worker::{Assignment, Link, Outcome};
 use client::{Life, Own, SessionHeader};
 use dsgd_core::codec::Codec;
@@ -137,6 +139,13 @@ impl Remote {
         debug!(same, "initial parameters made here");
     }
 
+    fn layout(&self) -> Arc<Layout> {
+        let params = self.params.as_ref();
+        params
+            .map(|params| Arc::clone(params.layout()))
+            .unwrap_or_default()
+    }
+
     async fn push(&mut self, outcome: Outcome) -> Result<(), LinkError> {
         let part = |part| framing::message(&PushPart { part: Some(part) });
         let failed = |lease, reason, fatal| {
@@ -151,6 +160,7 @@ impl Remote {
                 lease,
                 report,
                 gradient,
+                state,
             } => {
                 let head = part(push_part::Part::Gradient(proto::Gradient {
                     lease,
@@ -173,6 +183,10 @@ impl Remote {
                     }
                 };
                 debug!(lease, well = sent.is_ok(), "a push has ended");
+                if let Some(own) = state {
+                    let session = self.session.clone();
+                    self.client.push_state(session, self.integrity, own);
+                }
                 return sent;
             }
             Outcome::Evaluated { lease, stats } => {
@@ -260,10 +274,17 @@ impl Link for Remote {
     }
 
     fn buffer(&mut self) -> Box<Gradient> {
-        let fresh = || {
-            let layout = self.params.as_ref().map(|params| params.layout().clone());
-            Box::new(Gradient::new(layout.unwrap_or_default()))
-        };
-        self.gradient.take().unwrap_or_else(fresh)
+        match self.gradient.take() {
+            Some(gradient) => gradient,
+            None => Box::new(Gradient::new(self.layout())),
+        }
+    }
+
+    fn others_state(&mut self) -> Result<Option<Arc<OwnState>>, LinkError> {
+        let own = self.own.take();
+        let own = own.ok_or_else(|| LinkError::unexpected("two things at once"))?;
+        let state = own.runtime().block_on(self.pull_state());
+        self.own = Some(own);
+        Ok(state?.map(Arc::new))
     }
 }

@@ -23,6 +23,7 @@ pub mod outgoing;
 mod paced;
 mod peer;
 pub mod service;
+mod state;
 mod streaming;
 mod tls;
 mod words;

@@ -3,10 +3,12 @@
 //! A worker has one assignment at a time, and what it pushes must be of that one: so nobody
 //! can touch what belongs to another. The end of its `Live` stream is the end of its session.
 
+mod lives;
 mod pulled;
 mod pushed;
 mod sent;
 mod sessions;
+mod state;
 mod terms;
 
 use std::sync::Arc;
@@ -40,7 +42,6 @@ use super::{
 use crate::mutex::lock;
 use crate::server::Message;
 use crate::worker::{Assignment, Outcome};
-use dsgd_core::core::WorkerId;
 use dsgd_core::event::Event;
 use dsgd_core::text;
 use pulled::Pulled;
@@ -120,38 +121,8 @@ impl Service {
         }
         Ok(found)
     }
-
-    /// Follows a worker's pulses to their end.
-    async fn follow(&self, mut pulses: Streaming<Pulse>, session: &Session, answers: Answers) {
-        // The core notices silence; this only frees what is here.
-        let patience = self.0.terms.dead_after * 3;
-        let reason = loop {
-            match timeout(patience, pulses.message()).await {
-                Ok(Ok(Some(_))) => {
-                    if !self.deliver(session.sign_of_life()) {
-                        return;
-                    }
-                    let arrived = self.0.sessions.arrived(session);
-                    // Who does not take the answers has enough of them.
-                    let _ = answers.try_send(Ok(Pulse { arrived }));
-                }
-                Ok(Ok(None)) => break "it closed its connection",
-                Ok(Err(_)) => break "its connection broke",
-                Err(_) => break "not heard of for too long",
-            }
-        };
-        self.lose(session.worker, reason.to_owned());
-    }
-
-    /// A worker is gone, and what it shows is of no use any more.
-    fn lose(&self, worker: WorkerId, reason: String) {
-        debug!(worker, reason, "a session ends");
-        self.0.sessions.close(worker);
-        self.deliver(Message::Lost { worker, reason });
-    }
 }
 
-type Answers = tokio::sync::mpsc::Sender<Result<Pulse, Status>>;
 type Reply = http::Response<tonic::body::Body>;
 
 #[tonic::async_trait]
@@ -265,6 +236,8 @@ impl Service {
         let bulk = Router::new()
             .route(framing::PULL, post(Self::pull))
             .route(framing::PUSH, post(Self::push))
+            .route(framing::PUSH_STATE, post(Self::push_state))
+            .route(framing::PULL_STATE, post(Self::pull_state))
             .with_state(self.clone());
         let small = DsgdServer::new(self).max_decoding_message_size(MOST_MESSAGE);
         let mut routes = Routes::new(small);
@@ -319,6 +292,7 @@ impl Service {
                     mut params,
                     differences,
                     codecs,
+                    others_state,
                     ..
                 } = assignment;
                 // What is new is of use to whoever has what it is new to.
@@ -334,7 +308,12 @@ impl Service {
                 let span = debug_span!("pull", worker = session.name, lease);
                 debug!(parent: &span, ?job, version = head.version, bytes, "begins");
                 let codec = codecs.push;
-                *lock(&session.current) = Some(Current { lease, job, codec });
+                *lock(&session.current) = Some(Current {
+                    lease,
+                    job,
+                    codec,
+                    others_state,
+                });
                 let head = message(pull_part::Part::Assignment(head));
                 let pieces = pulled.pieces(integrity).flat_map(framing::piece);
                 let pieces = std::iter::once(head).chain(pieces);

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::proto;
 use super::proto::assignment::Work;
 use crate::coded::CodedTensor;
@@ -38,26 +40,24 @@ pub(super) fn assignment(
 ) -> proto::Assignment {
     let work = match job {
         Job::Train(round) => Work::Train(train(round)),
-        Job::Steps(OwnRound { steps, open }) => {
+        Job::Steps(OwnRound {
+            steps,
+            open,
+            tell_state,
+        }) => {
             let batches: Vec<_> = steps.iter().map(|step| step.batch).collect();
             Work::Steps(proto::Steps {
                 train: Some(train(&batches)),
                 rates: steps.iter().map(|step| step.learning_rate).collect(),
                 open: open.clone(),
+                tell_state: *tell_state,
             })
         }
         Job::Validate(batch) => Work::Validate(proto::Validate {
             batch: *batch as u64,
         }),
     };
-    let fresh = |fresh: &Fresh| match fresh {
-        Fresh::Same => 0,
-        Fresh::Rows(_) => 1,
-        Fresh::Whole => 2,
-    };
-    let since = params.since.as_ref();
-    let fresh = since.map(|since| since.tensors.iter().map(fresh).collect());
-    let base = since.map(|since| since.base);
+    let base = params.since.as_ref().map(|since| since.base);
     let new = |tensor: &CodedTensor| match tensor {
         CodedTensor::Nothing => 0,
         CodedTensor::Rows { .. } => 1,
@@ -74,11 +74,22 @@ pub(super) fn assignment(
         work: Some(work),
         version: params.version,
         base: differences.map_or(base, |(base, _)| Some(base)),
-        fresh: fresh.unwrap_or_default(),
+        fresh: fresh(params),
         codec: codecs.push.id(),
         params_codec: params_codec.id(),
         differences: all.map(Iterator::collect).collect(),
     }
+}
+
+/// What is new in each tensor, a byte each; nothing where that is not known.
+pub(super) fn fresh(params: &Snapshot) -> Bytes {
+    let fresh = |fresh: &Fresh| match fresh {
+        Fresh::Same => 0,
+        Fresh::Rows(_) => 1,
+        Fresh::Whole => 2,
+    };
+    let tensors = params.since.iter().flat_map(|since| &since.tensors);
+    tensors.map(fresh).collect()
 }
 
 fn train(round: &[Batch]) -> proto::Train {
@@ -112,6 +123,7 @@ pub(super) fn job(work: Option<Work>) -> Result<Job, &'static str> {
             Ok(Job::Steps(OwnRound {
                 steps: batches.into_iter().zip(steps.rates).map(step).collect(),
                 open: steps.open,
+                tell_state: steps.tell_state,
             }))
         }
         Some(Work::Validate(validate)) => Ok(Job::Validate(validate.batch as usize)),

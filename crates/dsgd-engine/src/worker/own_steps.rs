@@ -13,11 +13,12 @@ use std::sync::Arc;
 
 use dsgd_core::core::LeaseId;
 use dsgd_core::model::Compute;
-use dsgd_core::optim::{Hyper, OptimizerKind, StepSize, clip_scale};
+use dsgd_core::optim::{Hyper, OptimError, OptimizerKind, StepSize, clip_scale};
 use dsgd_core::params::{Gradient, Layout, Params, Snapshot, TensorGradient, TensorId};
 use dsgd_core::task::{Batch, Stats};
 
 use super::failure::{Failure, catch_panics};
+use crate::own_state::OwnState;
 use crate::store::Updater;
 
 /// Versions from here on are a worker's own: no server makes so many.
@@ -36,6 +37,13 @@ pub struct StepRule {
     pub overlaps: bool,
 }
 
+impl StepRule {
+    /// What the vectors are called that its optimizer keeps.
+    pub fn state_names(&self) -> &'static [&'static str] {
+        self.optimizer.build(self.hyper).state_names()
+    }
+}
+
 /// A step that a worker is to take by itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OwnStep {
@@ -52,6 +60,8 @@ pub struct OwnRound {
     pub steps: Vec<OwnStep>,
     /// Leases whose deltas the parameters do not contain.
     pub open: Vec<LeaseId>,
+    /// Whether the worker is to tell what its optimizer's state is after them.
+    pub tell_state: bool,
 }
 
 /// A worker's own parameters and optimizer.
@@ -77,6 +87,23 @@ impl OwnSteps {
             last: None,
             versions: OWN,
         }
+    }
+
+    /// The optimizer's state as it is now.
+    pub(super) fn state(&self) -> OwnState {
+        OwnState::of(&self.updater)
+    }
+
+    /// Goes on from another worker's state.
+    pub(super) fn begin_with(&mut self, state: &OwnState) -> Result<(), OptimError> {
+        let names = self
+            .updater
+            .state()
+            .into_iter()
+            .map(|(name, _)| name.to_owned());
+        let vectors = state.vectors.iter().map(|vector| vector.flat().to_vec());
+        let vectors = names.zip(vectors).collect();
+        self.updater.restore(state.steps, vectors)
     }
 
     /// The last delta has come to nothing.

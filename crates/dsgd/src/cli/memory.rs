@@ -69,8 +69,9 @@ impl Sizes {
             Mode::Async => (1, 1, state),
             // All workers read one, while the next one is made.
             Mode::Sync | Mode::Split => (2, 0, state),
-            Mode::Local if config.elsewhere.uses_ssh() => (2, 0, 0),
-            Mode::Local => (2, own_vectors(config), 0),
+            // A worker has told what its optimizer keeps.
+            Mode::Local if config.elsewhere.uses_ssh() => (2, 0, state),
+            Mode::Local => (2, own_vectors(config), state),
         };
         Self {
             parameters: layout.len() as u128,

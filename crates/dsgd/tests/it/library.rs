@@ -354,3 +354,109 @@ fn what_is_new_travels_and_makes_the_same_bytes() {
         "after validation it has this version already"
     );
 }
+
+/// A slope: each gradient is 1, so that `AdaGrad`'s step number k goes down by 1 / √k.
+struct Slope {
+    manifest: Manifest,
+    /// The batch over which a worker panics the first time.
+    panics: Option<usize>,
+    panicked: AtomicU64,
+}
+
+const SLOPE: usize = 64;
+
+impl Slope {
+    fn new(panics: Option<usize>) -> Arc<Self> {
+        let layout: Layout = [("height", [1])].into_iter().collect();
+        Arc::new(Self {
+            manifest: Manifest::new(layout, SLOPE),
+            panics,
+            panicked: AtomicU64::new(0),
+        })
+    }
+}
+
+impl Model for Slope {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn compute(&self, _: Seat) -> TaskResult<Box<dyn Compute + '_>> {
+        Ok(Box::new(
+            move |batch: Batch, _: &Snapshot, gradient: &mut Gradient| {
+                if self.panics == Some(batch.index)
+                    && self.panicked.fetch_add(1, Ordering::Relaxed) == 0
+                {
+                    panic!("a slip");
+                }
+                gradient.dense(TensorId(0))[0] += 1.0;
+                Ok(Stats::of_examples(1.0, 1))
+            },
+        ))
+    }
+}
+
+fn down_the_slope() -> RunConfig {
+    RunConfig {
+        workers: Some(1),
+        learning_rate: 1.0,
+        mode: Some(Mode::Local),
+        local_steps: Some(1),
+        ..RunConfig::default()
+    }
+}
+
+/// What steps of these numbers go down.
+fn steps(numbers: std::ops::RangeInclusive<u32>) -> f32 {
+    numbers.map(|k| 1.0 / (k as f32).sqrt()).sum()
+}
+
+/// A worker's optimizer is its own: in a checkpoint is what it told last, half its steps ago at most. With a fresh
+/// one it would go on in steps of the whole learning rate.
+#[test]
+fn workers_of_a_run_that_goes_on_take_small_steps_in_any_mode() {
+    for mode in [Mode::Local, Mode::Async] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let config = RunConfig {
+            epochs: 1,
+            ..down_the_slope()
+        };
+        let model = Slope::new(None);
+        let finished = Training::new(model.clone(), config.clone())
+            .folder(RunFolder::create(Some(&path), "slope").unwrap(), "")
+            .run()
+            .unwrap();
+        let before = -finished.params().flat()[0];
+        assert!((before - steps(1..=SLOPE as u32)).abs() < 1e-3, "{before}");
+        let config = RunConfig {
+            epochs: 2,
+            mode: Some(mode),
+            local_steps: None,
+            ..config
+        };
+        let folder = RunFolder::open(&path).unwrap();
+        let fingerprint = dsgd::run::Fingerprint::new();
+        let start = dsgd::Start::resume(&folder, &*model, &config, &fingerprint).unwrap();
+        let finished = Training::new(model, config).start(start.0).run().unwrap();
+        let more = -finished.params().flat()[0] - before;
+        let (exact, half_known) = (steps(65..=128), steps(33..=96));
+        assert!(
+            exact - 0.1 < more && more < half_known + 0.1,
+            "{more} {exact} {half_known}"
+        );
+    }
+}
+
+#[test]
+fn a_worker_that_is_born_again_goes_on_from_what_was_told() {
+    let config = RunConfig {
+        epochs: 2,
+        ..down_the_slope()
+    };
+    let finished = Training::new(Slope::new(Some(17)), config).run().unwrap();
+    let down = -finished.params().flat()[0];
+    // Born again in the middle of the first epoch or earlier, it would go down half of that once more.
+    let exact = steps(1..=128);
+    assert!(exact - 0.1 < down && down < 1.2 * exact, "{down} {exact}");
+}

@@ -135,13 +135,9 @@ impl Client {
             reason: "a session that is none".to_owned(),
         })?;
         let own = Own::new()?;
-        let traffic = Traffic::default();
-        let bulk = {
+        let (bulk, traffic) = {
             let _context = own.runtime().enter();
-            let (endpoint, transport) = (self.endpoint.clone(), self.endpoint.transport()?);
-            let traffic = traffic.clone();
-            let connector = service_fn(move |at| connect(endpoint.clone(), at, traffic.clone()));
-            transport.connect_with_connector_lazy(connector)
+            self.connection()?
         };
         let pulse_every = Duration::from_millis(u64::from(reply.dead_after_ms.max(40)) / 4);
         let life = self.send_pulses(client, &session, pulse_every).await?;
@@ -158,6 +154,15 @@ impl Client {
             initial: reply.initial,
             server: reply.server,
         })
+    }
+
+    /// A connection for what is large, which turns in the event loop that this is called in; and what passes it.
+    pub(super) fn connection(&self) -> Result<(Channel, Traffic), LinkError> {
+        let traffic = Traffic::default();
+        let (endpoint, transport) = (self.endpoint.clone(), self.endpoint.transport()?);
+        let passes = traffic.clone();
+        let connector = service_fn(move |at| connect(endpoint.clone(), at, passes.clone()));
+        Ok((transport.connect_with_connector_lazy(connector), traffic))
     }
 
     /// Sends pulses, until dropped, and notes the answers.

@@ -144,6 +144,7 @@ impl Remote {
                 pull: codec,
             },
             differences: None,
+            others_state: None,
             transfer: TransferTimes {
                 pull_secs: started.elapsed().as_secs_f64(),
                 push_secs: 0.0,

@@ -118,6 +118,8 @@ async fn gradient(
             cost,
         },
         gradient,
+        // It is told by a call of its own.
+        state: None,
     })
 }
 

@@ -10,6 +10,7 @@ use tonic::Status;
 
 use crate::hex::hex;
 use crate::mutex::lock;
+use crate::own_state::OwnState;
 use crate::server::Message;
 use crate::wire::credentials::random;
 use crate::wire::paced::Traffic;
@@ -73,6 +74,8 @@ pub(super) struct Current {
     pub(super) job: Job,
     /// How what comes of it travels.
     pub(super) codec: Codec,
+    /// For one that takes its first steps of its own.
+    pub(super) others_state: Option<Arc<OwnState>>,
 }
 
 impl Sessions {

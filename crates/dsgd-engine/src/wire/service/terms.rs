@@ -19,6 +19,8 @@ pub struct Terms {
     pub layout: Arc<Layout>,
     /// What the run began with, if workers can make that by themselves.
     pub initial: Option<Initial>,
+    /// Vectors that a worker's own optimizer keeps.
+    pub state_vectors: usize,
     /// Silence after which a worker is lost.
     pub dead_after: Duration,
     /// Where gradients are received.

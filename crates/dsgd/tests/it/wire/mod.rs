@@ -13,6 +13,7 @@ mod patience;
 mod python;
 mod shown;
 mod silence;
+mod states;
 mod strangers;
 mod travels;
 mod worker_side;
@@ -101,6 +102,7 @@ impl Served {
         let buffers = Buffers::new(&layout, 1);
         let token = Token::fresh();
         let service = Service::new(Terms {
+            state_vectors: 1,
             token: token.clone(),
             layout: Arc::clone(&layout),
             initial: None,
@@ -249,6 +251,7 @@ impl Worker {
             params,
             codecs: Codecs::default(),
             differences: None,
+            others_state: None,
             transfer,
         });
         assert!(given.is_ok());

@@ -112,6 +112,7 @@ fn a_push_that_arrives_slowly_is_not_given_up() {
             lease,
             report,
             gradient,
+            state: None,
         }))
         .map(|next| next.is_none())
         .map_err(|error| error.to_string())
@@ -125,6 +126,7 @@ fn a_push_that_arrives_slowly_is_not_given_up() {
         params: Snapshot::new(0, Arc::new(Params::zeros(Arc::clone(&served.layout)))),
         codecs: dsgd_core::codec::Codecs::default(),
         differences: None,
+        others_state: None,
         transfer: TransferTimes::default(),
     });
     assert!(given.is_ok());

@@ -205,6 +205,7 @@ fn a_round_through(served: &Served) {
                 lease: assignment.lease,
                 report,
                 gradient: buffer,
+                state: None,
             };
             drop(assignment.params);
             match link.exchange(Some(outcome)).unwrap() {
@@ -236,6 +237,7 @@ fn a_round_through(served: &Served) {
             params: Snapshot::new(1, params),
             codecs: Codecs::default(),
             differences: None,
+            others_state: None,
             transfer: TransferTimes::default(),
         });
         assert!(given.is_ok());
@@ -246,6 +248,7 @@ fn a_round_through(served: &Served) {
             lease,
             report,
             gradient: arrived,
+            ..
         } = outcome
         else {
             panic!("no gradient");
