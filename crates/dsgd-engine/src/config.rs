@@ -386,7 +386,7 @@ impl RunConfig {
 }
 
 /// Codecs to choose from: the finer one first.
-const PLANNED: [Codec; 2] = [Codec::Int8, Codec::Int4];
+pub const PLANNED: [Codec; 2] = [Codec::Int8, Codec::Int4];
 
 /// Steps between two exchanges, where nothing is said.
 const LOCAL_STEPS: usize = 8;

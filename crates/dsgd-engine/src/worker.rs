@@ -7,7 +7,7 @@
 mod failure;
 mod own_steps;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
 
 use tracing::debug;
@@ -173,6 +173,8 @@ pub struct ComputeSlot<'a> {
     seat: Seat,
     rule: StepRule,
     tools: Mutex<Tools<'a>>,
+    /// Whether its rounds overlap, once that is known.
+    overlaps: OnceLock<bool>,
 }
 
 /// What is used for one batch after the other.
@@ -200,6 +202,7 @@ impl<'a> ComputeSlot<'a> {
                     own: None,
                     part: None,
                 }),
+                overlaps: OnceLock::new(),
             }),
             Err(Failure { reason, .. }) => Err(format!("could not set itself up: {reason}")),
         }
@@ -208,6 +211,18 @@ impl<'a> ComputeSlot<'a> {
     /// Fills zeros with the model's initial parameters; says whether it could.
     pub fn initial(&self, seed: u64, params: &mut Params) -> bool {
         catch_panics(|| self.model.init(seed, params)).is_ok()
+    }
+
+    /// Waits until it is known whether a second worker is of use here: with rounds that overlap it is, and not any more
+    /// once the first one has ended.
+    pub fn wants_second(&self) -> bool {
+        *self.overlaps.wait()
+    }
+
+    /// The first worker has ended.
+    pub fn ends(&self) {
+        // Whatever was known before is of no more interest.
+        let _ = self.overlaps.set(false);
     }
 
     /// Clears up after a panic, and after a link that broke.
@@ -238,6 +253,9 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
     while let Some(assignment) = link.exchange(outcome.take()).map_err(Broken::Link)? {
         let (lease, params) = (assignment.lease, assignment.params);
         let mut tools = slot.occupy();
+        if let Job::Steps(OwnRound { overlaps: true, .. }) = assignment.job {
+            let _ = slot.overlaps.set(true);
+        }
         if let Job::Steps(_) = assignment.job
             && tools.own.is_none()
         {

@@ -12,7 +12,7 @@ impl Core {
         self.offer_overdue(actions);
         self.deal_out(actions);
         // Who was waited for may have lost its lease to another.
-        if self.rules.overlaps() && !self.over && self.all_slots_have_pushed() {
+        if self.overlaps() && !self.over && self.all_slots_have_pushed() {
             self.settle(actions);
         }
     }
@@ -27,7 +27,7 @@ impl Core {
             if self.over || ledger.workers_busy() >= allowed || !ledger.has_work() {
                 return;
             }
-            if self.rules.overlaps() && self.is_ahead(worker) {
+            if self.overlaps() && self.is_ahead(worker) {
                 continue;
             }
             // What it has failed is for others, as long as there are any.

@@ -43,9 +43,9 @@ impl Core {
         let since = self.ledger_mut().hold(lease, *report);
         self.roster
             .note_work(worker, report, batches, self.now.saturating_sub(since));
-        if self.rules.in_groups() {
+        if self.in_groups() {
             self.step_if_group_is_full(actions);
-        } else if self.rules.overlaps() {
+        } else if self.overlaps() {
             self.step_if_all_slots_have_pushed(actions);
         } else {
             self.step(vec![lease], actions);
@@ -213,7 +213,7 @@ impl Core {
                 cost: report.cost,
             });
         }
-        if self.rules.in_groups() {
+        if self.in_groups() {
             for (lease, worker) in self.ledger_mut().close_group() {
                 let reason = "the step was made without it (--backup-workers)".to_owned();
                 self.roster.overtake(worker, lease, reason);
@@ -239,7 +239,7 @@ impl Core {
             Mode::Local if self.rules.merge == Merge::OnArrival => {
                 self.roster.share(step.parts[0].worker)
             }
-            Mode::Local if self.rules.overlaps() => self.rounds_in(&step.parts),
+            Mode::Local if self.overlaps() => self.rounds_in(&step.parts),
             _ => 1.0,
         };
         actions.push(Action::Apply {

@@ -140,3 +140,24 @@ impl fmt::Display for Lease {
         write!(f, "{stage} {}", self.worker)
     }
 }
+
+/// What is shorter is not worth computing anything twice.
+const LEAST: Duration = Duration::from_secs(1);
+
+/// What a lease takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LeaseTime {
+    /// Seconds for each of its batches.
+    pub(super) batch_secs: f64,
+    /// Seconds for parameters and what comes of it on their way.
+    pub(super) exchange_secs: f64,
+}
+
+impl LeaseTime {
+    /// With so many batches.
+    pub(super) fn with(self, batches: usize) -> Duration {
+        // A year is as good as for ever.
+        let secs = (self.batch_secs * batches as f64 + self.exchange_secs).min(3e7);
+        Duration::from_secs_f64(secs).max(LEAST)
+    }
+}

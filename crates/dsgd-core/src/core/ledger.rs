@@ -18,7 +18,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::lease::Lease;
+use super::lease::{Lease, LeaseTime};
 use super::{LeaseId, Progress, Report, Round, Rules, Work, WorkerId};
 use crate::task::Part;
 
@@ -92,7 +92,7 @@ impl Ledger {
                 }
             }
         }
-        ledger.group = rules.in_groups().then(Vec::new);
+        ledger.group = rules.begins_groups(progress.plan).then(Vec::new);
         ledger
     }
 
@@ -255,7 +255,7 @@ impl Ledger {
     pub(super) fn offer_overdue(
         &mut self,
         now: Duration,
-        impatience: Option<Duration>,
+        impatience: Option<LeaseTime>,
     ) -> Vec<(usize, WorkerId, bool)> {
         let mut offered = Vec::new();
         let overdue = |lease: &Lease| self.end(lease, impatience).is_some_and(|end| end <= now);
@@ -273,15 +273,16 @@ impl Ledger {
     }
 
     /// When the first lease that is not yet offered runs out.
-    pub(super) fn first_deadline(&self, impatience: Option<Duration>) -> Option<Duration> {
+    pub(super) fn first_deadline(&self, impatience: Option<LeaseTime>) -> Option<Duration> {
         let leases = self.leases.values();
         leases.filter_map(|lease| self.end(lease, impatience)).min()
     }
 
-    /// When a lease runs out, unless it has; impatience is with each of its batches.
-    fn end(&self, lease: &Lease, impatience: Option<Duration>) -> Option<Duration> {
-        let times = self.doubled(&lease.positions) * lease.positions.len() as u32;
-        lease.end(impatience.map(|patience| patience * times))
+    /// When a lease runs out, unless it has.
+    fn end(&self, lease: &Lease, impatience: Option<LeaseTime>) -> Option<Duration> {
+        let times = self.doubled(&lease.positions);
+        let time = impatience.map(|patience| patience.with(lease.positions.len()));
+        lease.end(time.map(|time| time * times))
     }
 
     /// Whether this worker computes under this lease.

@@ -98,6 +98,8 @@ pub struct Round {
     pub rates: Vec<f32>,
     /// In local mode the other leases that hold: what is pushed under them is not in the parameters yet.
     pub open: Vec<LeaseId>,
+    /// In local mode whether the worker's slot may take the next steps while what comes of these is on its way.
+    pub overlaps: bool,
     /// In local mode whether the worker is to tell what its optimizer keeps after the last of them.
     pub tell_state: bool,
 }

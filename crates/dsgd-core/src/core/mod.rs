@@ -43,11 +43,13 @@ use crate::task::{BatchSize, Stats};
 
 use belief::Belief;
 use failures::FailedBatches;
+use lease::LeaseTime;
 use ledger::Ledger;
 use losses::Losses;
 pub use message::{Action, End, LeaseId, Message, Report, Round, Work, WorkerId};
 pub use progress::{Plan, Progress};
 use promise::Planner;
+pub use promise::{Pace, Promise, most_steps};
 use roster::Roster;
 pub use rules::{Merge, Pacing, Rules};
 
@@ -63,8 +65,8 @@ pub struct Core {
     now: Duration,
     next_lease: LeaseId,
     last_save: Duration,
-    /// How long a batch takes lately; 0 when it is not known.
-    pace_secs: f64,
+    /// What a lease takes lately, once that is known.
+    pace: Option<LeaseTime>,
     /// Since when there is no worker.
     alone_since: Option<Duration>,
     saved_version: u64,
@@ -113,7 +115,7 @@ impl Core {
             now: Duration::ZERO,
             next_lease: 1,
             last_save: Duration::ZERO,
-            pace_secs: 0.0,
+            pace: None,
             alone_since: None,
             planner: Planner::default(),
             belief: Belief::default(),
@@ -301,12 +303,12 @@ impl Core {
             computing <= self.roster.live_count(),
             "lost, and leased: {self:?}"
         );
-        if self.rules.overlaps() {
+        if self.overlaps() {
             assert!(
                 self.over || !self.all_slots_have_pushed(),
                 "all have pushed, and no step was made: {self:?}"
             );
-        } else if !self.rules.in_groups() {
+        } else if !self.in_groups() {
             assert_eq!(ledger.taken(), computing, "pushed, not applied: {self:?}");
         } else if matches!(self.phase, Phase::Training(_)) && !self.over {
             assert!(!ledger.group().is_empty(), "no step is open: {self:?}");

@@ -13,6 +13,17 @@ use crate::event::Contribution;
 const MOST_LEASES: usize = 2;
 
 impl Core {
+    /// Whether workers go on while what they have pushed waits for others.
+    pub(super) fn overlaps(&self) -> bool {
+        let planned = self.progress.plan.is_some_and(|plan| plan.overlaps);
+        planned || self.rules.overlaps()
+    }
+
+    /// Whether a step is made of several leases, which are waited for, and not of each push.
+    pub(super) fn in_groups(&self) -> bool {
+        self.rules.begins_groups(self.progress.plan)
+    }
+
     /// Whether this worker's slot has as many leases as it may have.
     pub(super) fn is_ahead(&self, worker: WorkerId) -> bool {
         let slot = self.roster.slot(worker);
@@ -49,7 +60,7 @@ impl Core {
     }
 
     pub(super) fn step_if_all_slots_have_pushed(&mut self, actions: &mut Vec<Action>) {
-        if self.rules.overlaps() && self.all_slots_have_pushed() {
+        if self.overlaps() && self.all_slots_have_pushed() {
             self.step(self.ledger().in_hand(), actions);
         }
     }

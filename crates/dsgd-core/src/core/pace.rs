@@ -3,8 +3,7 @@
 //! In local mode a step waits for the deltas of all workers. So that they come at about the same time, a slower one
 //! takes fewer steps of its own (dynamic local updates, `DyLU`: Liu et al. 2024), unless their number is fixed.
 
-use super::promise::steps_at;
-use super::roster::Pace;
+use super::promise::{Pace, steps_at};
 use super::{Core, Pacing, Phase, Work, WorkerId};
 use crate::mode::Mode;
 
@@ -19,16 +18,18 @@ impl Core {
                 let own = self.roster.pace(worker);
                 let own = self.steps_of(own, self.roster.fastest());
                 let all = self.steps_of_all().max(1);
-                if self.rules.in_groups() {
+                if self.in_groups() {
                     let left = ledger.group().len();
                     return (left * own).div_ceil(all).clamp(1, self.steps());
                 }
-                // The two workers of a slot take turns.
-                let all = (all * self.roster.slots() / self.roster.working().max(1)).max(1);
                 let left = ledger.first_free(all, |_| true).len();
                 // A short round takes as long an exchange as a long one: it is at least half of one.
                 let least = left.min(own.div_ceil(2));
-                (left * own).div_ceil(all).max(least).clamp(1, own)
+                let share = (left * own).div_ceil(all).max(least);
+                let rest = left.saturating_sub(share);
+                // Nor is what remains a round by itself.
+                let share = if rest < least { left } else { share };
+                share.clamp(1, own)
             }
             Phase::Training(_) => self.rules.round,
             Phase::Validating(..) => 1,
@@ -53,9 +54,10 @@ impl Core {
         }
     }
 
-    /// In local mode one worker tells what its optimizer keeps, for those that come later and for checkpoints: after the
-    /// first step, and whenever twice as many steps were made. What `AdaGrad` keeps grows with the steps, so that never
-    /// less than half of it is known.
+    /// In local mode one worker tells what its optimizer keeps, for those that come later and for checkpoints: with the
+    /// first step of the parameters, the third, the ninth, and so on. It is as large as an exchange. What `AdaGrad` keeps
+    /// grows with the steps, so a third of it is known at least, and steps by what is known are too long by a factor of
+    /// less than two.
     pub(super) fn ask_for_state(&mut self, work: &mut Work) {
         let version = self.progress.version;
         if let Work::Train(round) = work
@@ -64,7 +66,7 @@ impl Core {
         {
             round.tell_state = true;
             let so_far = version - self.first_version;
-            self.state_due = version + so_far.clamp(1, TOLD_AFTER);
+            self.state_due = version + (2 * so_far + 2).min(TOLD_AFTER);
         }
     }
 
@@ -77,7 +79,8 @@ impl Core {
             let rate = |&position| self.schedule.learning_rate(self.steps_before(position));
             round.rates = positions.iter().map(rate).collect();
             // Who waits for all others begins at what all have pushed.
-            if !self.rules.in_groups() {
+            round.overlaps = self.overlaps();
+            if !self.in_groups() {
                 round.open = self.ledger().open().collect();
             }
         }

@@ -4,19 +4,17 @@
 //! An exchange takes as long whatever the number of steps before it, so more of them mean less waiting, and more that is
 //! learned apart from the others. The mildest plan is taken with which workers wait for exchanges a tenth of the time or
 //! less: few steps in the finer codec; then the coarser one, which costs no quality that could be measured, while more
-//! steps do; then more steps. A worker that makes the others slower than it makes them faster is left out.
+//! steps do; then more steps; and where workers would wait for much of the time all the same, exchanges while they
+//! compute. A worker that makes the others slower than it makes them faster is left out.
 
-use super::promise::{Planner, Promise, size};
-use super::roster::Pace;
+use super::promise::{Pace, Planner, Promise, most_steps};
 use super::{Action, Core, Pacing, Plan};
+use crate::codec::Codec;
 use crate::event::Event;
+use crate::mode::Mode;
 
 /// Steps before anything is measured.
 const FIRST_STEPS: usize = 4;
-
-/// The most steps, and exchanges that an epoch has at least.
-const MOST_STEPS: usize = 64;
-const EXCHANGES: usize = 8;
 
 /// A plan that promises this much more than the one in force is better.
 const BETTER: f64 = 1.15;
@@ -37,21 +35,21 @@ impl Core {
 
     /// The first plan, before anything is measured; for a resumed run the one that it had.
     pub(super) fn begin_plan(&mut self, actions: &mut Vec<Action>) {
-        if self.rules.pacing != Pacing::Planned {
+        if self.rules.mode != Mode::Local || self.rules.pacing != Pacing::Planned {
             self.progress.plan = None;
             return;
         }
         let first = Plan {
             steps: FIRST_STEPS.min(self.most_steps(self.rules.workers)),
             codec: self.rules.codecs[0],
+            overlaps: false,
         };
         let plan = *self.progress.plan.get_or_insert(first);
         actions.push(Action::Travel { codec: plan.codec });
     }
 
-    /// So many steps that an epoch has a few exchanges.
     fn most_steps(&self, workers: usize) -> usize {
-        (self.rules.batches / (EXCHANGES * workers.max(1))).clamp(1, MOST_STEPS)
+        most_steps(self.rules.batches, workers)
     }
 
     /// At the beginning of a round: whether another plan is better, now that more is known.
@@ -71,8 +69,10 @@ impl Core {
             return self.replan(actions);
         }
         let most_steps = self.most_steps(paces.len());
-        let best = Promise::best(&self.rules.codecs, most_steps, plan.codec, &paces);
-        let now = Promise::of(plan, plan.codec, &paces);
+        let best = Promise::best(&self.rules.codecs, most_steps, |other| {
+            scaled(&paces, plan.codec, other)
+        });
+        let now = Promise::of(plan, &paces);
         let first = self.planner.speedup.is_none();
         let better = best.plan != plan && best.speedup > BETTER * now.speedup;
         self.planner.worse = if better { self.planner.worse + 1 } else { 0 };
@@ -99,18 +99,26 @@ impl Core {
             self.roster.scale_transfers(size(plan.codec) / size(before));
             actions.push(Action::Travel { codec: plan.codec });
         }
+        if plan.overlaps {
+            self.ledger_mut().end_groups();
+        }
         let exchange = paces.iter().map(|pace| pace.transfer_secs);
         let exchange = exchange.fold(0.0, f64::max);
         let batch = paces.iter().map(|pace| pace.batch_secs);
         let batch = batch.fold(f64::INFINITY, f64::min);
-        let (Plan { steps, codec }, workers) = (plan, paces.len());
+        let (steps, codec, workers) = (plan.steps, plan.codec, paces.len());
         let name = codec.name();
         let plural = if steps == 1 { "step" } else { "steps" };
         let who = if workers == 1 { "worker" } else { "workers" };
+        let (meanwhile, option) = if plan.overlaps {
+            (", which go on while they compute", "--prefetch ")
+        } else {
+            ("", "")
+        };
         let message = format!(
-            "A batch takes {}, an exchange took {}: {steps} {plural} between exchanges, in {name}; {workers} {who} wait \
-             {:.0} % of the time; predicted {speedup:.1} × the fastest alone (--mode local --local-steps {steps} --codec \
-             {name} keeps this)",
+            "A batch takes {}, an exchange took {}: {steps} {plural} between exchanges, in {name}{meanwhile}; {workers} \
+             {who} wait {:.0} % of the time; predicted {speedup:.1} × the fastest alone (--mode local {option}--local-steps \
+             {steps} --codec {name} keeps this)",
             secs(batch),
             secs(exchange),
             100.0 * waiting
@@ -138,7 +146,7 @@ impl Core {
         };
         let batches = self.ledger().closed().saturating_sub(counted);
         let took = self.now.saturating_sub(since).as_secs_f64();
-        let now = Promise::of(plan, plan.codec, &paces);
+        let now = Promise::of(plan, &paces);
         let measured = batches as f64 / took.max(1e-9) * fastest.batch_secs;
         let message = format!(
             "Epoch {}: predicted {predicted:.1} × the fastest worker alone, measured {measured:.1} ×",
@@ -167,7 +175,9 @@ impl Core {
         // With as many steps at most: that fewer workers may take more of them says nothing of this one.
         let most_steps = self.most_steps(paces.len());
         let rate = |paces: &[Pace]| {
-            let best = Promise::best(&self.rules.codecs, most_steps, plan.codec, paces);
+            let best = Promise::best(&self.rules.codecs, most_steps, |other| {
+                scaled(paces, plan.codec, other)
+            });
             let batch = paces.iter().map(|pace| pace.batch_secs);
             // Batches a second: the fastest may be the one that goes.
             best.speedup / batch.fold(f64::INFINITY, f64::min)
@@ -182,12 +192,27 @@ impl Core {
         let batch = pace.map_or(0.0, |pace| pace.batch_secs);
         let message = format!(
             "{name} takes {} for an exchange and {} for a batch: the others are as fast without it; it is left out (--mode \
-             local --local-steps {MOST_STEPS} insists)",
+             local --local-steps 64 insists)",
             secs(exchange),
             secs(batch)
         );
         actions.push(Action::Observe(Event::Notice { message }));
     }
+}
+
+/// What rounds would take in another plan's codec.
+fn scaled(paces: &[Pace], now: Codec, other: Plan) -> Vec<Pace> {
+    let scale = size(other.codec) / size(now);
+    let scaled = |pace: &Pace| Pace {
+        transfer_secs: pace.transfer_secs * scale,
+        ..*pace
+    };
+    paces.iter().map(scaled).collect()
+}
+
+/// Bytes of an element.
+fn size(codec: Codec) -> f64 {
+    codec.bytes(codec.block()) as f64 / codec.block() as f64
 }
 
 fn secs(secs: f64) -> String {

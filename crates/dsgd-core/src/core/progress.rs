@@ -14,6 +14,9 @@ pub struct Plan {
     pub steps: usize,
     /// How deltas and parameters travel.
     pub codec: Codec,
+    /// Whether workers go on while what they have pushed waits for others: from then on for good.
+    #[serde(default)]
+    pub overlaps: bool,
 }
 
 /// How far a run has come: all that the core needs to go on from a checkpoint.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::Plan;
-use super::roster::Pace;
 use crate::codec::Codec;
 
 /// Waiting that is no reason for more steps: a share of the time.
@@ -12,8 +11,31 @@ const WAITING: f64 = 0.1;
 /// So many steps in the finer codec are better than fewer in the coarser one.
 const FINE_STEPS: usize = 4;
 
+/// Where workers would wait for more than this share of the time, they go on while they exchange, if that makes the run so
+/// much faster: it costs some of what a step is worth.
+const WAITING_MUCH: f64 = 0.3;
+const MUCH_FASTER: f64 = 1.25;
+
 /// Who is slower than the fastest by less than this takes as many steps.
 const ALIKE: f64 = 1.3;
+
+/// The most steps, and exchanges that an epoch has at least.
+const MOST_STEPS: usize = 64;
+const EXCHANGES: usize = 8;
+
+/// What rounds take a worker.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// Seconds of computing a batch of usual size.
+    pub batch_secs: f64,
+    /// Seconds of moving a delta, and parameters after it.
+    pub transfer_secs: f64,
+}
+
+/// So many steps that an epoch of so many batches has a few exchanges.
+pub fn most_steps(batches: usize, workers: usize) -> usize {
+    (batches / (EXCHANGES * workers.max(1))).clamp(1, MOST_STEPS)
+}
 
 /// Steps that a worker has the time for until the fastest one has done `most`, and its exchange.
 pub(super) fn steps_at(own: Pace, fastest: Pace, most: usize) -> usize {
@@ -27,12 +49,13 @@ pub(super) fn steps_at(own: Pace, fastest: Pace, most: usize) -> usize {
 
 /// What a plan promises.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Promise {
-    pub(super) plan: Plan,
+pub struct Promise {
+    /// Which plan.
+    pub plan: Plan,
     /// Batches a second, by those of the fastest worker alone.
-    pub(super) speedup: f64,
-    /// Share of the workers' time.
-    pub(super) waiting: f64,
+    pub speedup: f64,
+    /// Share of the workers' time that they wait for exchanges.
+    pub waiting: f64,
 }
 
 /// The plan, and how it does.
@@ -46,28 +69,26 @@ pub(super) struct Planner {
     pub(super) since: Option<(Duration, usize)>,
 }
 
-/// Bytes of an element.
-pub(super) fn size(codec: Codec) -> f64 {
-    codec.bytes(codec.block()) as f64 / codec.block() as f64
-}
-
 impl Promise {
-    pub(super) fn of(plan: Plan, now: Codec, paces: &[Pace]) -> Self {
-        let scale = size(plan.codec) / size(now);
-        let scaled = |pace: &Pace| Pace {
-            transfer_secs: pace.transfer_secs * scale,
-            ..*pace
-        };
-        let paces: Vec<_> = paces.iter().map(scaled).collect();
+    /// What a plan promises workers whose rounds take this with it: at least one.
+    ///
+    /// # Panics
+    /// When there is no worker.
+    pub fn of(plan: Plan, paces: &[Pace]) -> Self {
         let fastest = paces
             .iter()
             .min_by(|a, b| a.batch_secs.total_cmp(&b.batch_secs));
         let fastest = *fastest.expect("somebody works");
         let (mut round_secs, mut batches, mut computing) = (0.0f64, 0, 0.0);
-        for pace in &paces {
+        for pace in paces {
             let steps = steps_at(*pace, fastest, plan.steps);
             let own = steps as f64 * pace.batch_secs;
-            round_secs = round_secs.max(own + pace.transfer_secs);
+            let both = if plan.overlaps {
+                own.max(pace.transfer_secs)
+            } else {
+                own + pace.transfer_secs
+            };
+            round_secs = round_secs.max(both);
             batches += steps;
             computing += own;
         }
@@ -78,15 +99,41 @@ impl Promise {
         }
     }
 
-    /// The mildest with which little is waited, or the fastest.
-    pub(super) fn best(codecs: &[Codec], most_steps: usize, now: Codec, paces: &[Pace]) -> Self {
+    /// The mildest with which little is waited, or the fastest. `paces` says what rounds take with a plan.
+    ///
+    /// # Panics
+    /// When there is no codec, no step or no worker.
+    pub fn best(
+        codecs: &[Codec],
+        most_steps: usize,
+        paces: impl Fn(Plan) -> Vec<Pace> + Copy,
+    ) -> Self {
         let (fine, coarse) = (codecs[0], codecs[codecs.len() - 1]);
         let few = (1..=FINE_STEPS.min(most_steps)).map(|steps| (steps, fine));
-        let many = (1..=most_steps).map(|steps| (steps, coarse));
-        let promises = few.chain(many).map(|(steps, codec)| {
-            let plan = Plan { steps, codec };
-            Self::of(plan, now, paces)
-        });
+        let many = || (1..=most_steps).map(|steps| (steps, coarse));
+        let promise = |overlaps| {
+            move |(steps, codec)| {
+                let plan = Plan {
+                    steps,
+                    codec,
+                    overlaps,
+                };
+                Self::of(plan, &paces(plan))
+            }
+        };
+        let waits = Self::mildest(few.chain(many()).map(promise(false)));
+        if waits.waiting <= WAITING_MUCH {
+            return waits;
+        }
+        let overlaps = Self::mildest(many().map(promise(true)));
+        if overlaps.speedup > MUCH_FASTER * waits.speedup {
+            overlaps
+        } else {
+            waits
+        }
+    }
+
+    fn mildest(promises: impl Iterator<Item = Self>) -> Self {
         let mut fastest: Option<Self> = None;
         for promise in promises {
             if promise.waiting <= WAITING {

@@ -1,9 +1,10 @@
 //! Who is alive.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::promise::Pace;
 use super::{LeaseId, Report, WorkerId};
 
 /// The workers that have joined and are not lost.
@@ -39,15 +40,6 @@ struct Took {
     item_secs: f64,
     /// Seconds of moving parameters and a delta.
     transfer_secs: f64,
-}
-
-/// What rounds take a worker.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Pace {
-    /// Seconds of computing a batch of usual size.
-    pub(super) batch_secs: f64,
-    /// Seconds of moving parameters and a delta.
-    pub(super) transfer_secs: f64,
 }
 
 impl Worker {
@@ -252,15 +244,19 @@ impl Roster {
         known.max_by(|(_, a), (_, b)| takes(a).total_cmp(&takes(b)))
     }
 
-    /// What rounds take those workers that get work; not known of those that have not pushed yet.
+    /// What rounds take the compute slots whose workers get work; not known where none has pushed yet.
     pub(super) fn paces(&self) -> impl Iterator<Item = Option<Pace>> {
-        self.at_work().map(|worker| self.pace_of(worker))
+        let mut slots: BTreeMap<&str, Option<Pace>> = BTreeMap::new();
+        for worker in self.at_work() {
+            let pace = slots.entry(worker.slot()).or_default();
+            *pace = pace.or_else(|| self.pace_of(worker));
+        }
+        slots.into_values()
     }
 
     /// Compute slots whose workers get work.
     pub(super) fn slots(&self) -> usize {
-        let slots: BTreeSet<_> = self.at_work().map(Worker::slot).collect();
-        slots.len()
+        self.paces().count()
     }
 
     /// What rounds take this worker, if that is known.

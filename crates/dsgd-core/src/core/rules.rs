@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Plan;
 use crate::codec::Codec;
 use crate::metric::Metric;
 use crate::mode::Mode;
@@ -124,6 +125,11 @@ impl Rules {
             Mode::Sync | Mode::Split => true,
             Mode::Local => self.merge == Merge::Rounds,
         }
+    }
+
+    /// The same, where a plan may want it otherwise.
+    pub(super) fn begins_groups(&self, plan: Option<Plan>) -> bool {
+        self.in_groups() && !plan.is_some_and(|plan| plan.overlaps)
     }
 
     /// Whether workers go on while what they have pushed waits for others.

@@ -9,37 +9,39 @@
 
 use std::time::Duration;
 
+use super::lease::LeaseTime;
 use super::{Action, Core, Report};
 use crate::event::Event;
 
 /// So many times as long as usual is too long.
 const TOO_LONG: f64 = 3.0;
 
-/// What is shorter is not worth computing anything twice.
-const LEAST: Duration = Duration::from_secs(1);
-
-/// The share of the last batch in what is usual.
+/// The share of the last lease in what is usual.
 const LAST: f64 = 0.1;
 
 impl Core {
-    /// How long a batch takes, without the waiting for it.
+    /// What a lease takes, without the waiting for it: each batch, and the exchange once.
     pub(super) fn note_pace(&mut self, report: &Report, batches: usize) {
         let cost = report.cost;
-        let secs = (cost.compute_secs + cost.pull_secs + cost.push_secs) / batches as f64;
-        let usual = self.pace_secs;
-        self.pace_secs = if usual > 0.0 {
-            usual + LAST * (secs - usual)
-        } else {
-            secs
+        let batch = cost.compute_secs / batches as f64;
+        let exchange = cost.pull_secs + cost.push_secs;
+        let (last, before) = match self.pace {
+            Some(before) => (LAST, before),
+            None => (1.0, LeaseTime::default()),
         };
+        let lately = |before: f64, now: f64| before + last * (now - before);
+        self.pace = Some(LeaseTime {
+            batch_secs: lately(before.batch_secs, batch),
+            exchange_secs: lately(before.exchange_secs, exchange),
+        });
     }
 
     /// How long the last batches may take while others wait for them.
-    fn impatience(&self) -> Option<Duration> {
+    fn impatience(&self) -> Option<LeaseTime> {
+        let usual = self.pace.filter(|usual| usual.batch_secs > 0.0)?;
         let waiting = self.roster.idle();
         let may_work = self.ledger().workers_busy() < self.allowed_workers();
-        if self.rules.in_groups()
-            || self.pace_secs == 0.0
+        if self.in_groups()
             || waiting.is_empty()
             || !may_work
             || waiting
@@ -48,9 +50,10 @@ impl Core {
         {
             return None;
         }
-        // A year is as good as for ever.
-        let secs = (TOO_LONG * self.pace_secs).min(3e7);
-        Some(Duration::from_secs_f64(secs).max(LEAST))
+        Some(LeaseTime {
+            batch_secs: TOO_LONG * usual.batch_secs,
+            exchange_secs: TOO_LONG * usual.exchange_secs,
+        })
     }
 
     /// When the first lease runs out.

@@ -16,7 +16,7 @@ impl Core {
     pub(super) fn gathering_ends(&self) -> Option<Duration> {
         let waits = self.rules.by_name
             && self.progress.version == self.first_version
-            && self.roster.live_count() < self.rules.workers.min(self.room);
+            && self.roster.slots() < self.rules.workers.min(self.room);
         let ends = self.first_joined.map(|joined| joined + GATHERING);
         ends.filter(|&ends| waits && ends > self.now)
     }

@@ -26,7 +26,11 @@ const MOST_ROUNDS: usize = 20_000;
 #[test]
 fn whatever_happens_each_batch_is_counted_once() {
     let mut seen = Seen::default();
-    for seed in 0..SEEDS {
+    // A longer run: SEEDS=100000 cargo test -p dsgd-core random
+    let more = std::env::var("SEEDS")
+        .ok()
+        .and_then(|more| more.parse().ok());
+    for seed in 0..more.unwrap_or(SEEDS) {
         World::new(seed).run(&mut seen);
     }
     // The stories are worth something only if all of this has happened.
@@ -45,6 +49,7 @@ fn whatever_happens_each_batch_is_counted_once() {
     ] {
         assert!(count > 100, "{seen:?}");
     }
+    assert!(seen.overlapped > 100, "{seen:?}");
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +67,8 @@ struct Seen {
     rounds: u64,
     /// Steps from several parts of a batch.
     shared: u64,
+    /// Plans with which workers compute while they exchange.
+    overlapped: u64,
 }
 
 struct World {
@@ -92,6 +99,11 @@ struct World {
     names: BTreeMap<String, WorkerId>,
     /// How likely a push is nonsense, a worker dies, is slow.
     trouble: (f64, f64, f64),
+    longest_push: f64,
+    /// Whether workers go on while what they have pushed waits.
+    overlaps: bool,
+    /// Whether two workers share a slot.
+    twins: bool,
 }
 
 fn schedule(state: ScheduleState) -> Schedule {
@@ -176,6 +188,8 @@ impl World {
         let core = core(&rules, sized, progress);
         let rare = |random: &mut ChaCha8Rng| f64::from(random.random_range(0..4)) * 0.04;
         let trouble = (rare(&mut random), rare(&mut random), rare(&mut random));
+        let longest_push = [1.0, 12.0][random.random_range(0..2)];
+        let twins = random.random_bool(0.5);
         Self {
             random,
             rules,
@@ -197,6 +211,9 @@ impl World {
             resting: BTreeSet::new(),
             names: BTreeMap::new(),
             trouble,
+            longest_push,
+            overlaps: false,
+            twins,
         }
     }
 
@@ -238,7 +255,11 @@ impl World {
             let worker = self.next_worker;
             self.next_worker += 1;
             self.idle.insert(worker);
-            let name = format!("w{worker}");
+            let name = if self.twins && worker % 2 == 1 {
+                format!("w{}+", worker - 1)
+            } else {
+                format!("w{worker}")
+            };
             self.say(worker, Message::Join { name, pulses: true }, seen);
         } else if alive > 0 && self.random.random_bool(dies / 4.0) {
             let all: Vec<_> = self.busy.keys().chain(&self.idle).copied().collect();
@@ -278,6 +299,7 @@ impl World {
         }
         self.version = progress.version;
         self.epoch = progress.epoch;
+        self.overlaps = progress.plan.is_some_and(|plan| plan.overlaps);
         self.left_out = progress.left_out.iter().copied().collect();
         self.counted = counted;
         self.busy.clear();
@@ -330,6 +352,7 @@ impl World {
                 let grad_norm = if broken { f64::NAN } else { 1.0 };
                 let cost = Cost {
                     compute_secs: self.random.random_range(0.0..10.0),
+                    push_secs: self.random.random_range(0.0..self.longest_push),
                     ..Cost::default()
                 };
                 let report = Report {
@@ -364,7 +387,7 @@ impl World {
                     share,
                 } => {
                     seen.applied += 1;
-                    let most = if self.rules.merge == Merge::Overlapping {
+                    let most = if self.overlaps || self.rules.merge == Merge::Overlapping {
                         2.0
                     } else {
                         1.0
@@ -396,7 +419,7 @@ impl World {
                             seen.shared += 1;
                         }
                     }
-                    if self.rules.in_groups() {
+                    if self.rules.in_groups() && !self.overlaps {
                         // Whoever the step was made without has lost its lease.
                         self.holders.retain(|(train, _, _), _| !train);
                     }
@@ -457,6 +480,10 @@ impl World {
             Event::BatchLeftOut { batch, .. } => {
                 seen.left_out += 1;
                 self.left_out.insert(*batch);
+            }
+            Event::Plan { message, .. } if message.contains("while they compute") => {
+                seen.overlapped += 1;
+                self.overlaps = true;
             }
             Event::WorkerJoined { worker, name } => {
                 self.names.insert(name.clone(), *worker);

@@ -241,6 +241,7 @@ impl Story {
                         part,
                         rates,
                         open,
+                        overlaps: _,
                         tell_state,
                     }) => {
                         let batches: Vec<_> = batches.iter().map(ToString::to_string).collect();

@@ -139,7 +139,7 @@ async fn open(process: &WorkerProcess) -> Result<Client, ProcessError> {
     }
 }
 
-/// A slot: one worker, or two that take turns computing.
+/// A slot: one worker, or two that take turns computing, from the beginning or once the run's plan is so.
 fn run_slot(
     model: &dyn Model,
     process: &WorkerProcess,
@@ -162,15 +162,21 @@ fn run_slot(
     let newest = Newest::default();
     let work = |name: &str| work_until_over(process, client, layout, (&compute, &newest), name);
     thread::scope(|scope| {
-        let twin = process.prefetch.then(|| {
-            let name = format!("{name}+");
-            scope.spawn(move || work(&name))
-        });
+        let twin = {
+            let (name, compute) = (format!("{name}+"), &compute);
+            scope.spawn(move || {
+                if process.prefetch || compute.wants_second() {
+                    return work(&name);
+                }
+                Ok(())
+            })
+        };
         let end = work(&name);
-        let twin = twin.map_or(Ok(()), |twin| match twin.join() {
+        compute.ends();
+        let twin = match twin.join() {
             Ok(end) => end,
             Err(panic) => std::panic::resume_unwind(panic),
-        });
+        };
         end.and(twin)
     })
 }

@@ -39,6 +39,7 @@ fn of(work: Work, seed: u64) -> Job {
         part,
         rates,
         open,
+        overlaps,
         tell_state,
     } = match work {
         Work::Train(round) => round,
@@ -61,6 +62,7 @@ fn of(work: Work, seed: u64) -> Job {
     Job::Steps(OwnRound {
         steps: batches.zip(rates).map(step).collect(),
         open,
+        overlaps,
         tell_state,
     })
 }

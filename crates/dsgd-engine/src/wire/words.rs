@@ -43,6 +43,7 @@ pub(super) fn assignment(
         Job::Steps(OwnRound {
             steps,
             open,
+            overlaps,
             tell_state,
         }) => {
             let batches: Vec<_> = steps.iter().map(|step| step.batch).collect();
@@ -50,6 +51,7 @@ pub(super) fn assignment(
                 train: Some(train(&batches)),
                 rates: steps.iter().map(|step| step.learning_rate).collect(),
                 open: open.clone(),
+                overlaps: *overlaps,
                 tell_state: *tell_state,
             })
         }
@@ -123,6 +125,7 @@ pub(super) fn job(work: Option<Work>) -> Result<Job, &'static str> {
             Ok(Job::Steps(OwnRound {
                 steps: batches.into_iter().zip(steps.rates).map(step).collect(),
                 open: steps.open,
+                overlaps: steps.overlaps,
                 tell_state: steps.tell_state,
             }))
         }

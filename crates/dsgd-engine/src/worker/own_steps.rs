@@ -60,6 +60,8 @@ pub struct OwnRound {
     pub steps: Vec<OwnStep>,
     /// Leases whose deltas the parameters do not contain.
     pub open: Vec<LeaseId>,
+    /// Whether the slot may take the next steps while what comes of these is on its way.
+    pub overlaps: bool,
     /// Whether the worker is to tell what its optimizer's state is after them.
     pub tell_state: bool,
 }
@@ -157,7 +159,7 @@ impl OwnSteps {
         }
         let before = before.as_ref().map(|(_, before)| before);
         subtract(delta, &self.params, anchor, before);
-        if self.rule.overlaps {
+        if self.rule.overlaps || round.overlaps {
             self.last = Some((lease, delta.clone()));
         }
         Ok(sum)

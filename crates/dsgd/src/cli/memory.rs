@@ -172,7 +172,7 @@ fn gradients(config: &RunConfig) -> u128 {
     let workers = config.workers.unwrap_or(LOCAL_WORKERS).max(1);
     let round = match config.mode() {
         // Its delta, a gradient, and the delta that is on its way.
-        Mode::Local => 2 + usize::from(config.elsewhere.prefetch),
+        Mode::Local => 2 + usize::from(config.elsewhere.prefetch || config.planned),
         _ if config.round > 1 => 2,
         _ => 1,
     };

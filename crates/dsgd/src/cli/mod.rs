@@ -14,6 +14,7 @@ mod keygen;
 mod layers;
 mod log;
 mod memory;
+mod plan;
 mod plot;
 mod report;
 mod runs;
@@ -63,6 +64,7 @@ pub(crate) struct Entry {
     /// The command, without the duty to type options that a file says.
     relaxed: fn(Command) -> Command,
     train: fn(&Call<'_>) -> anyhow::Result<()>,
+    plan: fn(&Call<'_>) -> anyhow::Result<()>,
     eval: fn(&Call<'_>) -> anyhow::Result<()>,
     report: fn(&Call<'_>) -> anyhow::Result<()>,
     work: fn(&Call<'_>, &Invitation) -> anyhow::Result<()>,
@@ -86,6 +88,7 @@ impl Tasks {
             options: <T::Options as clap::Args>::augment_args,
             relaxed: layers::relaxed::<T::Options>,
             train: train::train::<T>,
+            plan: plan::plan::<T>,
             eval: eval::eval::<T>,
             report: report::report::<T>,
             work: worker::work::<T>,
@@ -158,6 +161,7 @@ impl Tasks {
                 Some(restarts) => supervise::train(&args, restarts),
                 None => (task.train)(&call(matches)),
             },
+            "plan" => (task.plan)(&call(matches)),
             "eval" => (task.eval)(&call(matches)),
             "watch" => watch::run(matches),
             "dashboard" => dashboard::run(matches),
@@ -298,13 +302,16 @@ impl Tasks {
             .hide_possible_values(self.entries.len() == 1)
             .help_heading("Training")
             .help("What to train");
-        let train = with_task(train::command().arg(which.clone()));
-        let train = if reads_file {
-            (task.relaxed)(train)
-        } else {
-            train
+        let runs = |command: Command| {
+            let command = with_task(command.arg(which.clone()));
+            if reads_file {
+                (task.relaxed)(command)
+            } else {
+                command
+            }
         };
-        let eval = with_task(eval::command().arg(which));
+        let (train, plan) = (runs(train::command()), runs(plan::command()));
+        let eval = with_task(eval::command().arg(which.clone()));
         let root = Command::new("dsgd")
             .version(env!("CARGO_PKG_VERSION"))
             .about("Train your model on the machines you have")
@@ -312,6 +319,7 @@ impl Tasks {
             .subcommand_required(true)
             .arg_required_else_help(true)
             .subcommand(train)
+            .subcommand(plan)
             .subcommand((task.relaxed)(eval))
             .subcommand(watch::command())
             .subcommand(dashboard::command())

@@ -84,10 +84,14 @@ pub(super) fn train<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
     serve(ready).inspect_err(|_| folder.abandon())
 }
 
+/// The options of such a run.
+pub(super) fn options_of<T: Task>(call: &Call<'_>) -> anyhow::Result<(RunConfig, T::Options)> {
+    options::<T>(call, &CallArgs::from_arg_matches(call.matches)?)
+}
+
 /// What hosts need for such a run.
 pub(super) fn payload<T: Task>(call: &Call<'_>) -> anyhow::Result<Payload> {
-    let args = CallArgs::from_arg_matches(call.matches)?;
-    let (config, options) = options::<T>(call, &args)?;
+    let (config, options) = options_of::<T>(call)?;
     let (files, objects) = files::pack::<T>(&options)?;
     Ok(Payload {
         task: call.task,

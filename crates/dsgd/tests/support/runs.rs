@@ -78,6 +78,15 @@ pub(crate) fn newest(folder: &Path) -> PathBuf {
     found.into_iter().next().expect("a checkpoint").path
 }
 
+/// Names and contents of the checkpoints' weights. In local mode what is kept beside them of a worker's optimizer is
+/// what was told, and had come, until then.
+pub(crate) fn weight_bytes(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = checkpoint_bytes(folder);
+    files.retain(|name, _| !name.ends_with(".state.safetensors"));
+    assert!(!files.is_empty(), "{} has no checkpoint", folder.display());
+    files
+}
+
 /// Names and contents of all checkpoint files.
 pub(crate) fn checkpoint_bytes(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());

@@ -5,6 +5,12 @@ use crate::core::{LeaseId, WorkerId};
 use crate::task::Stats;
 
 impl Ledger {
+    /// From now on nothing waits for a whole step: of the one before all has ended.
+    pub(in crate::core) fn end_groups(&mut self) {
+        let open = self.group.take().unwrap_or_default();
+        assert!(open.is_empty(), "a step is being made of {open:?}");
+    }
+
     /// Opens the next synchronous step with the first `batches` that are left, if none is open; whether
     /// it has opened one.
     pub(in crate::core) fn open_group(&mut self, batches: usize) -> bool {

@@ -22,7 +22,7 @@ use dsgd_observe::output::say;
 
 /// Logging in and looking around, also on a slow connection that loses much; then it is over, even
 /// where nobody answers.
-const LOOKING: Duration = Duration::from_secs(60);
+pub(crate) const LOOKING: Duration = Duration::from_secs(60);
 /// Loading the largest data that somebody trains on.
 const LOADING: Duration = Duration::from_secs(600);
 /// Less is taken by a program and a little data.

@@ -18,7 +18,7 @@ use dsgd_observe::output::say;
 /// connection that loses much.
 const LOGIN: Duration = Duration::from_secs(15);
 
-pub(super) fn runtime() -> anyhow::Result<Runtime> {
+pub(crate) fn runtime() -> anyhow::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     // They wait for ssh most of the time.
     let runtime = builder.worker_threads(2).enable_all().build();
@@ -26,7 +26,7 @@ pub(super) fn runtime() -> anyhow::Result<Runtime> {
 }
 
 /// Logs in at each host at once and does something there. The results are in the hosts' order.
-pub(super) async fn each<T, F, A>(
+pub(crate) async fn each<T, F, A>(
     args: &HostOptions,
     control: &Arc<Control>,
     act: A,

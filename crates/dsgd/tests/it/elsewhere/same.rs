@@ -4,23 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::elsewhere::{Watched, assert_nobody_is_left};
+use crate::elsewhere::{Watched, assert_nobody_is_left, signal};
 use crate::equivalence::{plain_loop, weights};
 use crate::program::{Program, end, finished};
-use crate::runs::{assert_each_batch_once, checkpoint_bytes, records, steps, workers_of};
+use crate::runs::{
+    assert_each_batch_once, checkpoint_bytes, records, steps, weight_bytes, workers_of,
+};
 use crate::ssh::{Lab, Plain};
 use dsgd_core::event::Event;
 
 const OPTIONS: &str = "-n 3 --mode sync --epochs 2 --optimizer adam --dropout 0.2";
 
-fn bytes_of_a_local_run() -> BTreeMap<String, Vec<u8>> {
-    bytes_of(OPTIONS)
-}
-
 /// Of a run whose workers are threads.
-fn bytes_of(options: &str) -> BTreeMap<String, Vec<u8>> {
+fn bytes_of_a_local_run() -> BTreeMap<String, Vec<u8>> {
     let program = Program::new();
-    program.says(&format!("train {options} --run-dir run"));
+    program.says(&format!("train {OPTIONS} --run-dir run"));
     checkpoint_bytes(&program.path("run"))
 }
 
@@ -83,10 +81,10 @@ fn this_machine_through_ssh_computes_what_threads_compute() {
         let program = Program::new();
         let args = format!("train --localhost --ssh-config {config} {options} --run-dir run");
         program.says(&args);
-        assert!(
-            checkpoint_bytes(&program.path("run")) == bytes_of(options),
-            "{options}"
-        );
+        let threads = Program::new();
+        threads.says(&format!("train {options} --run-dir run"));
+        let (hosts, threads) = (program.path("run"), threads.path("run"));
+        assert!(weight_bytes(&hosts) == weight_bytes(&threads), "{options}");
     }
 }
 
@@ -138,7 +136,7 @@ fn a_synchronous_run_in_few_bits_is_the_same_every_time() {
             let program = Program::new();
             let args = format!("train --localhost --ssh-config {config} {mode} {options}");
             program.says(&format!("{args} --run-dir run"));
-            checkpoint_bytes(&program.path("run"))
+            weight_bytes(&program.path("run"))
         };
         assert!(bytes() == bytes(), "{mode}");
     }
@@ -176,6 +174,97 @@ fn hosts_work_by_a_plan_that_says_what_came_of_it() {
     // Typed, it is no plan.
     let config = fs::read_to_string(run.run().join("config.toml")).unwrap();
     assert!(!config.contains("\nmode ="), "{config}");
+}
+
+/// Where an exchange takes longer than the steps that an epoch has room for, a second worker in each slot computes
+/// meanwhile: it comes when the plan wants it, and not before.
+#[test]
+fn on_a_very_slow_network_workers_compute_while_they_exchange() {
+    let test = "on_a_very_slow_network_workers_compute_while_they_exchange";
+    let Some(lab) = Lab::up(test, 2) else { return };
+    let mut run = Watched::start(
+        &lab,
+        "-H h1:1,h2:1 --mode auto --epochs 6 --examples 2000 --trouble slow:50 --ballast 300000",
+    );
+    run.wait_for_steps(3);
+    let twins = |run: &Watched| {
+        let joined = run.since(0).filter(
+            |event| matches!(event, Event::WorkerJoined { name, .. } if name.ends_with('+')),
+        );
+        joined.count()
+    };
+    assert_eq!(twins(&run), 0);
+    let from = run.seen.len();
+    lab.does("rate 1 2");
+    lab.does("rate 2 2");
+    let meanwhile = |event: &Event| matches!(event, Event::Plan { message, .. } if message.contains("while they compute"));
+    run.wait_from(from, "another plan", meanwhile);
+    let second =
+        |event: &Event| matches!(event, Event::WorkerJoined { name, .. } if name == "h1/0+");
+    run.wait_from(from, "a second worker", second);
+    lab.does("rate 1 off");
+    lab.does("rate 2 off");
+    finished(&run.end());
+    assert_eq!(twins(&run), 2);
+    assert_each_batch_once(&run.run(), 6, 200);
+    assert_nobody_is_left(&lab, 2);
+}
+
+/// Whoever is born again on a host asks for what another's optimizer keeps, and is given it.
+#[test]
+fn a_worker_that_is_started_again_goes_on_with_what_was_told() {
+    let test = "a_worker_that_is_started_again_goes_on_with_what_was_told";
+    let Some(lab) = Lab::up(test, 2) else { return };
+    let mut run = Watched::start(
+        &lab,
+        "-H h1:1,h2:1 --mode local --local-steps 2 --epochs 2 --examples 2000 --trouble slow:20 --log debug",
+    );
+    run.wait_for_steps(10);
+    let from = run.seen.len();
+    signal(&lab, "h1", "KILL");
+    let is_back =
+        |event: &Event| matches!(event, Event::WorkerJoined { name, .. } if name == "h1/0");
+    run.wait_from(from, "a new worker", is_back);
+    finished(&run.end());
+    let log = fs::read_to_string(run.run().join("debug.log")).unwrap();
+    let asked = log
+        .lines()
+        .filter(|line| line.contains("asks for an optimizer's state") && line.contains("h1/0"));
+    let asked: Vec<_> = asked.collect();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(asked[0].contains("None"), "{asked:?}");
+    assert!(asked[1].contains("Some("), "{asked:?}");
+    assert_nobody_is_left(&lab, 2);
+}
+
+/// `plan` takes the options of `train`, looks at the hosts, and trains nothing.
+#[test]
+fn a_plan_is_told_without_training() {
+    let test = "a_plan_is_told_without_training";
+    let Some(lab) = Lab::up(test, 2) else { return };
+    let config = lab.file("ssh_config").display().to_string();
+    let program = Program::new();
+    let options = "--examples 2000 --ballast 100000 --trouble slow:20";
+    let out = program.says(&format!(
+        "plan -H h1:2,h2:1 --ssh-config {config} {options}"
+    ));
+    for words in [
+        "h1: ",
+        "h2: ",
+        "/s there, round trip",
+        "200 batches an epoch",
+        "--mode local --local-steps",
+    ] {
+        assert!(out.contains(words), "{words}: {out}");
+    }
+    let marked = out
+        .lines()
+        .filter(|line| line.starts_with("* ") && line.contains('%'));
+    assert_eq!(marked.count(), 1, "{out}");
+    assert!(!program.path("runs").exists(), "it trains nothing");
+    let output = program.start("plan -n 2", "");
+    let error = crate::program::failed(&output);
+    assert!(error.contains("a plan is for hosts"), "{error}");
 }
 
 /// Through the server's own port, with certificates made for the run; and a machine that joins by hand.
