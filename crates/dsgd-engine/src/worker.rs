@@ -4,6 +4,7 @@
 //! the task's code ends the worker, after its message has been pushed as the failure of
 //! the batch: it never ends the run.
 
+mod buffers;
 mod failure;
 mod own_steps;
 
@@ -22,6 +23,7 @@ use dsgd_core::model::{Compute, Model, Seat};
 use dsgd_core::params::{Gradient, Layout, Params, Snapshot};
 use dsgd_core::task::{Batch, Stats};
 
+pub use buffers::Buffers;
 use failure::{Failure, catch_panics};
 use own_steps::OwnSteps;
 pub use own_steps::{OwnRound, OwnStep, StepRule};
@@ -118,46 +120,6 @@ pub trait Link {
     fn others_state(&mut self) -> Result<Option<Arc<OwnState>>, Self::Error>;
 }
 
-/// Gradients that nobody uses for now: made once, taken and given back for ever.
-///
-/// Whoever computes or receives a gradient takes one and the server gives it back after the
-/// step. They meet here and nowhere else, for as long as it takes to move a pointer: hence a lock.
-#[derive(Clone)]
-pub struct Buffers {
-    layout: Arc<Layout>,
-    // They go to workers and back as they are: a box is what is sent.
-    #[allow(clippy::vec_box)]
-    free: Arc<Mutex<Vec<Box<Gradient>>>>,
-}
-
-impl Buffers {
-    /// So many of them; the system gives them memory only when they are first used.
-    pub fn new(layout: &Arc<Layout>, count: usize) -> Self {
-        let free = (0..count).map(|_| Box::new(Gradient::new(Arc::clone(layout))));
-        Self {
-            layout: Arc::clone(layout),
-            free: Arc::new(Mutex::new(free.collect())),
-        }
-    }
-
-    /// The one that was used last, or a fresh one when all are in use.
-    pub fn take(&self) -> Box<Gradient> {
-        let free = self.lock().pop();
-        free.unwrap_or_else(|| Box::new(Gradient::new(Arc::clone(&self.layout))))
-    }
-
-    /// Gives one back.
-    pub fn give(&self, gradient: Box<Gradient>) {
-        self.lock().push(gradient);
-    }
-
-    #[allow(clippy::vec_box)]
-    fn lock(&self) -> MutexGuard<'_, Vec<Box<Gradient>>> {
-        // Nothing can go wrong half-way through a push or a pop.
-        lock(&self.free)
-    }
-}
-
 /// Why a worker ended before the run did.
 #[derive(Debug, PartialEq)]
 pub enum Broken<E> {
@@ -219,10 +181,9 @@ impl<'a> ComputeSlot<'a> {
         *self.overlaps.wait()
     }
 
-    /// The first worker has ended.
-    pub fn ends(&self) {
-        // Whatever was known before is of no more interest.
-        let _ = self.overlaps.set(false);
+    /// What is to be dropped when the first worker has ended, also by a panic: nobody waits any more then.
+    pub fn first_works(&self) -> FirstWorks<'_> {
+        FirstWorks(&self.overlaps)
     }
 
     /// Clears up after a panic, and after a link that broke.
@@ -239,6 +200,16 @@ impl<'a> ComputeSlot<'a> {
     /// Panics are caught where the compute slot is in use, so nobody leaves it locked.
     fn occupy(&self) -> MutexGuard<'_, Tools<'a>> {
         lock(&self.tools)
+    }
+}
+
+/// The first worker of a compute slot works.
+pub struct FirstWorks<'a>(&'a OnceLock<bool>);
+
+impl Drop for FirstWorks<'_> {
+    fn drop(&mut self) {
+        // What was known before stays so.
+        let _ = self.0.set(false);
     }
 }
 

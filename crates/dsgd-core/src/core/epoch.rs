@@ -113,6 +113,9 @@ impl Core {
             return;
         }
         actions.push(Action::Observe(self.epoch_started()));
+        if self.overlaps() {
+            self.planner.since = Some((self.now, self.ledger().closed()));
+        }
         // Else nobody had work before the next message, or a tick.
         self.open_group(actions);
     }

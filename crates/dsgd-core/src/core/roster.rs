@@ -248,7 +248,9 @@ impl Roster {
     pub(super) fn paces(&self) -> impl Iterator<Item = Option<Pace>> {
         let mut slots: BTreeMap<&str, Option<Pace>> = BTreeMap::new();
         for worker in self.at_work() {
-            let pace = slots.entry(worker.slot()).or_default();
+            // Two of one name, told apart by a number, may be two machines.
+            let name = worker.name.split('+').next().unwrap_or_default();
+            let pace = slots.entry(name).or_default();
             *pace = pace.or_else(|| self.pace_of(worker));
         }
         slots.into_values()

@@ -1,5 +1,6 @@
 //! What makes no sense in a run's options, said before anything is begun.
 
+use dsgd_core::codec::Codec;
 use dsgd_core::mode::Mode;
 use dsgd_core::model::Manifest;
 
@@ -69,6 +70,9 @@ impl RunConfig {
             if !value.is_finite() || value < 0.0 || value > most {
                 bail!("--{name} {value}: must be 0 or above{}", up_to(most));
             }
+        }
+        if self.elsewhere.codec == Some(Codec::Log8) {
+            bail!("--codec log8: optimizers' states travel so, gradients and parameters cannot");
         }
         if let Some(wait) = self.wait.filter(|wait| !wait.is_finite()) {
             bail!("--wait {wait}: must be a number");

@@ -171,8 +171,9 @@ fn run_slot(
                 Ok(())
             })
         };
+        let works = compute.first_works();
         let end = work(&name);
-        compute.ends();
+        drop(works);
         let twin = match twin.join() {
             Ok(end) => end,
             Err(panic) => std::panic::resume_unwind(panic),

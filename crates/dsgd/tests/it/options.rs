@@ -158,6 +158,14 @@ fn a_mode_can_be_given_back() {
     assert_eq!(mode("run").as_deref(), Some("mode = \"sync\""));
     program.says("train -q --config run/config.toml --mode auto --run-dir again");
     assert_eq!(mode("again"), None);
+    // Optimizers' states alone travel so.
+    let config = fs::read_to_string(program.path("run/config.toml")).unwrap();
+    let config = config.replace("mode = ", "codec = \"log8\"\nmode = ");
+    fs::write(program.path("log8.toml"), config).unwrap();
+    let error = program.fails("train -q --config log8.toml --run-dir log8", "");
+    assert!(error.contains("--codec log8"), "{error}");
+    let error = program.fails("train -q --codec log8", "");
+    assert!(error.contains("none, bf16, int8, int4"), "{error}");
     let error = program.fails("train -q --mode nonsense", "");
     for name in ["auto", "split", "async", "sync", "local"] {
         assert!(error.contains(name), "{error}");
