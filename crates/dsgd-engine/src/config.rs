@@ -81,7 +81,7 @@ pub struct RunConfig {
     #[arg(long, value_name = "VERSIONS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_staleness: Option<u64>,
-    /// async: divide the learning rate by 1 + staleness (Zhang et al. 2016), which hurt adagrad; =false overrides a file
+    /// async: divide the learning rate by 1 + staleness (Zhang et al. 2016); with adagrad that hurt two workers and helped four
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value_t = false, default_missing_value = "true", hide_possible_values = true,
           hide_default_value = true)]

@@ -326,7 +326,8 @@ impl Tasks {
             .subcommand(runs::command())
             .subcommand(plot::command())
             .subcommand(report::command())
-            .subcommand(worker::command())
+            // Typed as a run's server says it.
+            .subcommand(worker::command().hide(true))
             .subcommand(keygen::command())
             .subcommand(hosts::command().subcommand(gcloud::command()))
             .subcommand(chaos::command());
