@@ -113,10 +113,10 @@ impl Worker {
             },
         };
         self.done = Some(Outcome::Gradient {
-            state: None,
             lease,
             report,
             gradient,
+            state: None,
         });
     }
 

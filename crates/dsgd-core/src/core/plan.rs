@@ -7,7 +7,7 @@
 //! steps do; then more steps; and where workers would wait for much of the time all the same, exchanges while they
 //! compute. A worker that makes the others slower than it makes them faster is left out.
 
-use super::promise::{Pace, Planner, Promise, most_steps};
+use super::promise::{MOST_STEPS, Pace, Planner, Promise, most_steps};
 use super::{Action, Core, Pacing, Plan};
 use crate::codec::Codec;
 use crate::event::Event;
@@ -192,7 +192,7 @@ impl Core {
         let batch = pace.map_or(0.0, |pace| pace.batch_secs);
         let message = format!(
             "{name} takes {} for an exchange and {} for a batch: the others are as fast without it; it is left out (--mode \
-             local --local-steps 64 insists)",
+             local --local-steps {MOST_STEPS} insists)",
             secs(exchange),
             secs(batch)
         );

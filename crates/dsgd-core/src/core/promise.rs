@@ -20,7 +20,7 @@ const MUCH_FASTER: f64 = 1.25;
 const ALIKE: f64 = 1.3;
 
 /// The most steps, and exchanges that an epoch has at least.
-const MOST_STEPS: usize = 64;
+pub(super) const MOST_STEPS: usize = 64;
 const EXCHANGES: usize = 8;
 
 /// What rounds take a worker.

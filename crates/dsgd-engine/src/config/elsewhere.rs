@@ -69,7 +69,7 @@ pub struct Elsewhere {
     #[arg(long, value_name = "ADDR:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
-    /// Fetch the next batch's parameters while computing, at the price of staleness
+    /// Fetch the next batch's parameters while computing, at the price of staleness; --mode auto does so where it pays
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value_t = false, default_missing_value = "true", hide_possible_values = true,
           hide_default_value = true)]

@@ -61,7 +61,7 @@ impl Start {
         fingerprint: &Fingerprint,
     ) -> Result<(Self, Vec<String>), Error> {
         let layout = &model.manifest().layout;
-        let last = run::resume(folder.path(), layout, fingerprint)?;
+        let mut last = run::resume(folder.path(), layout, fingerprint)?;
         if last.progress.epoch > config.epochs {
             return Err(Error::Options(format!(
                 "{} is finished: all {} epochs are done; pass --epochs with more of them to go on",
@@ -73,8 +73,8 @@ impl Start {
         let (mut own_state, mut notes) = (None, Vec::new());
         if config.mode() == Mode::Local {
             updater.restore(last.version, Vec::new())?;
-            own_state = own_state_of(config, layout, &last)?;
-            if own_state.is_none() {
+            own_state = own_state_of(config, layout, &mut last)?;
+            if own_state.is_none() && !config.step_rule().state_names().is_empty() {
                 notes.push(FRESH_STATE.to_owned());
             }
         } else {
@@ -105,7 +105,7 @@ const FRESH_STATE: &str = "--mode local: the checkpoint has no optimizer state: 
 fn own_state_of(
     config: &RunConfig,
     layout: &Arc<Layout>,
-    last: &run::Resumed,
+    last: &mut run::Resumed,
 ) -> Result<Option<OwnState>, Error> {
     if last.optimizer.is_empty() {
         return Ok(None);
@@ -113,7 +113,7 @@ fn own_state_of(
     // What a checkpoint of another mode holds is one optimizer's, after as many steps.
     let steps = last.own_steps.unwrap_or(last.version);
     let mut updater = Updater::new(config.optimizer, config.hyper, Arc::clone(layout));
-    updater.restore(steps, last.optimizer.clone())?;
+    updater.restore(steps, std::mem::take(&mut last.optimizer))?;
     Ok(Some(OwnState::of(&updater)))
 }
 

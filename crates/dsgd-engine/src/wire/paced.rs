@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::yield_now;
 use tokio::time::timeout;
+use tonic::Status;
 
 use super::{MOVES, PIECE, STALL};
 
@@ -63,6 +64,12 @@ impl Traffic {
     pub(super) fn both(&self) -> u64 {
         self.read() + self.0.written.load(Ordering::Relaxed)
     }
+}
+
+/// What is said when they stood still.
+pub(super) fn nothing_came() -> Status {
+    let secs = STALL.as_secs();
+    Status::deadline_exceeded(format!("nothing came for {secs} s"))
 }
 
 /// Waits for something as long as bytes move, and looks each second at how many have; none when they

@@ -11,9 +11,9 @@ use super::framing::{self, Messages};
 use super::incoming::{IncomingParams, WireError};
 use super::integrity::Integrity;
 use super::outgoing;
-use super::paced::{Traffic, while_moving};
+use super::paced::{Traffic, nothing_came, while_moving};
 use super::proto::{self, StatePart, state_part};
-use super::{STALL, words};
+use super::words;
 use crate::own_state::{self, OwnState};
 use dsgd_core::codec::Codec;
 use dsgd_core::optim::MAX_STATE;
@@ -106,9 +106,7 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let part = while_moving(|| traffic.read(), messages.next::<StatePart>()).await;
-    let secs = STALL.as_secs();
-    let stalled = || Status::deadline_exceeded(format!("nothing came for {secs} s"));
-    match part.ok_or_else(stalled)?? {
+    match part.ok_or_else(nothing_came)?? {
         None => Ok(None),
         Some(StatePart { part: Some(part) }) => Ok(Some(part)),
         Some(StatePart { part: None }) => Err(wrong("an empty part")),

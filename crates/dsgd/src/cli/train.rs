@@ -72,16 +72,22 @@ pub(super) fn train<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
     }
     let (config, options) = options::<T>(call, &args)?;
     config.check()?;
-    let task = T::load(&options, config.seed).map_err(|cause| Error::Task {
+    let task = load::<T>(call, &options, config.seed)?;
+    let ready = prepare(call.task, config, options, Arc::new(task), args, supervisor)?;
+    let folder = ready.folder.clone();
+    serve(ready).inspect_err(|_| folder.abandon())
+}
+
+/// The task, which has something to train on.
+pub(super) fn load<T: Task>(call: &Call<'_>, options: &T::Options, seed: u64) -> anyhow::Result<T> {
+    let task = T::load(options, seed).map_err(|cause| Error::Task {
         task: call.task.to_owned(),
         cause,
     })?;
     if task.manifest().batches == 0 {
         bail!("task {}: there is no training batch in the data", call.task);
     }
-    let ready = prepare(call.task, config, options, Arc::new(task), args, supervisor)?;
-    let folder = ready.folder.clone();
-    serve(ready).inspect_err(|_| folder.abandon())
+    Ok(task)
 }
 
 /// The options of such a run.

@@ -8,13 +8,13 @@ use tracing::trace;
 
 use super::sessions::{Session, Sessions};
 use super::terms::Terms;
+use crate::wire::MOST_REASON;
 use crate::wire::framing::Messages;
 use crate::wire::incoming::{IncomingGradient, WireError};
 use crate::wire::integrity::Integrity;
-use crate::wire::paced::{Traffic, while_moving};
+use crate::wire::paced::{Traffic, nothing_came, while_moving};
 use crate::wire::proto::{self, PushPart, push_part};
 use crate::wire::words::{cut, read_stats, secs};
-use crate::wire::{MOST_REASON, STALL};
 use crate::worker::Outcome;
 use dsgd_core::codec::Codec;
 use dsgd_core::core::Report;
@@ -174,9 +174,4 @@ impl Parts<'_> {
 
 fn invalid(error: &WireError) -> Status {
     Status::invalid_argument(error.to_string())
-}
-
-fn nothing_came() -> Status {
-    let secs = STALL.as_secs();
-    Status::deadline_exceeded(format!("nothing came for {secs} s"))
 }

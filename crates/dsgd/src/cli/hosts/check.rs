@@ -22,7 +22,7 @@ use dsgd_observe::output::say;
 
 /// Logging in and looking around, also on a slow connection that loses much; then it is over, even
 /// where nobody answers.
-pub(crate) const LOOKING: Duration = Duration::from_secs(60);
+const LOOKING: Duration = Duration::from_secs(60);
 /// Loading the largest data that somebody trains on.
 const LOADING: Duration = Duration::from_secs(600);
 /// Less is taken by a program and a little data.
@@ -56,11 +56,16 @@ impl CheckArgs {
     }
 }
 
+/// When looking around has to have come to an end.
+pub(crate) fn looked_by() -> Instant {
+    Instant::now() + LOOKING
+}
+
 pub(super) fn check(args: &CheckArgs, payload: Option<Payload>) -> anyhow::Result<()> {
     let payload = Arc::new(payload);
     let binaries = args.hosts.binaries()?;
     let control = Arc::new(Control::new()?);
-    let deadline = Instant::now() + LOOKING;
+    let deadline = looked_by();
     let model = args.model_bytes();
     let act = {
         let (control, binaries) = (Arc::clone(&control), binaries.clone());
@@ -191,7 +196,8 @@ fn same_version(host: &str, introduction: &str) -> Result<(), Trouble> {
     })
 }
 
-async fn look(remote: &Remote, deadline: Instant) -> Result<(Facts, f64), SshError> {
+/// What a host is like, and how many bytes a second get there.
+pub(crate) async fn look(remote: &Remote, deadline: Instant) -> Result<(Facts, f64), SshError> {
     let looking = async { Ok((remote.facts().await?, remote.speed().await?)) };
     timeout_at(deadline, looking).await.unwrap_or_else(|_| {
         Err(SshError::TimedOut {

@@ -102,11 +102,11 @@ where
 
 /// Hosts on which it did not work out.
 #[derive(Debug, Default)]
-pub(super) struct Failed(pub(super) Vec<String>);
+pub(crate) struct Failed(pub(super) Vec<String>);
 
 impl Failed {
     /// Says why. The words name the host.
-    pub(super) fn add(&mut self, host: &str, error: &SshError) {
+    pub(crate) fn add(&mut self, host: &str, error: &SshError) {
         let words = error.to_string();
         if words.contains(host) {
             complain(words);
@@ -117,7 +117,7 @@ impl Failed {
     }
 
     /// The end of a command.
-    pub(super) fn end(self) -> anyhow::Result<()> {
+    pub(crate) fn end(self) -> anyhow::Result<()> {
         if !self.0.is_empty() {
             bail!("it did not work out on {}", self.0.join(", "));
         }

@@ -14,8 +14,8 @@ use std::ffi::OsString;
 use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 
 use super::files::Payload;
-pub(super) use check::LOOKING;
-pub(super) use each::{each, runtime};
+pub(super) use check::{look, looked_by};
+pub(super) use each::{Failed, each, runtime};
 
 #[derive(Debug, Subcommand)]
 enum What {

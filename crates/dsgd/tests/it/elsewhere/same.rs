@@ -262,6 +262,22 @@ fn a_plan_is_told_without_training() {
         .filter(|line| line.starts_with("* ") && line.contains('%'));
     assert_eq!(marked.count(), 1, "{out}");
     assert!(!program.path("runs").exists(), "it trains nothing");
+    // Who cannot be reached is named, and the others are planned for.
+    lab.does("cut 2");
+    let output = program.start(
+        &format!("plan -H h1:2,h2:1 --ssh-config {config} {options}"),
+        "",
+    );
+    let error = crate::program::failed(&output);
+    assert!(
+        error.contains("h2: no") && error.contains("did not work out on h2"),
+        "{error}"
+    );
+    let out = crate::program::words(&output).0;
+    assert!(
+        out.contains("h1: ") && out.contains("--mode local --local-steps"),
+        "{out}"
+    );
     let output = program.start("plan -n 2", "");
     let error = crate::program::failed(&output);
     assert!(error.contains("a plan is for hosts"), "{error}");
