@@ -4,5 +4,6 @@ fn main() {
     dsgd::Tasks::new()
         .with::<seq2seq::Seq2Seq>("seq2seq")
         .alias("demo_server")
+        .with::<dsgd_python::Python>("python")
         .main();
 }

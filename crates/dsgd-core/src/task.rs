@@ -9,6 +9,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// What a task's own code returns: any error, `?` works on all of them.
 pub type TaskResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
+/// What a worker computes with is gone, such as a process of its own: as an error of a task's code it ends the worker,
+/// which is started again, as a panic does.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Lost(pub String);
+
 /// Which batch of which epoch. The number always means the same examples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {

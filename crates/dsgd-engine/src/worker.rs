@@ -281,8 +281,7 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
         debug!(lease, well = result.is_ok(), "has computed");
         match result {
             Ok(done) => outcome = Some(done),
-            Err(Failure { reason, panicked }) if panicked => {
-                let reason = format!("panicked: {reason}");
+            Err(Failure { reason, is_end }) if is_end => {
                 let words = reason.clone();
                 let last = link.exchange(Some(Outcome::Panicked { lease, reason }));
                 last.map_err(Broken::Link)?;

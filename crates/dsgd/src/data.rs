@@ -136,6 +136,14 @@ impl<'de, B> Deserialize<'de> for DataFile<B> {
     }
 }
 
+/// Where files lie that were sent here, and what can be made anew: `~/.cache/dsgd`, or `dsgd` in `$XDG_CACHE_HOME`.
+pub fn cache_folder() -> PathBuf {
+    let set = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty());
+    let cache = set.map(PathBuf::from);
+    let home = || std::env::home_dir().unwrap_or_default().join(".cache");
+    cache.unwrap_or_else(home).join("dsgd")
+}
+
 /// The files of data that these options name.
 ///
 /// # Errors

@@ -34,13 +34,13 @@ mod task;
 #[cfg(feature = "cli")]
 pub use cli::Tasks;
 #[cfg(feature = "cli")]
-pub use data::{Alone, Beside, DataFile};
+pub use data::{Alone, Beside, DataFile, cache_folder};
 pub use dsgd_core::metric::{Better, Metric, Units};
 pub use dsgd_core::model::{Compute, Manifest, Model, Seat};
 pub use dsgd_core::params::{
-    Gradient, Kind, Layout, Params, Rows, Snapshot, Tensor, TensorGradient, TensorId,
+    Fresh, Gradient, Kind, Layout, Params, Rows, Since, Snapshot, Tensor, TensorGradient, TensorId,
 };
-pub use dsgd_core::task::{Batch, BatchSize, Part, Stats, TaskResult, WordRows};
+pub use dsgd_core::task::{Batch, BatchSize, Lost, Part, SUMS, Stats, TaskResult, WordRows};
 pub use dsgd_core::{event, metric, mode, optim};
 pub use dsgd_engine::training::{Begun, Finished, Start, Stopper, Training};
 pub use dsgd_engine::wire::invitation::Invitation;

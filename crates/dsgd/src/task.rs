@@ -24,6 +24,13 @@ pub trait Task: Model + Sized + 'static {
     /// One line about it for `--help`.
     const ABOUT: &'static str = "";
 
+    /// How names of files end that stand for this task on the command line, such as `.py`.
+    const FILE_ENDING: Option<&'static str> = None;
+
+    /// The option, with a value `NAME=VALUE`, that takes those which neither this program nor
+    /// [`Options`](Task::Options) know: `--hidden 256` is `--set hidden=256` where it is `set`.
+    const OTHER_OPTIONS: Option<&'static str> = None;
+
     /// Options of its own, shown in `--help` under the task's heading and kept in the run under
     /// the names of their fields (so do not rename them, for serde or for clap). Each file that
     /// [`load`](Task::load) or [`init`](Model::init) reads is a [`DataFile`](crate::DataFile), so
@@ -32,6 +39,23 @@ pub trait Task: Model + Sized + 'static {
 
     /// Loads the data and fixes the model's shape. `seed` is the run's.
     fn load(options: &Self::Options, seed: u64) -> TaskResult<Self>;
+
+    /// What its runs are called, where not as the task.
+    fn run_name(&self) -> Option<&str> {
+        None
+    }
+
+    /// Loads it for workers on other machines, from what [`options_elsewhere`](Task::options_elsewhere) has made of the
+    /// options.
+    fn load_elsewhere(options: &Self::Options, seed: u64) -> TaskResult<Self> {
+        Self::load(options, seed)
+    }
+
+    /// The options for workers on other machines: these, and what loading has found out that they need, such as
+    /// further files.
+    fn options_elsewhere(&self, options: &Self::Options) -> TaskResult<Self::Options> {
+        Ok(options.clone())
+    }
 
     /// Options of `dsgd train` for which this task knows a better default, as typed on the command
     /// line; whatever the user says wins.

@@ -19,9 +19,11 @@ const NEEDLESS: [(&str, &str); 3] = [
     ("extension", "nothing has to be installed on a host"),
 ];
 
-/// Rewrites the words after the program's name; returns them and notes for the user.
+/// Rewrites the words after the program's name; returns them and notes for the user. Options that nobody knows are values
+/// of the option `others`, where there is one.
 pub(super) fn translate(
     command: &Command,
+    others: Option<&str>,
     args: Vec<OsString>,
 ) -> anyhow::Result<(Vec<OsString>, Vec<String>)> {
     let called = args.get(1).and_then(|name| name.to_str());
@@ -55,6 +57,11 @@ pub(super) fn translate(
             let next = words.next_if(|word| is_switch(called, &name) && is_bool(word));
             let next = next.and_then(|word| word.into_string().ok());
             out.push(long(&name, value.or(next).as_deref()));
+        } else if let Some(others) = others.filter(|others| {
+            known(others) && name != "help" && word.to_string_lossy().starts_with("--")
+        }) {
+            let value = own_value().unwrap_or_else(|| "true".to_owned());
+            out.push(format!("--{others}={}={value}", name.replace('-', "_")).into());
         } else if !is_train {
             out.push(word);
         } else if let Some((_, why)) = NEEDLESS.iter().find(|(needless, _)| *needless == name) {
@@ -158,7 +165,7 @@ mod tests {
 
     fn translated(words: &[&str]) -> anyhow::Result<(Vec<String>, Vec<String>)> {
         let words = ["dsgd", "train"].iter().chain(words).map(OsString::from);
-        let (words, notes) = translate(&command(), words.collect())?;
+        let (words, notes) = translate(&command(), None, words.collect())?;
         let words = words.into_iter().skip(2).map(|w| w.into_string().unwrap());
         Ok((words.collect(), notes))
     }

@@ -15,6 +15,8 @@ pub(super) struct Before {
     pub(super) task: Option<String>,
     config: Option<PathBuf>,
     resume: Option<PathBuf>,
+    /// What stands alone, behind the subcommand.
+    alone: Vec<PathBuf>,
 }
 
 impl Before {
@@ -26,6 +28,9 @@ impl Before {
         let mut cursor = words.cursor();
         while let Some(word) = words.next(&mut cursor).filter(|word| !word.is_escape()) {
             let Some((Ok(name), value)) = word.to_long() else {
+                if !word.is_short() {
+                    before.alone.push(word.to_value_os().into());
+                }
                 continue;
             };
             if !["task", "server-class", "config", "resume"].contains(&name) {
@@ -39,6 +44,22 @@ impl Before {
             }
         }
         before
+    }
+
+    /// Whether a word has that ending, of a file that stands for a task.
+    pub(super) fn has_file(&self, ending: &str) -> bool {
+        let mut alone = self.alone.iter();
+        alone.any(|path| path.to_string_lossy().ends_with(ending))
+    }
+
+    /// The file of options of a run that is given by its folder, or by a checkpoint in it.
+    pub(super) fn file_of_run(&self) -> Option<PathBuf> {
+        // The program and the subcommand come first.
+        let mut given = self.alone.iter().skip(2);
+        given.find_map(|run| {
+            let folder = if run.is_dir() { run } else { run.parent()? };
+            Some(folder.join(CONFIG)).filter(|file| file.is_file())
+        })
     }
 
     /// The file of options, there or not.

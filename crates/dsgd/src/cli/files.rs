@@ -128,7 +128,7 @@ fn path_of_this_machine(command: &Command, values: &Value) -> Option<String> {
 /// Where the files lie here, by what the options call them.
 pub(super) fn unpack(files: &[FileRef]) -> anyhow::Result<BTreeMap<PathBuf, PathBuf>> {
     let places = files.iter().map(|file| {
-        let place = place(&cache(), file)?;
+        let place = place(&data::cache_folder(), file)?;
         Ok((file.named.clone(), place))
     });
     places.collect()
@@ -180,14 +180,6 @@ fn lying<'a>(mut all: impl Iterator<Item = &'a Content>, missing: &Content) -> a
         }
         Ok(())
     })
-}
-
-/// Where files lie that were sent here.
-fn cache() -> PathBuf {
-    let set = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty());
-    let cache = set.map(PathBuf::from);
-    let home = || std::env::home_dir().unwrap_or_default().join(".cache");
-    cache.unwrap_or_else(home).join("dsgd")
 }
 
 #[cfg(test)]

@@ -60,6 +60,8 @@ pub(crate) struct Entry {
     name: &'static str,
     aliases: Vec<&'static str>,
     about: &'static str,
+    file_ending: Option<&'static str>,
+    other_options: Option<&'static str>,
     options: fn(Command) -> Command,
     /// The command, without the duty to type options that a file says.
     relaxed: fn(Command) -> Command,
@@ -85,6 +87,8 @@ impl Tasks {
             name,
             aliases: Vec::new(),
             about: T::ABOUT,
+            file_ending: T::FILE_ENDING,
+            other_options: T::OTHER_OPTIONS,
             options: <T::Options as clap::Args>::augment_args,
             relaxed: layers::relaxed::<T::Options>,
             train: train::train::<T>,
@@ -135,7 +139,7 @@ impl Tasks {
         let program = args.first().map(Path::new).and_then(Path::file_stem);
         let program = program.map_or("dsgd".into(), |name| name.to_string_lossy());
         let command = self.command(task, &args).name(program.into_owned());
-        let (args, notes) = ancestor::translate(&command, args)?;
+        let (args, notes) = ancestor::translate(&command, task.other_options, args)?;
         for note in notes {
             complain(format_args!("Note: {note}"));
         }
@@ -220,7 +224,7 @@ impl Tasks {
         args.extend(words.into_iter().skip_while(|word| word == "train"));
         let task = self.task_of(&args)?;
         let command = self.command(task, &args);
-        let (args, _) = ancestor::translate(&command, args)?;
+        let (args, _) = ancestor::translate(&command, task.other_options, args)?;
         let matches = command.clone().get_matches_from(args);
         let matches = matches.subcommand_matches("train");
         (task.payload)(&Call {
@@ -242,13 +246,19 @@ impl Tasks {
     }
 
     /// The task that is meant, found before the arguments are parsed, because they depend on it:
-    /// `--task`, else that of `--config` or `--resume`, else the first.
+    /// `--task`, else the one for which a file of its ending stands, else that of `--config` or `--resume`, or of
+    /// the run that is evaluated, else the first.
     fn task_of(&self, args: &[OsString]) -> anyhow::Result<&Entry> {
         let before = Before::of(args);
-        let named = if before.task.is_some() {
-            before.task
+        let stands_for = |entry: &&Entry| entry.file_ending.is_some_and(|end| before.has_file(end));
+        let named = if let Some(task) = &before.task {
+            Some(task.clone())
+        } else if let Some(entry) = self.entries.iter().find(stands_for) {
+            return Ok(entry);
         } else {
+            let evaluated = args.get(1).is_some_and(|name| name == "eval");
             let file = before.file().filter(|path| path.is_file());
+            let file = file.or_else(|| before.file_of_run().filter(|_| evaluated));
             file.map(|path| layers::task_in(&path)).transpose()?
         };
         let Some(name) = named else {

@@ -26,9 +26,10 @@ use dsgd_observe::output::say;
 
 /// A run that is ready to start.
 pub(super) struct ReadyRun<T: Task> {
-    pub(super) name: &'static str,
+    pub(super) task_name: &'static str,
     pub(super) config: RunConfig,
-    pub(super) options: T::Options,
+    /// Options and `config.toml` for workers elsewhere, where there are any.
+    pub(super) elsewhere: Option<(T::Options, String)>,
     /// Text of the run's `config.toml`.
     pub(super) text: String,
     pub(super) task: Arc<T>,
@@ -55,7 +56,8 @@ pub(super) fn serve<T: Task>(ready: ReadyRun<T>) -> anyhow::Result<()> {
     let page = ready.shown.dashboard.as_deref();
     let page = page.map(|wanted| dashboard::prepare(wanted, &folder));
     let page = page.transpose()?;
-    let training = Training::new(task.clone(), config.clone()).named(ready.name);
+    let training = Training::new(task.clone(), config.clone())
+        .named(task.run_name().unwrap_or(ready.task_name));
     let stopper = training.stopper();
     let begun = Arc::<AtomicBool>::default();
     let signalled = on_interrupt(&ready, &stopper, &begun)?;
@@ -105,15 +107,15 @@ fn with_workers<T: Task>(training: Training, ready: &ReadyRun<T>) -> anyhow::Res
         workers: config.workers.unwrap_or(LOCAL_WORKERS),
         threads: config.threads_of_a_worker(),
     };
-    if !wishes.uses_ssh() && wishes.listen.is_none() {
+    let Some((options, text)) = &ready.elsewhere else {
         return Ok(training.launch(local));
-    }
-    let (files, objects) = files::pack::<T>(&ready.options)?;
+    };
+    let (files, objects) = files::pack::<T>(options)?;
     let entrance = Entrance::prepare(EntranceOptions {
         folder: &ready.folder,
         listen: wishes.listen.as_deref(),
-        task: ready.name,
-        config: &ready.text,
+        task: ready.task_name,
+        config: text,
         files,
         dead_after: Duration::from_secs_f64(wishes.dead_after),
         program: program_from_anywhere(),

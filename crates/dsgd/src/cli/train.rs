@@ -73,7 +73,14 @@ pub(super) fn train<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
     let (config, options) = options::<T>(call, &args)?;
     config.check()?;
     let task = load::<T>(call, &options, config.seed)?;
-    let ready = prepare(call.task, config, options, Arc::new(task), args, supervisor)?;
+    let ready = prepare(
+        call.task,
+        config,
+        &options,
+        Arc::new(task),
+        args,
+        supervisor,
+    )?;
     let folder = ready.folder.clone();
     serve(ready).inspect_err(|_| folder.abandon())
 }
@@ -95,9 +102,24 @@ pub(super) fn options_of<T: Task>(call: &Call<'_>) -> anyhow::Result<(RunConfig,
     options::<T>(call, &CallArgs::from_arg_matches(call.matches)?)
 }
 
+/// The options for workers elsewhere.
+pub(super) fn elsewhere<T: Task>(
+    name: &str,
+    task: &T,
+    options: &T::Options,
+) -> anyhow::Result<T::Options> {
+    let completed = task.options_elsewhere(options);
+    Ok(completed.map_err(|cause| Error::Task {
+        task: name.to_owned(),
+        cause,
+    })?)
+}
+
 /// What hosts need for such a run.
 pub(super) fn payload<T: Task>(call: &Call<'_>) -> anyhow::Result<Payload> {
     let (config, options) = options_of::<T>(call)?;
+    let task = load::<T>(call, &options, config.seed)?;
+    let options = elsewhere(call.task, &task, &options)?;
     let (files, objects) = files::pack::<T>(&options)?;
     Ok(Payload {
         task: call.task,
@@ -170,19 +192,26 @@ fn take_back<T: Task>(
 
 /// Parameters, optimizer and folder: new, or those of a run that goes on.
 fn prepare<T: Task>(
-    name: &'static str,
+    task_name: &'static str,
     mut config: RunConfig,
-    options: T::Options,
+    options: &T::Options,
     task: Arc<T>,
     args: CallArgs,
     supervisor: Option<Supervisor>,
 ) -> anyhow::Result<ReadyRun<T>> {
-    let text = layers::write(name, &config, &options)?;
+    let text = layers::write(task_name, &config, options)?;
+    let elsewhere = if config.elsewhere.uses_ssh() || config.elsewhere.listen.is_some() {
+        let options = elsewhere(task_name, &*task, options)?;
+        let text = layers::write(task_name, &config, &options)?;
+        Some((options, text))
+    } else {
+        None
+    };
     if let Some(note) = config.settle(task.manifest())? {
         complain(format_args!("Note: {note}"));
     }
     check_memory(&config, &*task)?;
-    let fingerprint = fingerprint(&*task, &options, &config)?;
+    let fingerprint = fingerprint(&*task, options, &config)?;
     let (folder, start) = if let Some(run) = &args.resume {
         let folder = RunFolder::open(run)?;
         let (start, warnings) = Start::resume(&folder, &*task, &config, &fingerprint)?;
@@ -191,6 +220,7 @@ fn prepare<T: Task>(
         }
         (folder, start)
     } else {
+        let name = task.run_name().unwrap_or(task_name);
         let start = Start::new(name, &*task, &config)?;
         let folder = match &args.run_dir {
             Some(run) if args.restarted => RunFolder::open(run)?,
@@ -199,9 +229,9 @@ fn prepare<T: Task>(
         (folder, start)
     };
     Ok(ReadyRun {
-        name,
+        task_name,
         config,
-        options,
+        elsewhere,
         text,
         task,
         folder,

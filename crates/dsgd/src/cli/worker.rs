@@ -188,7 +188,7 @@ pub(super) fn work<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow:
 fn load<T: Task>(call: &Call<'_>, invitation: &Invitation) -> anyhow::Result<(RunConfig, T)> {
     let copies = files::unpack(&invitation.files)?;
     let (config, options) = data::with_copies(copies, || options::<T>(&invitation.config))?;
-    let task = T::load(&options, config.seed).map_err(|cause| Error::Task {
+    let task = T::load_elsewhere(&options, config.seed).map_err(|cause| Error::Task {
         task: call.task.to_owned(),
         cause,
     })?;

@@ -11,12 +11,13 @@ use std::process::Command;
 use crate::imports::Imports;
 
 /// The crates, each of which may use those before it; the last are programs.
-const LAYERS: [&str; 7] = [
+const LAYERS: [&str; 8] = [
     "dsgd-core",
     "dsgd-engine",
     "dsgd-observe",
     "dsgd",
     "seq2seq",
+    "dsgd-python",
     "dsgd-bin",
     "dsgd-bench",
 ];

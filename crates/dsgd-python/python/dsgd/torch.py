@@ -1,0 +1,280 @@
+"""PyTorch models as tasks."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import nn
+
+from .task import Batch, Loss, Task
+
+__all__ = ["Torch"]
+
+
+class Torch(Task):
+    """A PyTorch model with its data.
+
+    ::
+
+        class Digits(dsgd.torch.Torch):
+            hidden: int = 128
+            def model(self): return nn.Sequential(nn.Flatten(), nn.Linear(784, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 10))
+            def data(self):  return train_set, test_set
+            def loss(self, model, batch): return F.cross_entropy(model(batch[0]), batch[1])
+
+    Trained are the parameters that require a gradient; tied ones once. An ``nn.Embedding(sparse=True)`` is kept and sent
+    by its touched rows. The optimizer is the run's (``--optimizer``, or :attr:`defaults`).
+    """
+
+    batch_size = 32
+    #: ``"bf16"`` computes in :class:`torch.autocast` of bfloat16.
+    precision: Optional[str] = None
+    #: Examples that are computed at once; a batch's gradient is added up of so many. All of a batch where it is None.
+    micro_batch: Optional[int] = None
+    #: Where it computes: ``"cpu"``, ``"cuda"``, ``"mps"``; a GPU where there is one if it is None.
+    device: Optional[str] = None
+
+    def model(self) -> nn.Module:
+        """The model, with its initial values. Called once in each process."""
+        raise NotImplementedError(f"{type(self).__name__}.model: return a torch.nn.Module")
+
+    def data(self) -> Tuple[Any, Any]:
+        """Training and validation data, each with ``len()`` and ``[i]``; the second may be None."""
+        raise NotImplementedError(f"{type(self).__name__}.data: return (training data, validation data or None)")
+
+    def collate(self, rows: Sequence[Any]) -> Any:
+        """A batch from examples."""
+        return torch.utils.data.default_collate(rows)
+
+    def loss(self, model: nn.Module, batch: Any) -> Union[torch.Tensor, Loss]:
+        """The batch's mean loss, as a tensor or in a :class:`dsgd.Loss`. By default what the model itself calls so."""
+        return model(**batch).loss
+
+    def lengths(self, data: Any) -> Optional[Sequence[int]]:
+        """A number for each example: those of a batch have the same, so nothing has to be padded. None where any
+        examples make a batch."""
+        return None
+
+    def evaluate_batch(self, model: nn.Module, batch: Any) -> Union[torch.Tensor, Loss]:
+        """The mean loss of validation examples, without a gradient; :meth:`loss` where it is not overridden."""
+        return self.loss(model, batch)
+
+    def figures(self, model: nn.Module) -> Mapping[str, Any]:
+        """Figures that ``dsgd eval`` shows beside the loss, such as BLEU."""
+        return {}
+
+    def setup(self) -> None:
+        self.train_data, self.valid_data = self.data()
+        for data in (self.train_data, self.valid_data):
+            if data is not None and not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+                raise TypeError(f"{type(data).__name__} has no len() and [i]: streams have no numbers; index it")
+
+    def examples(self) -> int:
+        return len(self.train_data)
+
+    def validation_examples(self) -> int:
+        return 0 if self.valid_data is None else len(self.valid_data)
+
+    def engine(self) -> "Engine":
+        return Engine(self)
+
+
+class Engine:
+    """Computes a :class:`Torch` task with parameters and gradients in shared memory."""
+
+    def __init__(self, task: Torch):
+        self.task = task
+        self.module = task.model()
+        named = [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+        if not named:
+            raise ValueError("no parameter of the model requires a gradient")
+        floating = [n for n, b in persistent_buffers(self.module) if b.is_floating_point()]
+        if floating:
+            raise ValueError(
+                f"the model changes {floating[0]} while it trains, as batch normalization does, which workers do not "
+                "share yet: use layer or group normalization"
+            )
+        self.named: List[Tuple[str, nn.Parameter]] = named
+        self.tables = {
+            f"{prefix}.weight" if prefix else "weight"
+            for prefix, m in self.module.named_modules()
+            if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and m.sparse
+        }
+        self.device = torch.device("cpu")
+
+    def frameworks(self) -> Dict[str, str]:
+        return {"torch": torch.__version__}
+
+    def tensors(self) -> List[Dict[str, Any]]:
+        return [{"name": n, "shape": list(p.shape), "rows": n in self.tables} for n, p in self.named]
+
+    def lengths(self) -> Dict[str, Any]:
+        task = self.task
+        sets = {"lengths": task.train_data, "validation_lengths": task.valid_data}
+        found = {name: task.lengths(data) for name, data in sets.items() if data is not None}
+        return {name: [int(length) for length in lengths] for name, lengths in found.items() if lengths is not None}
+
+    def share(self, params: mmap.mmap, gradient: mmap.mmap, threads: int, slot: int) -> None:
+        torch.set_num_threads(threads)
+        self.device = device(self.task.device, slot)
+        # Kept alive as long as the views of them.
+        self.regions = (params, gradient)
+        at = 0
+        self.views: List[Tuple[str, nn.Parameter, torch.Tensor, torch.Tensor]] = []
+        self.module.to(self.device)
+        for name, p in self.named:
+            here = torch.frombuffer(params, dtype=torch.float32, offset=4 * at, count=p.numel()).view(p.shape)
+            to = torch.frombuffer(gradient, dtype=torch.float32, offset=4 * at, count=p.numel()).view(p.shape)
+            self.views.append((name, p, here, to))
+            at += p.numel()
+        numbers = 4 * at
+        self.numbers: Dict[str, torch.Tensor] = {}
+        for name, p in self.named:
+            if name in self.tables:
+                self.numbers[name] = torch.frombuffer(gradient, dtype=torch.int32, offset=numbers, count=len(p))
+                numbers += 4 * len(p)
+        for _, p, here, _ in self.views:
+            if self.in_place(p):
+                here.copy_(p.detach())
+                p.data = here
+
+    def in_place(self, p: nn.Parameter) -> bool:
+        """Whether the shared memory itself is the parameter."""
+        return self.device.type == "cpu" and p.dtype == torch.float32
+
+    def init(self) -> None:
+        # A model that was loaded from files has its values; others are made of the seed.
+        fresh = dict(self.task.model().named_parameters())
+        for name, _, here, _ in self.views:
+            here.copy_(fresh[name].detach())
+
+    def train(self, batch: Batch) -> Tuple[Any, Dict[str, int]]:
+        self.module.train()
+        self.fetch()
+        self.zero()
+        size = self.task.micro_batch or len(batch.examples)
+        cuts = [batch.examples[at : at + size] for at in range(0, len(batch.examples), size)]
+        total = None
+        for cut in cuts:
+            loss = self.compute(self.task.loss, self.task.train_data, cut)
+            objective = loss
+            if isinstance(loss, Loss):
+                objective = loss.mean if loss.objective is None else loss.objective
+            share = len(cut) / len(batch.examples)
+            (objective * share if len(cuts) > 1 else objective).backward()
+            total = added(total, detached(loss, len(cut)))
+        return total, self.store()
+
+    def evaluate(self, batch: Batch) -> Any:
+        self.module.eval()
+        self.fetch()
+        with torch.no_grad():
+            loss = self.compute(self.task.evaluate_batch, self.task.valid_data, batch.examples)
+        return detached(loss, len(batch.examples))
+
+    def report(self) -> Mapping[str, Any]:
+        self.module.eval()
+        self.fetch()
+        with torch.no_grad():
+            return self.task.figures(self.module)
+
+    def compute(self, loss: Any, data: Any, examples: Sequence[int]) -> Any:
+        rows = self.task.collate([data[i] for i in examples])
+        rows = moved(rows, self.device)
+        if self.task.precision == "bf16":
+            with torch.autocast(self.device.type, dtype=torch.bfloat16):
+                return loss(self.module, rows)
+        return loss(self.module, rows)
+
+    def fetch(self) -> None:
+        """Brings parameters to where they are computed with."""
+        for _, p, here, _ in self.views:
+            if not self.in_place(p):
+                p.data.copy_(here)
+
+    def zero(self) -> None:
+        for name, p, _, to in self.views:
+            if name in self.tables:
+                p.grad = None
+            elif self.in_place(p):
+                to.zero_()
+                p.grad = to
+            else:
+                p.grad = None
+
+    def store(self) -> Dict[str, int]:
+        """Brings gradients to where they are read; says how many rows of each table there are."""
+        rows = {}
+        for name, p, _, to in self.views:
+            grad = p.grad
+            if name in self.tables:
+                rows[name] = 0
+                if grad is not None:
+                    grad = grad.coalesce()
+                    numbers, values = grad.indices()[0], grad.values()
+                    rows[name] = len(numbers)
+                    self.numbers[name][: len(numbers)] = numbers
+                    to.view(-1)[: values.numel()] = values.reshape(-1)
+                p.grad = None
+            elif grad is None:
+                to.zero_()
+            elif grad.data_ptr() != to.data_ptr():
+                to.copy_(grad)
+        return rows
+
+
+def device(wanted: Optional[str], slot: int) -> torch.device:
+    """The device of a worker: GPUs of a host are dealt out to its workers in turn."""
+    if wanted is None:
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda":
+        return torch.device("cuda", slot % max(1, torch.cuda.device_count()))
+    return torch.device(wanted)
+
+
+def persistent_buffers(module: nn.Module) -> List[Tuple[str, torch.Tensor]]:
+    saved = module.state_dict(keep_vars=True)
+    return [(name, value) for name, value in module.named_buffers() if name in saved]
+
+
+def moved(batch: Any, to: torch.device) -> Any:
+    """A batch on a device."""
+    if to.type == "cpu":
+        return batch
+    if hasattr(batch, "to"):
+        return batch.to(to)
+    if isinstance(batch, Mapping):
+        return {key: moved(value, to) for key, value in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        values = [moved(value, to) for value in batch]
+        return type(batch)(*values) if hasattr(batch, "_fields") else type(batch)(values)
+    return batch
+
+
+def detached(loss: Any, examples: int) -> Loss:
+    """A loss as numbers."""
+    if loss is None:
+        raise TypeError("loss returned None: return the batch's mean loss")
+    if not isinstance(loss, Loss):
+        loss = Loss(loss)
+
+    def number(value: Any) -> float:
+        return float(value.detach() if isinstance(value, torch.Tensor) else value)
+
+    values = {name: number(value) for name, value in loss.metrics.items()}
+    return Loss(number(loss.mean), examples if loss.count is None else int(loss.count), **values)
+
+
+def added(sum: Optional[Loss], more: Loss) -> Loss:
+    """The mean over the items of both."""
+    if sum is None:
+        return more
+    count = sum.count + more.count
+
+    def mean(a: float, b: float) -> float:
+        return (a * sum.count + b * more.count) / max(1, count)
+
+    metrics = {name: mean(sum.metrics[name], more.metrics[name]) for name in sum.metrics}
+    return Loss(mean(sum.mean, more.mean), count, **metrics)

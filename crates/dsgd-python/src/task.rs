@@ -1,0 +1,312 @@
+//! A script as a task.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ring::digest::{Context, SHA256};
+
+use dsgd::{
+    Batch, Compute, Gradient, Layout, Manifest, Model, Params, Seat, Snapshot, Stats, Task,
+    TaskResult,
+};
+
+use crate::child::{Child, Program};
+use crate::interpreter;
+use crate::manifest::{Shown, manifest};
+use crate::options::Options;
+use crate::order::Dealing;
+use crate::package;
+use crate::words::{Computed, Figures, Loaded, Order};
+
+/// Where the child is that says what the task is.
+const FIRST_SEAT: Seat = Seat {
+    slot: 0,
+    slots: 1,
+    threads: 2,
+};
+
+/// A child that has loaded a script, or what was wrong.
+type Started = TaskResult<(Child, Loaded)>;
+
+/// What came of asking for a script's defaults, for [`Task::load`] to go on with: imports take seconds.
+static ASKED: Mutex<Option<(Program, Started)>> = Mutex::new(None);
+
+/// A task whose model is in Python.
+pub struct Python {
+    /// The script's, without its ending.
+    name: String,
+    program: Program,
+    loaded: Loaded,
+    /// How training and validation examples are dealt out.
+    dealings: [Dealing; 2],
+    shown: Shown,
+    seed: u64,
+    manifest: Manifest,
+    /// The child that has said what the task is; the first worker goes on with it.
+    first: Mutex<Option<Child>>,
+}
+
+/// What one worker computes with.
+struct Worker<'a> {
+    task: &'a Python,
+    child: Child,
+}
+
+impl Compute for Worker<'_> {
+    fn gradient(
+        &mut self,
+        batch: Batch,
+        params: &Snapshot,
+        into: &mut Gradient,
+    ) -> TaskResult<Stats> {
+        let examples = self.task.training_examples(batch);
+        if examples.is_empty() {
+            return Ok(Stats::default());
+        }
+        let order = Order::Train {
+            epoch: batch.epoch,
+            batch: batch.index,
+            // Parts of a batch are not to draw the same.
+            seed: batch.seed.wrapping_add(batch.part.number as u64),
+            examples: &examples,
+        };
+        let computed = self.child.train(&order, params, into)?;
+        computed.stats(examples.len(), &self.task.shown.metrics)
+    }
+
+    fn evaluate(&mut self, batch: usize, params: &Snapshot) -> TaskResult<Stats> {
+        let [_, validation] = &self.task.dealings;
+        let examples = validation.in_order(batch);
+        let order = Order::Evaluate {
+            batch,
+            examples: &examples,
+        };
+        let computed: Computed = self.child.ask_of(&order, params)?;
+        computed.stats(examples.len(), &self.task.shown.metrics)
+    }
+}
+
+impl Model for Python {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn init(&self, seed: u64, params: &mut Params) -> TaskResult<()> {
+        let mut first = self.first();
+        if first.is_none() {
+            *first = Some(self.child(FIRST_SEAT)?);
+        }
+        let child = first.as_mut().expect("it was made just now");
+        child.init(seed, params)
+    }
+
+    fn compute(&self, seat: Seat) -> TaskResult<Box<dyn Compute + '_>> {
+        let first = self.first().take();
+        let child = match first {
+            Some(mut child) => {
+                child.share(&self.manifest.layout, seat)?;
+                child
+            }
+            None => self.child(seat)?,
+        };
+        Ok(Box::new(Worker { task: self, child }))
+    }
+}
+
+impl Task for Python {
+    const ABOUT: &'static str = "a model in Python: PyTorch, NumPy";
+    const FILE_ENDING: Option<&'static str> = Some(".py");
+    const OTHER_OPTIONS: Option<&'static str> = Some("set");
+    type Options = Options;
+
+    fn load(options: &Options, seed: u64) -> TaskResult<Self> {
+        let program = program_here(options)?;
+        let started = match lock(&ASKED).take() {
+            Some((asked, started)) if asked == program => started,
+            _ => Child::start(&program, FIRST_SEAT.threads),
+        };
+        Self::new(program, started?, None, seed)
+    }
+
+    fn run_name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+
+    fn load_elsewhere(options: &Options, seed: u64) -> TaskResult<Self> {
+        let of_server = options.interpreter.as_deref();
+        let candidates: Vec<&str> = match options.python.as_deref() {
+            Some(typed) => vec![typed],
+            None => of_server.into_iter().chain(["python3"]).collect(),
+        };
+        let program = Program {
+            interpreter: interpreter::first_with(&candidates, &options.needs)?,
+            script: PathBuf::from(&options.script),
+            code: options.code.as_deref().map(Path::to_path_buf),
+            class: options.class.clone(),
+            options: options.values()?,
+        };
+        let shown = Shown {
+            metrics: options.metrics.clone(),
+            of_examples: options.divisible,
+        };
+        let started = Child::start(&program, FIRST_SEAT.threads)?;
+        Self::new(program, started, Some(shown), seed)
+    }
+
+    fn options_elsewhere(&self, options: &Options) -> TaskResult<Options> {
+        let files = self.loaded.files.iter();
+        let (file_options, files) = files
+            .map(|(name, path)| (name.clone(), PathBuf::from(path).into()))
+            .unzip();
+        Ok(Options {
+            code: Some(self.code()?.into()),
+            files,
+            file_options,
+            interpreter: Some(self.loaded.executable.clone()),
+            needs: self.loaded.needs.clone(),
+            metrics: self.shown.metrics.clone(),
+            divisible: self.shown.of_examples,
+            ..options.clone()
+        })
+    }
+
+    fn defaults(options: &Options) -> Vec<String> {
+        // What is wrong is said when it is loaded.
+        let Ok(program) = program_here(options) else {
+            return Vec::new();
+        };
+        let started = Child::start(&program, FIRST_SEAT.threads);
+        let defaults = started.as_ref().map(|(_, loaded)| loaded.defaults.clone());
+        let defaults = defaults.unwrap_or_default();
+        *lock(&ASKED) = Some((program, started));
+        defaults
+    }
+
+    fn report(&self, params: &Params, threads: usize) -> TaskResult<Vec<(String, String)>> {
+        let params = Snapshot::new(0, Arc::new(params.clone()));
+        let mut child = self.child(Seat {
+            threads,
+            ..FIRST_SEAT
+        })?;
+        let Figures { figures } = child.ask_of(&Order::Report, &params)?;
+        Ok(figures.into_iter().collect())
+    }
+
+    fn next_steps(&self, program: &str, checkpoint: &str) -> Vec<String> {
+        vec![
+            format!("Evaluate it: {program} eval {checkpoint}"),
+            format!("In Python:   dsgd.load(\"{checkpoint}\") is its state_dict"),
+        ]
+    }
+}
+
+impl Python {
+    /// Goes on with the child that has loaded the script. Where nothing was `shown` of it yet it computes a batch, so that
+    /// what is wrong with the script is said before any host is called.
+    fn new(
+        program: Program,
+        (mut child, loaded): (Child, Loaded),
+        shown: Option<Shown>,
+        seed: u64,
+    ) -> TaskResult<Self> {
+        let layout = Arc::new(loaded.layout()?);
+        let dealings = loaded.dealings()?;
+        child.share(&layout, FIRST_SEAT)?;
+        let shown = match shown {
+            Some(shown) => shown,
+            None => first_batch(&mut child, &dealings[0], &layout, seed)?,
+        };
+        let name = program.script.file_stem().unwrap_or_default();
+        Ok(Self {
+            name: name.to_string_lossy().into_owned(),
+            manifest: manifest(&loaded, &layout, &dealings, &shown)?,
+            dealings,
+            program,
+            loaded,
+            shown,
+            seed,
+            first: Mutex::new(Some(child)),
+        })
+    }
+
+    fn child(&self, seat: Seat) -> TaskResult<Child> {
+        let (mut child, _) = Child::start(&self.program, seat.threads)?;
+        child.share(&self.manifest.layout, seat)?;
+        Ok(child)
+    }
+
+    fn first(&self) -> MutexGuard<'_, Option<Child>> {
+        lock(&self.first)
+    }
+
+    /// The numbers of a training batch's examples, or of its part's.
+    fn training_examples(&self, batch: Batch) -> Vec<u64> {
+        let [training, _] = &self.dealings;
+        let rows = batch.part.rows(training.len(batch.index), 1);
+        training.shuffled(batch.index, rows, (self.seed, batch.epoch))
+    }
+
+    /// The modules that the script consists of in one file, which is called as its content.
+    fn code(&self) -> TaskResult<PathBuf> {
+        let folder = dsgd::cache_folder().join("code");
+        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let bundle = tempfile::Builder::new()
+            .suffix(".zip")
+            .tempfile_in(&folder)?;
+        match &mut *self.first() {
+            Some(child) => child.bundle(bundle.path())?,
+            None => self.child(FIRST_SEAT)?.bundle(bundle.path())?,
+        }
+        let mut content = Context::new(&SHA256);
+        content.update(&fs::read(bundle.path())?);
+        let place = folder.join(format!("{}.zip", package::digits(content)));
+        bundle.persist(&place)?;
+        Ok(place)
+    }
+}
+
+/// What runs the script on this machine, where it is written.
+fn program_here(options: &Options) -> TaskResult<Program> {
+    if !Path::new(&options.script).is_file() {
+        return Err(format!("{}: there is no such file", options.script).into());
+    }
+    Ok(Program {
+        interpreter: interpreter::here(options.python.as_deref()),
+        script: std::path::absolute(&options.script)?,
+        code: None,
+        class: options.class.clone(),
+        options: options.values()?,
+    })
+}
+
+/// What the first batch shows.
+fn first_batch(
+    child: &mut Child,
+    training: &Dealing,
+    layout: &Arc<Layout>,
+    seed: u64,
+) -> TaskResult<Shown> {
+    let mut params = Params::zeros(Arc::clone(layout));
+    child.init(seed, &mut params)?;
+    if training.batches() == 0 {
+        return Ok(Shown::default());
+    }
+    let examples = training.shuffled(0, 0..training.len(0), (seed, 1));
+    let order = Order::Train {
+        epoch: 1,
+        batch: 0,
+        seed,
+        examples: &examples,
+    };
+    let params = Snapshot::new(0, Arc::new(params));
+    let computed = child.train(&order, &params, &mut Gradient::new(Arc::clone(layout)))?;
+    let shown = Shown::by(&computed, examples.len())?;
+    computed.stats(examples.len(), &shown.metrics)?;
+    Ok(shown)
+}
+
+/// Whoever panicked has left nothing half-way in it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,305 @@
+//! What is said to a child and what it answers: a line of JSON each way, one answer to an order (`docs/child.md`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use dsgd::{Kind, Layout, SUMS, Stats, TaskResult};
+use serde::{Deserialize, Serialize};
+
+use crate::order::Dealing;
+
+/// Version of the conversation.
+pub(crate) const PROTOCOL: u32 = 1;
+
+/// Bytes of the longest answer: its largest part is a list of tensors.
+pub(crate) const LONGEST_ANSWER: u64 = 16 << 20;
+
+/// What a child is to do.
+#[derive(Debug, Serialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub(crate) enum Order<'a> {
+    /// To load the script's task, and say what it is.
+    Load {
+        protocol: u32,
+        /// Values of the task's own options, as they were typed.
+        options: &'a BTreeMap<String, String>,
+        /// Which class, where the script has several.
+        class: Option<&'a str>,
+    },
+    /// To use these two files, which it maps: the parameters, and the gradient with room for the numbers of rows.
+    Share {
+        params: &'a Path,
+        gradient: &'a Path,
+        /// Kernel threads.
+        threads: usize,
+        /// 0-based number of the worker on its machine, and how many there are, for the choice of a device.
+        slot: usize,
+        slots: usize,
+    },
+    /// To write the initial parameters.
+    Init { seed: u64 },
+    /// To compute the gradient of these examples.
+    Train {
+        epoch: u32,
+        batch: usize,
+        seed: u64,
+        examples: &'a [u64],
+    },
+    /// To compute the loss of these validation examples.
+    Evaluate { batch: usize, examples: &'a [u64] },
+    /// To say the task's own figures of the parameters.
+    Report,
+    /// To write the modules that the task consists of into one file.
+    Bundle { to: &'a Path },
+}
+
+/// The answer to an order of which nothing is asked but that it be carried out.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Done {}
+
+/// The answer to [`Order::Load`].
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Loaded {
+    /// Name of the task's class.
+    pub(crate) task: String,
+    /// Version of the interpreter.
+    pub(crate) python: String,
+    /// Path of the interpreter.
+    pub(crate) executable: String,
+    /// Versions of what it computes with.
+    #[serde(default)]
+    pub(crate) frameworks: BTreeMap<String, String>,
+    pub(crate) tensors: Vec<TensorOf>,
+    /// Training examples.
+    pub(crate) examples: u64,
+    #[serde(default)]
+    pub(crate) validation_examples: u64,
+    /// Lengths of the examples, where batches are to be of equal ones.
+    #[serde(default)]
+    pub(crate) lengths: Option<Vec<u32>>,
+    #[serde(default)]
+    pub(crate) validation_lengths: Option<Vec<u32>>,
+    /// Examples of a batch.
+    pub(crate) batch_size: u64,
+    /// Whether batches may be shared by workers.
+    #[serde(default)]
+    pub(crate) divisible: bool,
+    /// Whether the loss is in nats, so that its exponential is shown.
+    #[serde(default)]
+    pub(crate) perplexity: bool,
+    /// Names of metrics of which more is better.
+    #[serde(default)]
+    pub(crate) higher: Vec<String>,
+    /// The metric that checkpoints go by, if it is not the loss.
+    #[serde(default)]
+    pub(crate) best: Option<String>,
+    /// Options of `dsgd train` for which the task knows a better default.
+    #[serde(default)]
+    pub(crate) defaults: Vec<String>,
+    /// Lines about model and data.
+    #[serde(default)]
+    pub(crate) describe: Vec<String>,
+    #[serde(default)]
+    pub(crate) metadata: BTreeMap<String, String>,
+    /// Files that the task's options name, by the option's name.
+    #[serde(default)]
+    pub(crate) files: BTreeMap<String, String>,
+    /// Top-level modules that are imported and lie outside the script's folder.
+    #[serde(default)]
+    pub(crate) needs: Vec<String>,
+}
+
+/// A tensor of the model.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct TensorOf {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    /// Whether its gradient is that of the touched rows of a table.
+    #[serde(default)]
+    pub(crate) rows: bool,
+}
+
+/// The answer to [`Order::Train`] and [`Order::Evaluate`].
+#[derive(Debug, Deserialize)]
+pub(crate) struct Computed {
+    /// Mean loss; null where it is not finite.
+    pub(crate) loss: Option<f64>,
+    /// Of how many items it is the mean.
+    pub(crate) count: u64,
+    /// Means of the task's metrics, over the same items.
+    #[serde(default)]
+    pub(crate) metrics: BTreeMap<String, Option<f64>>,
+    /// How many rows of each table were touched.
+    #[serde(default)]
+    pub(crate) rows: BTreeMap<String, usize>,
+}
+
+/// The answer to [`Order::Report`].
+#[derive(Debug, Deserialize)]
+pub(crate) struct Figures {
+    pub(crate) figures: BTreeMap<String, String>,
+}
+
+/// An answer: what was asked for, or why it cannot be given.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Answer<A> {
+    Failed { failed: Failed },
+    Well(A),
+}
+
+/// Why an order could not be carried out.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Failed {
+    /// The exception, such as `ValueError: …`.
+    pub(crate) error: String,
+    /// Where in the script, such as `digits.py:12 in loss`; empty where that is not known.
+    #[serde(default)]
+    pub(crate) r#where: String,
+}
+
+impl Failed {
+    /// In one line.
+    pub(crate) fn words(&self) -> String {
+        match &*self.r#where {
+            "" => self.error.clone(),
+            place => format!("{} ({place})", self.error),
+        }
+    }
+}
+
+impl Loaded {
+    /// How training and validation examples are dealt out.
+    pub(crate) fn dealings(&self) -> TaskResult<[Dealing; 2]> {
+        if self.batch_size == 0 {
+            return Err("batch_size is 0".into());
+        }
+        let deal = |examples: u64, lengths: &Option<Vec<u32>>| match lengths.as_deref() {
+            Some(lengths) if lengths.len() as u64 != examples => {
+                Err(format!("{} lengths for {examples} examples", lengths.len()))
+            }
+            lengths => Ok(Dealing::new(examples, lengths, self.batch_size)),
+        };
+        let validation = deal(self.validation_examples, &self.validation_lengths)?;
+        Ok([deal(self.examples, &self.lengths)?, validation])
+    }
+
+    /// The model's tensors as they lie in the vector.
+    pub(crate) fn layout(&self) -> TaskResult<Layout> {
+        let mut layout = Layout::new();
+        for TensorOf { name, shape, rows } in &self.tensors {
+            if layout.find(name).is_some() {
+                return Err(format!("tensor {name} is there twice").into());
+            }
+            match (&shape[..], rows) {
+                ([], _) => layout.dense(name, &[1]),
+                (&[length, width], true) => layout.rows(name, length, width),
+                (_, true) => {
+                    return Err(format!("{name} is no table: its shape is {shape:?}").into());
+                }
+                (shape, false) => layout.dense(name, shape),
+            };
+        }
+        let indexed = layout.tensors().iter().filter(|t| t.kind == Kind::Rows);
+        match indexed.map(|t| t.shape[0]).find(|&n| n > u32::MAX as usize) {
+            Some(rows) => Err(format!("a table of {rows} rows: at most {}", u32::MAX).into()),
+            None => Ok(layout),
+        }
+    }
+}
+
+impl Computed {
+    /// The sums of so many examples; `names` are those of the metrics, in their order.
+    pub(crate) fn stats(&self, examples: usize, names: &[String]) -> TaskResult<Stats> {
+        if self.count == 0 && examples > 0 {
+            return Err("the loss is the mean of 0 items".into());
+        }
+        let sum = |mean: Option<f64>| mean.unwrap_or(f64::NAN) * self.count as f64;
+        let mut sums = [0.0; SUMS];
+        for (name, &mean) in &self.metrics {
+            let at = names.iter().position(|known| known == name);
+            let at = at.ok_or_else(|| {
+                format!(
+                    "the metric {name} is new: the first batch had {}",
+                    words(names)
+                )
+            })?;
+            sums[at] = sum(mean);
+        }
+        Ok(Stats {
+            count: self.count,
+            sums,
+            ..Stats::of_examples(sum(self.loss), examples as u64)
+        })
+    }
+}
+
+fn words(names: &[String]) -> String {
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_what_was_asked_for_or_a_failure() {
+        let text =
+            r#"{"failed":{"error":"ValueError: x","where":"a.py:3 in loss","traceback":"…"}}"#;
+        let Answer::<Done>::Failed { failed } = serde_json::from_str(text).unwrap() else {
+            panic!("it says that it failed");
+        };
+        assert_eq!(failed.words(), "ValueError: x (a.py:3 in loss)");
+        let well: Answer<Done> = serde_json::from_str(r#"{"new":1}"#).unwrap();
+        assert!(matches!(well, Answer::Well(Done {})));
+    }
+
+    #[test]
+    fn means_become_sums_and_what_is_not_finite_stays_so() {
+        let text = r#"{"loss":0.5,"count":20,"metrics":{"accuracy":0.25},"rows":{"emb":3}}"#;
+        let mut computed: Computed = serde_json::from_str(text).unwrap();
+        let names = ["f1", "accuracy"].map(str::to_owned);
+        let stats = computed.stats(4, &names).unwrap();
+        assert_eq!((stats.loss, stats.count, stats.examples), (10.0, 20, 4));
+        assert_eq!(stats.sums[..2], [0.0, 5.0]);
+        assert!(computed.stats(4, &names[..1]).is_err());
+        computed.loss = None;
+        assert!(computed.stats(4, &names).unwrap().loss.is_nan());
+    }
+
+    #[test]
+    fn tensors_that_make_no_layout_are_refused() {
+        let tensor = |name: &str, shape: &[usize], rows| TensorOf {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            rows,
+        };
+        let layout = |tensors: Vec<TensorOf>| {
+            let text = r#"{"task":"T","python":"3","executable":"p","tensors":[],"examples":1,"batch_size":1}"#;
+            let mut loaded: Loaded = serde_json::from_str(text).unwrap();
+            loaded.tensors = tensors;
+            loaded.layout().map_err(|error| error.to_string())
+        };
+        let two = layout(vec![
+            tensor("t", &[7, 2], true),
+            tensor("scalar", &[], false),
+        ])
+        .unwrap();
+        assert_eq!(two.len(), 15);
+        for (wrong, why) in [
+            (
+                vec![tensor("a", &[1], false), tensor("a", &[2], false)],
+                "twice",
+            ),
+            (vec![tensor("a", &[1], true)], "no table"),
+            (vec![tensor("a", &[1 << 33, 1], true)], "at most"),
+        ] {
+            let error = layout(wrong).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}
