@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use dsgd::{Kind, Layout, SUMS, Stats, TaskResult};
+use dsgd::{Kind, Layout, Rule, SUMS, Stats, TaskResult};
 use serde::{Deserialize, Serialize};
 
 use crate::order::Dealing;
@@ -117,6 +117,15 @@ pub(crate) struct TensorOf {
     /// Whether its gradient is that of the touched rows of a table.
     #[serde(default)]
     pub(crate) rows: bool,
+    /// Whether what comes instead of a gradient is to be added as it is.
+    #[serde(default)]
+    pub(crate) added: bool,
+    /// What the learning rate is multiplied by.
+    #[serde(default)]
+    pub(crate) rate: Option<f32>,
+    /// Whether weight decay pulls at it.
+    #[serde(default)]
+    pub(crate) decay: Option<bool>,
 }
 
 /// The answer to [`Order::Train`] and [`Order::Evaluate`].
@@ -187,11 +196,15 @@ impl Loaded {
     /// The model's tensors as they lie in the vector.
     pub(crate) fn layout(&self) -> TaskResult<Layout> {
         let mut layout = Layout::new();
-        for TensorOf { name, shape, rows } in &self.tensors {
+        for tensor in &self.tensors {
+            let TensorOf { name, shape, .. } = tensor;
             if layout.find(name).is_some() {
                 return Err(format!("tensor {name} is there twice").into());
             }
-            match (&shape[..], rows) {
+            let id = match (&shape[..], tensor.rows) {
+                (_, true) if tensor.added => {
+                    return Err(format!("{name} is a table: nothing can be added").into());
+                }
                 ([], _) => layout.dense(name, &[1]),
                 (&[length, width], true) => layout.rows(name, length, width),
                 (_, true) => {
@@ -199,12 +212,30 @@ impl Loaded {
                 }
                 (shape, false) => layout.dense(name, shape),
             };
+            layout.set_rule(id, tensor.rule()?);
         }
         let indexed = layout.tensors().iter().filter(|t| t.kind == Kind::Rows);
         match indexed.map(|t| t.shape[0]).find(|&n| n > u32::MAX as usize) {
             Some(rows) => Err(format!("a table of {rows} rows: at most {}", u32::MAX).into()),
             None => Ok(layout),
         }
+    }
+}
+
+impl TensorOf {
+    /// How steps change it.
+    fn rule(&self) -> TaskResult<Rule> {
+        if self.added {
+            return Ok(Rule::Added);
+        }
+        let rate = self.rate.unwrap_or(1.0);
+        if !rate.is_finite() || rate < 0.0 {
+            return Err(format!("the rate of {} is {rate}: 0 or above", self.name).into());
+        }
+        Ok(Rule::Trained {
+            rate,
+            decays: self.decay.unwrap_or(true),
+        })
     }
 }
 
@@ -277,6 +308,9 @@ mod tests {
             name: name.to_owned(),
             shape: shape.to_vec(),
             rows,
+            added: false,
+            rate: None,
+            decay: None,
         };
         let layout = |tensors: Vec<TensorOf>| {
             let text = r#"{"task":"T","python":"3","executable":"p","tensors":[],"examples":1,"batch_size":1}"#;

@@ -38,7 +38,8 @@ pub use data::{Alone, Beside, DataFile, cache_folder};
 pub use dsgd_core::metric::{Better, Metric, Units};
 pub use dsgd_core::model::{Compute, Manifest, Model, Seat};
 pub use dsgd_core::params::{
-    Fresh, Gradient, Kind, Layout, Params, Rows, Since, Snapshot, Tensor, TensorGradient, TensorId,
+    Fresh, Gradient, Kind, Layout, Params, Rows, Rule, Since, Snapshot, Tensor, TensorGradient,
+    TensorId,
 };
 pub use dsgd_core::task::{Batch, BatchSize, Lost, Part, SUMS, Stats, TaskResult, WordRows};
 pub use dsgd_core::{event, metric, mode, optim};

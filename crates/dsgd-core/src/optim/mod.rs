@@ -26,6 +26,7 @@ mod schedule;
 use serde::{Deserialize, Serialize};
 
 pub use optimizer::{Hyper, MAX_STATE, OptimError, Optimizer, StepSize};
+pub use rules::Adding;
 pub use schedule::{Decayed, LrSchedule, Schedule, ScheduleOptions, ScheduleState};
 
 /// Which optimizer.

@@ -5,6 +5,28 @@
 
 use super::optimizer::{Hyper, MAX_STATE, Optimizer, StepSize};
 
+/// p ← p + gradient, as it is: neither η nor the scale is of any account
+pub struct Adding;
+
+impl Optimizer for Adding {
+    fn state_names(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn update(
+        &self,
+        _number: u64,
+        _: StepSize,
+        params: &mut [f32],
+        gradient: &[f32],
+        _: [&mut [f32]; MAX_STATE],
+    ) {
+        for (p, g) in params.iter_mut().zip(gradient) {
+            *p += g;
+        }
+    }
+}
+
 /// p ← p - η g
 pub(super) struct Sgd(pub(super) Hyper);
 

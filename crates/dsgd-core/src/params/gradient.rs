@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Kind, Layout, Tensor, TensorId};
+use super::{Kind, Layout, Rule, Tensor, TensorId};
 
 /// The gradient of one batch, in a buffer that is allocated once and reused.
 ///
@@ -112,15 +112,15 @@ impl Gradient {
         }
     }
 
-    /// Sum of squares of all elements. Not finite when an element is not, or is beyond 1e19.
+    /// Sum of squares of all elements of tensors that are trained. Not finite when an element is not, or is beyond 1e19.
     pub fn sum_of_squares(&self) -> f64 {
-        self.tensors
-            .iter()
-            .map(|part| match part {
-                TensorGradient::Dense(values) => sum_of_squares(values),
-                TensorGradient::Rows(rows) => sum_of_squares(&rows.values),
-            })
-            .sum()
+        let tensors = self.layout.tensors().iter().zip(&self.tensors);
+        let trained = tensors.filter(|(tensor, _)| tensor.rule != Rule::Added);
+        let squares = trained.map(|(_, part)| match part {
+            TensorGradient::Dense(values) => sum_of_squares(values),
+            TensorGradient::Rows(rows) => sum_of_squares(&rows.values),
+        });
+        squares.sum()
     }
 }
 

@@ -24,12 +24,36 @@ pub enum Kind {
     Rows,
 }
 
+/// How a step changes a tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// Along its gradient, by the run's optimizer.
+    Trained {
+        /// What the learning rate is multiplied by.
+        rate: f32,
+        /// Whether the optimizer's weight decay pulls at it.
+        decays: bool,
+    },
+    /// What is pushed is added as it is: figures that a model keeps of what it has seen, such as the running means of
+    /// batch normalization (Ioffe and Szegedy 2015). They have no part in the gradient's norm, and are not clipped.
+    Added,
+}
+
+impl Default for Rule {
+    fn default() -> Self {
+        Self::Trained {
+            rate: 1.0,
+            decays: true,
+        }
+    }
+}
+
 /// Which tensor of a [`Layout`]: its place in the order of declaration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TensorId(pub usize);
 
 /// One named tensor of a [`Layout`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     /// Its name in checkpoints, such as `encoder.rnn.0.weight_ih`.
     pub name: String,
@@ -37,6 +61,8 @@ pub struct Tensor {
     pub shape: Vec<usize>,
     /// Dense, or a table of which few rows are touched.
     pub kind: Kind,
+    /// How a step changes it.
+    pub rule: Rule,
     /// Its place in the flat vector.
     pub range: Range<usize>,
 }
@@ -58,7 +84,7 @@ impl Tensor {
 /// assert_eq!(layout.tensor(bias).range, 8000..9000);
 /// assert_eq!(layout.find("embedding.weight"), Some(table));
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Layout {
     tensors: Vec<Tensor>,
     len: usize,
@@ -94,9 +120,21 @@ impl Layout {
             name,
             shape,
             kind,
+            rule: Rule::default(),
             range: start..self.len,
         });
         TensorId(self.tensors.len() - 1)
+    }
+
+    /// Says how steps change a tensor.
+    ///
+    /// # Panics
+    /// When something is to be added to a table of rows.
+    pub fn set_rule(&mut self, id: TensorId, rule: Rule) {
+        let tensor = &mut self.tensors[id.0];
+        let fits = rule != Rule::Added || tensor.kind == Kind::Dense;
+        assert!(fits, "{} is a table: nothing can be added", tensor.name);
+        tensor.rule = rule;
     }
 
     /// Number of parameters.

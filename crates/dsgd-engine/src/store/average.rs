@@ -6,7 +6,7 @@
 use std::sync::Mutex;
 use std::thread;
 
-use dsgd_core::params::{Gradient, SQUARES_BLOCK, TensorGradient, add_squares};
+use dsgd_core::params::{Gradient, Rule, SQUARES_BLOCK, TensorGradient, add_squares};
 
 use crate::mutex::lock;
 
@@ -121,7 +121,11 @@ fn sum_of_squares(mean: &Gradient, squares: &[f64]) -> f64 {
         }
         TensorGradient::Rows(rows) => dsgd_core::params::sum_of_squares(rows.values()),
     };
-    mean.tensors().iter().map(of_part).sum()
+    // Every part's squares are taken, also where they do not count: the next part's come after them.
+    let parts = mean.tensors().iter().map(of_part);
+    let tensors = mean.layout().tensors().iter().zip(parts);
+    let trained = tensors.filter(|(tensor, _)| tensor.rule != Rule::Added);
+    trained.map(|(_, squares)| squares).sum()
 }
 
 #[cfg(test)]
@@ -137,7 +141,7 @@ mod tests {
     fn gradient(layout: &Arc<Layout>, seed: u64) -> Gradient {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut gradient = Gradient::new(Arc::clone(layout));
-        for id in [0, 2] {
+        for id in (0..layout.tensors().len()).filter(|&id| id != 1) {
             let values = gradient.dense(TensorId(id));
             values.fill_with(|| random.random_range(-1.0..1.0));
         }
@@ -166,6 +170,9 @@ mod tests {
         let mut layout = Layout::new();
         layout.dense("large", &[FEW + 3 * SQUARES_BLOCK + 7]);
         layout.rows("table", 100, 3);
+        // In the middle, so that those behind it must not be mistaken for it.
+        let figures = layout.dense("figures", &[SQUARES_BLOCK + 1]);
+        layout.set_rule(figures, Rule::Added);
         layout.dense("small", &[5]);
         let layout = Arc::new(layout);
         let [first, second, third] = [1, 2, 3].map(|seed| gradient(&layout, seed));
@@ -181,5 +188,11 @@ mod tests {
             assert_eq!(squares.to_bits(), plain.sum_of_squares().to_bits());
         }
         assert_ne!(bits(&first), bits(&plain));
+        // What is added as it is has no part in the norm.
+        let before = plain.sum_of_squares();
+        plain.dense(figures).fill(1e6);
+        assert_eq!(plain.sum_of_squares().to_bits(), before.to_bits());
+        plain.dense(TensorId(3))[0] = 1e6;
+        assert!(plain.sum_of_squares() > before);
     }
 }

@@ -11,9 +11,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 
-use dsgd_core::optim::{Hyper, MAX_STATE, OptimError, Optimizer, OptimizerKind, StepSize};
+use dsgd_core::optim::{Adding, Hyper, MAX_STATE, OptimError, Optimizer, OptimizerKind, StepSize};
 use dsgd_core::params::{
-    Fresh, Gradient, Kind, Layout, Params, Rows, Since, Tensor, TensorGradient,
+    Fresh, Gradient, Kind, Layout, Params, Rows, Rule, Since, Tensor, TensorGradient,
 };
 
 /// Elements of a block that is copied and then updated: 8 KiB of each vector, the size that
@@ -27,6 +27,10 @@ const PIECE: usize = 64 * BLOCK;
 pub struct Updater {
     layout: Arc<Layout>,
     optimizer: Box<dyn Optimizer>,
+    /// The same without weight decay.
+    without_decay: Box<dyn Optimizer>,
+    /// Whether tensors' own rules are followed.
+    follows_rules: bool,
     state: Vec<Vec<f32>>,
     /// For each table the version that last changed each of its rows; empty for dense tensors.
     changed: Vec<Vec<u64>>,
@@ -46,13 +50,27 @@ impl Updater {
         };
         let tables = 0..layout.tensors().len();
         let changed = tables.map(|at| vec![0; rows(at)]).collect();
+        let plain = Hyper {
+            weight_decay: 0.0,
+            ..hyper
+        };
         Self {
             optimizer,
+            without_decay: kind.build(plain),
+            follows_rules: true,
             state,
             changed,
             layout,
             version: 0,
             threads: 1,
+        }
+    }
+
+    /// One that adds deltas of parameters: all tensors are alike to it.
+    pub fn of_deltas(layout: Arc<Layout>) -> Self {
+        Self {
+            follows_rules: false,
+            ..Self::new(OptimizerKind::Sgd, Hyper::default(), layout)
         }
     }
 
@@ -175,10 +193,26 @@ impl Updater {
         assert_eq!(self.layout, *gradient.layout(), "gradient of another model");
         self.version += 1;
         let step = Taken {
-            optimizer: &*self.optimizer,
             number: self.version,
-            size,
             held: old.map(|(_, held)| held),
+        };
+        let (trained, without_decay) = (&*self.optimizer, &*self.without_decay);
+        let by = |tensor: &Tensor| match tensor.rule {
+            _ if !self.follows_rules => By {
+                optimizer: trained,
+                size,
+            },
+            Rule::Added => By {
+                optimizer: &Adding,
+                size,
+            },
+            Rule::Trained { rate, decays } => By {
+                optimizer: if decays { trained } else { without_decay },
+                size: StepSize {
+                    learning_rate: size.learning_rate * rate,
+                    ..size
+                },
+            },
         };
         let mut flat = Flat::new(
             old.map(|(params, _)| params.flat()),
@@ -189,13 +223,16 @@ impl Updater {
         let tensors = self.layout.tensors().iter().zip(&mut self.changed);
         for ((tensor, changed), part) in tensors.zip(gradient.tensors()) {
             let mut piece = flat.take(tensor.range.len());
+            let by = by(tensor);
             match part {
                 TensorGradient::Dense(values) => portions.extend(
                     values
                         .chunks(PIECE)
-                        .map(|gradient| Portion::Dense(piece.take(gradient.len()), gradient)),
+                        .map(|gradient| (by, Portion::Dense(piece.take(gradient.len()), gradient))),
                 ),
-                TensorGradient::Rows(rows) => portions.push(Portion::Table(piece, rows, changed)),
+                TensorGradient::Rows(rows) => {
+                    portions.push((by, Portion::Table(piece, rows, changed)));
+                }
             }
         }
         step.run_all(portions, self.threads);
@@ -246,20 +283,25 @@ enum Portion<'a> {
     Table(Flat<'a>, &'a Rows, &'a mut [u64]),
 }
 
+/// By what a tensor is changed, and how far.
+#[derive(Clone, Copy)]
+struct By<'a> {
+    optimizer: &'a dyn Optimizer,
+    size: StepSize,
+}
+
 /// The step that is being taken.
 #[derive(Clone, Copy)]
-struct Taken<'a> {
-    optimizer: &'a dyn Optimizer,
+struct Taken {
     /// The version that it makes.
     number: u64,
-    size: StepSize,
     /// The version that `new` holds, when it is not the one before.
     held: Option<u64>,
 }
 
-impl Taken<'_> {
-    fn run_all(self, portions: Vec<Portion<'_>>, threads: usize) {
-        let mut hands: Vec<Vec<Portion<'_>>> = (0..threads).map(|_| Vec::new()).collect();
+impl Taken {
+    fn run_all(self, portions: Vec<(By<'_>, Portion<'_>)>, threads: usize) {
+        let mut hands: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
         for (at, portion) in portions.into_iter().enumerate() {
             hands[at % threads].push(portion);
         }
@@ -274,26 +316,26 @@ impl Taken<'_> {
         });
     }
 
-    fn run(self, portion: Portion<'_>) {
+    fn run(self, (by, portion): (By<'_>, Portion<'_>)) {
         match portion {
-            Portion::Dense(flat, gradient) => self.dense(flat, gradient),
-            Portion::Table(flat, rows, changed) => self.table(flat, rows, changed),
+            Portion::Dense(flat, gradient) => self.dense(by, flat, gradient),
+            Portion::Table(flat, rows, changed) => self.table(by, flat, rows, changed),
         }
     }
 
-    fn dense(self, mut flat: Flat<'_>, gradient: &[f32]) {
+    fn dense(self, by: By<'_>, mut flat: Flat<'_>, gradient: &[f32]) {
         for (number, gradient) in gradient.chunks(BLOCK).enumerate() {
             let at = number * BLOCK..number * BLOCK + gradient.len();
             if let Some(old) = flat.old {
                 flat.new[at.clone()].copy_from_slice(&old[at.clone()]);
             }
             let (params, state) = flat.part(at);
-            self.optimizer
-                .update(self.number, self.size, params, gradient, state);
+            by.optimizer
+                .update(self.number, by.size, params, gradient, state);
         }
     }
 
-    fn table(self, mut flat: Flat<'_>, rows: &Rows, changed: &mut [u64]) {
+    fn table(self, by: By<'_>, mut flat: Flat<'_>, rows: &Rows, changed: &mut [u64]) {
         let width = flat.new.len() / changed.len().max(1);
         if let (Some(old), Some(held)) = (flat.old, self.held) {
             let behind = changed.iter().enumerate().filter(|&(_, &at)| at > held);
@@ -304,8 +346,8 @@ impl Taken<'_> {
         }
         for (row, gradient) in rows.iter() {
             let (params, state) = flat.part(row * width..(row + 1) * width);
-            self.optimizer
-                .update(self.number, self.size, params, gradient, state);
+            by.optimizer
+                .update(self.number, by.size, params, gradient, state);
             changed[row] = self.number;
         }
     }

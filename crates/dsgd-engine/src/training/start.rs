@@ -5,7 +5,6 @@ use std::sync::Arc;
 use dsgd_core::core::Progress;
 use dsgd_core::mode::Mode;
 use dsgd_core::model::Model;
-use dsgd_core::optim::{Hyper, OptimizerKind};
 use dsgd_core::params::{Layout, Params};
 
 use crate::checkpoint;
@@ -121,7 +120,7 @@ fn updater(model: &dyn Model, config: &RunConfig) -> Updater {
     let layout = Arc::clone(&model.manifest().layout);
     let updater = match config.mode() {
         // What it adds are deltas; optimizers are the workers' own.
-        Mode::Local => Updater::new(OptimizerKind::Sgd, Hyper::default(), layout),
+        Mode::Local => Updater::of_deltas(layout),
         _ => Updater::new(config.optimizer, config.hyper, layout),
     };
     updater.with_threads(config.threads_of_the_server())

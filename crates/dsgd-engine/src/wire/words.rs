@@ -13,7 +13,7 @@ use crate::store::Difference;
 use crate::worker::{Job, OwnRound, OwnStep};
 use dsgd_core::codec::{Codec, Codecs};
 use dsgd_core::core::LeaseId;
-use dsgd_core::params::{Fresh, Kind, Layout, Snapshot, Tensor};
+use dsgd_core::params::{Fresh, Kind, Layout, Rule, Snapshot, Tensor};
 use dsgd_core::task::{Batch, Part, Stats, used};
 use dsgd_core::text;
 
@@ -26,6 +26,13 @@ pub(super) fn tensors(layout: &Layout) -> Vec<proto::Tensor> {
         name: tensor.name.clone(),
         shape: tensor.shape.iter().map(|&d| d as u64).collect(),
         rows: tensor.kind == Kind::Rows,
+        rate: match tensor.rule {
+            // As most clients say it: not at all.
+            Rule::Trained { rate, .. } if rate.to_bits() != 1f32.to_bits() => Some(rate),
+            _ => None,
+        },
+        without_decay: matches!(tensor.rule, Rule::Trained { decays: false, .. }),
+        added: tensor.rule == Rule::Added,
     };
     layout.tensors().iter().map(tensor).collect()
 }

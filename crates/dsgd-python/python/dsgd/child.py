@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import math
@@ -26,6 +27,9 @@ from .task import Batch, Loss, Task
 
 PROTOCOL = 1
 
+#: Folders of what was installed.
+INSTALLED = {"site-packages", "dist-packages"}
+
 
 class Wrong(Exception):
     """What is wrong with a script, in words that need no traceback."""
@@ -42,17 +46,16 @@ class Child:
     def load(self, protocol: int, options: Mapping[str, str], **order: Any) -> Dict[str, Any]:
         if protocol != PROTOCOL:
             raise Wrong(f"this package speaks version {PROTOCOL} of the conversation, not {protocol}")
-        before = set(sys.modules)
         module = imported(self.script)
         cls = task_class(module, order.get("class"))
         try:
             task = tasks.made(cls, options)
         except (TypeError, ValueError) as error:
             raise Wrong(str(error)) from None
+        batch_size(task)
         task.setup()
         self.task = task
         self.engine = task.engine() if hasattr(task, "engine") else Arrays(task)
-        needs = outside(set(sys.modules) - before, self.script.parent)
         values = tasks.options(cls)
         files = {
             name: str(getattr(task, name))
@@ -80,7 +83,7 @@ class Child:
             "describe": [str(line) for line in task.describe()],
             "metadata": {str(key): str(value) for key, value in task.metadata().items()},
             "files": files,
-            "needs": needs,
+            "needs": needs(self.script.parent.resolve()),
         }
 
     def share(self, params: str, gradient: str, threads: int, slot: int, slots: int) -> Dict[str, Any]:
@@ -265,40 +268,31 @@ def own_modules(folder: Path) -> Dict[str, Path]:
     found = {}
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
-        if not file or not file.endswith(".py"):
+        # Some modules of torch's have the name of a file that is not there.
+        if not file or not file.endswith(".py") or not os.path.isfile(file):
             continue
         path = Path(file).resolve()
-        inside = folder in path.parents
-        if inside and not {"site-packages", "dist-packages"} & set(path.parts):
+        if folder in path.parents and not INSTALLED & set(path.parts):
             found[str(path.relative_to(folder))] = path
     return found
 
 
-def outside(modules: Any, folder: Path) -> List[str]:
-    """Top-level modules among these that must be installed: neither the script's own nor Python's."""
-    own = {Path(name).parts[0].split(".")[0] for name in own_modules(folder.resolve())}
-    standard = getattr(sys, "stdlib_module_names", frozenset(sys.builtin_module_names))
+def needs(folder: Path) -> List[str]:
+    """Modules that the script and its own modules import and that have to be installed: what those import is theirs."""
     found = set()
-    for name in modules:
-        top = name.split(".")[0]
-        spec = getattr(sys.modules.get(top), "__spec__", None)
-        origin = getattr(spec, "origin", None) or ""
-        installed = "site-packages" in origin or "dist-packages" in origin
-        if installed and top not in own and top not in standard and not top.startswith("_"):
-            found.add(top)
-    # What others bring along is theirs to need.
-    direct = {name for name in found if _is_imported_by_script(name, folder)}
-    return sorted(direct)
+    for path in own_modules(folder).values():
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                found.update(alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
 
+    def is_installed(name: str) -> bool:
+        # What is imported in a branch that was not taken is not needed.
+        origin = getattr(getattr(sys.modules.get(name), "__spec__", None), "origin", None) or ""
+        return bool(INSTALLED & set(Path(origin).parts))
 
-def _is_imported_by_script(name: str, folder: Path) -> bool:
-    """Whether a module of the script's has this one by name: a whole framework's imports are not its affair."""
-    for path in own_modules(folder.resolve()).values():
-        for line in path.read_text(errors="replace").splitlines():
-            words = line.replace(",", " ").split()
-            if words[:1] in (["import"], ["from"]) and any(w.split(".")[0] == name for w in words[1:]):
-                return True
-    return False
+    return sorted(filter(is_installed, found))
 
 
 def bundle(to: Path, script: Path) -> None:
@@ -331,7 +325,7 @@ def unpacked(code: Path) -> Path:
 
 def failure(error: BaseException, script: Path) -> Dict[str, Any]:
     """What went wrong, where in the user's own code, and Python's own words for whoever reads them."""
-    if isinstance(error, Wrong):
+    if isinstance(error, (Wrong, tasks.Missing)):
         return {"error": str(error), "where": "", "traceback": ""}
     # Ours come first, and are of no interest.
     shown = error.__traceback__

@@ -41,6 +41,10 @@ class Loss:
         self.mean, self.count, self.objective, self.metrics = mean, count, objective, metrics
 
 
+class Missing(NotImplementedError):
+    """A method that a task has to have."""
+
+
 class Task:
     """A model with its data.
 
@@ -76,11 +80,11 @@ class Task:
 
     def tensors(self) -> Mapping[str, "numpy.ndarray"]:
         """The model's tensors by name, with their initial values (``float32``)."""
-        raise NotImplementedError(f"{type(self).__name__}.tensors: return names and initial arrays")
+        raise Missing(f"{type(self).__name__}.tensors: return names and initial arrays")
 
     def examples(self) -> int:
         """Number of training examples."""
-        raise NotImplementedError(f"{type(self).__name__}.examples: return how many training examples there are")
+        raise Missing(f"{type(self).__name__}.examples: return how many training examples there are")
 
     def validation_examples(self) -> int:
         """Number of validation examples; 0 where there are none."""
@@ -91,11 +95,11 @@ class Task:
 
         ``p`` and ``g`` hold arrays of the tensors' shapes by name. ``p`` is not written to.
         """
-        raise NotImplementedError(f"{type(self).__name__}.gradient: add the gradient to g, return the mean loss")
+        raise Missing(f"{type(self).__name__}.gradient: add the gradient to g, return the mean loss")
 
     def evaluate(self, p: Mapping[str, Any], batch: Batch) -> Union[float, Loss]:
         """The mean loss of a batch of validation examples."""
-        raise NotImplementedError(f"{type(self).__name__}.evaluate: return the mean loss of validation examples")
+        raise Missing(f"{type(self).__name__}.evaluate: return the mean loss of validation examples")
 
     def report(self, p: Mapping[str, Any]) -> Mapping[str, Any]:
         """Figures that ``dsgd eval`` shows beside the loss, such as BLEU."""

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import torch
 from torch import nn
 
-from .task import Batch, Loss, Task
+from .task import Batch, Loss, Missing, Task
 
 __all__ = ["Torch"]
 
@@ -38,11 +38,11 @@ class Torch(Task):
 
     def model(self) -> nn.Module:
         """The model, with its initial values. Called once in each process."""
-        raise NotImplementedError(f"{type(self).__name__}.model: return a torch.nn.Module")
+        raise Missing(f"{type(self).__name__}.model: return a torch.nn.Module")
 
     def data(self) -> Tuple[Any, Any]:
         """Training and validation data, each with ``len()`` and ``[i]``; the second may be None."""
-        raise NotImplementedError(f"{type(self).__name__}.data: return (training data, validation data or None)")
+        raise Missing(f"{type(self).__name__}.data: return (training data, validation data or None)")
 
     def collate(self, rows: Sequence[Any]) -> Any:
         """A batch from examples."""
@@ -51,6 +51,11 @@ class Torch(Task):
     def loss(self, model: nn.Module, batch: Any) -> Union[torch.Tensor, Loss]:
         """The batch's mean loss, as a tensor or in a :class:`dsgd.Loss`. By default what the model itself calls so."""
         return model(**batch).loss
+
+    def group(self, name: str, p: nn.Parameter) -> Dict[str, Any]:
+        """How steps change a parameter: ``{"rate": 0.1}`` multiplies the learning rate, ``{"decay": False}`` takes weight
+        decay away. Vectors, such as biases and the weights of normalization, do not decay."""
+        return {"decay": p.dim() > 1}
 
     def lengths(self, data: Any) -> Optional[Sequence[int]]:
         """A number for each example: those of a batch have the same, so nothing has to be padded. None where any
@@ -78,7 +83,11 @@ class Torch(Task):
         return 0 if self.valid_data is None else len(self.valid_data)
 
     def engine(self) -> "Engine":
-        return Engine(self)
+        engine = Engine(self)
+        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in engine.module.modules()):
+            # A batch's examples depend on each other.
+            self.divisible = False
+        return engine
 
 
 class Engine:
@@ -90,13 +99,8 @@ class Engine:
         named = [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
         if not named:
             raise ValueError("no parameter of the model requires a gradient")
-        floating = [n for n, b in persistent_buffers(self.module) if b.is_floating_point()]
-        if floating:
-            raise ValueError(
-                f"the model changes {floating[0]} while it trains, as batch normalization does, which workers do not "
-                "share yet: use layer or group normalization"
-            )
         self.named: List[Tuple[str, nn.Parameter]] = named
+        self.added = [(name, b) for name, b in persistent_buffers(self.module) if b.is_floating_point()]
         self.tables = {
             f"{prefix}.weight" if prefix else "weight"
             for prefix, m in self.module.named_modules()
@@ -108,7 +112,10 @@ class Engine:
         return {"torch": torch.__version__}
 
     def tensors(self) -> List[Dict[str, Any]]:
-        return [{"name": n, "shape": list(p.shape), "rows": n in self.tables} for n, p in self.named]
+        trained = [
+            {"name": n, "shape": list(p.shape), "rows": n in self.tables, **self.task.group(n, p)} for n, p in self.named
+        ]
+        return trained + [{"name": n, "shape": list(b.shape), "rows": False, "added": True} for n, b in self.added]
 
     def lengths(self) -> Dict[str, Any]:
         task = self.task
@@ -121,14 +128,27 @@ class Engine:
         self.device = device(self.task.device, slot)
         # Kept alive as long as the views of them.
         self.regions = (params, gradient)
-        at = 0
-        self.views: List[Tuple[str, nn.Parameter, torch.Tensor, torch.Tensor]] = []
         self.module.to(self.device)
+        at = 0
+
+        def views(tensor: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+            """Where its values are in the shared memory, and where its gradient is to be."""
+            count = tensor.numel()
+            place = {"dtype": torch.float32, "offset": 4 * at, "count": count}
+            if count == 0:
+                return torch.empty(tensor.shape), torch.empty(tensor.shape)
+            return tuple(torch.frombuffer(region, **place).view(tensor.shape) for region in self.regions)
+
+        self.views: List[Tuple[str, nn.Parameter, torch.Tensor, torch.Tensor]] = []
         for name, p in self.named:
-            here = torch.frombuffer(params, dtype=torch.float32, offset=4 * at, count=p.numel()).view(p.shape)
-            to = torch.frombuffer(gradient, dtype=torch.float32, offset=4 * at, count=p.numel()).view(p.shape)
-            self.views.append((name, p, here, to))
+            self.views.append((name, p, *views(p)))
             at += p.numel()
+        self.buffers: List[Tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        # Asked for anew: moving a module to a device makes other ones.
+        buffers = dict(self.module.named_buffers())
+        for name, _ in self.added:
+            self.buffers.append((buffers[name], *views(buffers[name])))
+            at += buffers[name].numel()
         numbers = 4 * at
         self.numbers: Dict[str, torch.Tensor] = {}
         for name, p in self.named:
@@ -146,9 +166,12 @@ class Engine:
 
     def init(self) -> None:
         # A model that was loaded from files has its values; others are made of the seed.
-        fresh = dict(self.task.model().named_parameters())
+        model = self.task.model()
+        fresh = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         for name, _, here, _ in self.views:
             here.copy_(fresh[name].detach())
+        for (name, _), (_, here, _) in zip(self.added, self.buffers):
+            here.copy_(fresh[name])
 
     def train(self, batch: Batch) -> Tuple[Any, Dict[str, int]]:
         self.module.train()
@@ -193,6 +216,8 @@ class Engine:
         for _, p, here, _ in self.views:
             if not self.in_place(p):
                 p.data.copy_(here)
+        for buffer, here, _ in self.buffers:
+            buffer.copy_(here)
 
     def zero(self) -> None:
         for name, p, _, to in self.views:
@@ -222,6 +247,10 @@ class Engine:
                 to.zero_()
             elif grad.data_ptr() != to.data_ptr():
                 to.copy_(grad)
+        for buffer, here, to in self.buffers:
+            # What the batch has added.
+            to.copy_(buffer)
+            to.sub_(here)
         return rows
 
 

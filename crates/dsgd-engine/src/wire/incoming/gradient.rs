@@ -7,7 +7,7 @@ use super::error::WireError;
 use crate::wire::integrity::Integrity;
 use crate::wire::proto::{Chunk, Rows};
 use dsgd_core::codec::Codec;
-use dsgd_core::params::{Gradient, Rows as Table, Tensor, TensorGradient, add_squares};
+use dsgd_core::params::{Gradient, Rows as Table, Rule, Tensor, TensorGradient, add_squares};
 
 /// A gradient that arrives in a buffer.
 #[derive(Debug)]
@@ -37,8 +37,12 @@ impl IncomingGradient {
             return Err(wrong_kind(entry, "a table", "a dense tensor"));
         };
         let squares = &mut self.squares.1;
-        self.cursor
-            .dense(entry, chunk, values, |block| add_squares(squares, block))?;
+        let counts = entry.rule != Rule::Added;
+        self.cursor.dense(entry, chunk, values, |block| {
+            if counts {
+                add_squares(squares, block);
+            }
+        })?;
         self.close(before);
         Ok(())
     }

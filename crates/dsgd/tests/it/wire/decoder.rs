@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dsgd::{Gradient, Layout, Params, Snapshot, TensorId};
 use dsgd_core::codec::Codec;
-use dsgd_core::params::{Fresh, Since};
+use dsgd_core::params::{Fresh, Rule, Since};
 use dsgd_engine::wire::incoming::{IncomingGradient, IncomingParams, WireError};
 use dsgd_engine::wire::integrity::Integrity;
 use dsgd_engine::wire::outgoing::{self, Piece};
@@ -249,6 +249,26 @@ fn a_row_that_is_wider_than_a_chunk_comes_alone() {
             most: 4 + 4 * width
         })
     );
+}
+
+#[test]
+fn what_is_added_as_it_is_has_no_part_in_the_norm() {
+    let mut layout: Layout = [("seen", [3]), ("weight", [2])].into_iter().collect();
+    layout.set_rule(TensorId(0), Rule::Added);
+    let layout = Arc::new(layout);
+    let mut gradient = Gradient::new(Arc::clone(&layout));
+    gradient.dense(TensorId(0)).fill(1e6);
+    gradient.dense(TensorId(1)).copy_from_slice(&[3.0, 4.0]);
+    let mut incoming = arriving(layout, Integrity::Checksums);
+    for piece in outgoing::gradient(&Arc::new(gradient), Integrity::Checksums) {
+        let Piece::Chunk(chunk) = piece else {
+            panic!("both are dense");
+        };
+        incoming.chunk(&chunk).unwrap();
+    }
+    let (gradient, norm) = incoming.finish().unwrap();
+    let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
+    assert!(close(norm, 5.0) && close(gradient.sum_of_squares(), 25.0));
 }
 
 #[test]

@@ -102,6 +102,7 @@ fn tensors() -> Vec<proto::Tensor> {
         name: name.to_owned(),
         shape: shape.to_vec(),
         rows,
+        ..proto::Tensor::default()
     };
     vec![
         tensor("weight", &[2, 3], false),

@@ -1,0 +1,41 @@
+//! A child in another language: the conversation of docs/child.md, by node.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::program::{Program, root, skip};
+
+#[test]
+fn a_child_may_be_written_in_another_language() {
+    let test = "a_child_may_be_written_in_another_language";
+    if !Command::new("node")
+        .arg("--version")
+        .output()
+        .is_ok_and(|node| node.status.success())
+    {
+        return skip(test, "there is no node here");
+    }
+    let Some(program) = Program::with(test, "numpy") else {
+        return;
+    };
+    let child = root().join("crates/dsgd-bin/tests/python/child.js");
+    // Called as an interpreter is: `-m dsgd.child SCRIPT`.
+    let interpreter = program.write(
+        "interpreter",
+        &format!("#!/bin/sh\nexec node {}\n", child.display()),
+    );
+    fs::set_permissions(&interpreter, fs::Permissions::from_mode(0o755)).unwrap();
+    program.write("line.py", "");
+    let words = "--optimizer sgd --learning-rate 0.1 --lr-schedule constant --epochs 3 --plain --run-dir run";
+    let python = interpreter.display();
+    let said = program.ok(&format!(
+        "train line.py -n 2 --mode split --python {python} {words}"
+    ));
+    assert!(said.contains("JavaScript"), "{said}");
+    let line = &program.tensors("run")["line"];
+    assert!(
+        (line[0] - 3.0).abs() < 0.01 && (line[1] + 2.0).abs() < 0.01,
+        "{line:?}"
+    );
+}
