@@ -254,10 +254,10 @@ impl Python {
         let bundle = tempfile::Builder::new()
             .suffix(".zip")
             .tempfile_in(&folder)?;
-        match &mut *self.first() {
-            Some(child) => child.bundle(bundle.path())?,
-            None => self.child(FIRST_SEAT)?.bundle(bundle.path())?,
-        }
+        // Where workers are elsewhere nothing more is computed here, and its memory is given back.
+        let first = self.first().take();
+        let mut child = first.map_or_else(|| self.child(FIRST_SEAT), Ok)?;
+        child.bundle(bundle.path())?;
         let mut content = Context::new(&SHA256);
         content.update(&fs::read(bundle.path())?);
         let place = folder.join(format!("{}.zip", package::digits(content)));

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod examples;
 mod failures;
 mod hosts;
 #[path = "../support/lab.rs"]
@@ -10,3 +11,4 @@ mod numpy;
 mod other_language;
 mod program;
 mod torch;
+mod wheel;

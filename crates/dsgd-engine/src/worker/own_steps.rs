@@ -14,7 +14,7 @@ use std::sync::Arc;
 use dsgd_core::core::LeaseId;
 use dsgd_core::model::Compute;
 use dsgd_core::optim::{Hyper, OptimError, OptimizerKind, StepSize, clip_scale};
-use dsgd_core::params::{Gradient, Layout, Params, Snapshot, TensorGradient, TensorId};
+use dsgd_core::params::{Gradient, Layout, Params, Since, Snapshot, TensorGradient, TensorId};
 use dsgd_core::task::{Batch, Stats};
 
 use super::failure::{Failure, catch_panics};
@@ -133,10 +133,18 @@ impl OwnSteps {
             add(own, before);
         }
         let mut sum = Stats::default();
-        for step in &round.steps {
+        for (number, step) in round.steps.iter().enumerate() {
             self.gradient.clear();
             self.versions += 1;
-            let here = Snapshot::new(self.versions, Arc::clone(&self.params));
+            // The round begins elsewhere than the last one has ended.
+            let since = (number > 0).then(|| Since {
+                base: self.versions - 1,
+                ..self.updater.since(self.updater.version() - 1)
+            });
+            let here = Snapshot {
+                since,
+                ..Snapshot::new(self.versions, Arc::clone(&self.params))
+            };
             let into = &mut self.gradient;
             let stats = catch_panics(|| compute.gradient(step.batch, &here, into))?;
             drop(here);
@@ -233,5 +241,98 @@ fn difference(values: &mut [f32], end: &[f32], start: &[f32]) {
 fn take_off(values: &mut [f32], before: &[f32]) {
     for (value, before) in values.iter_mut().zip(before) {
         *value -= before;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dsgd_core::params::Fresh;
+    use dsgd_core::task::{Part, TaskResult};
+
+    use super::*;
+
+    /// Computes with a copy of its own, as one on a device is, into which it takes only what is said to be new.
+    #[derive(Default)]
+    struct Follower {
+        version: u64,
+        copy: Vec<f32>,
+        taken: Vec<usize>,
+    }
+
+    impl Compute for Follower {
+        fn gradient(
+            &mut self,
+            batch: Batch,
+            params: &Snapshot,
+            into: &mut Gradient,
+        ) -> TaskResult<Stats> {
+            let since = params.since.as_ref();
+            let mut taken = 0;
+            match since.filter(|since| since.base == self.version) {
+                None => self.copy = params.flat().to_vec(),
+                Some(since) => {
+                    for (tensor, fresh) in params.layout().tensors().iter().zip(&since.tensors) {
+                        let (start, width) = (tensor.range.start, tensor.width());
+                        let mut take = |range: std::ops::Range<usize>| {
+                            taken += range.len();
+                            self.copy[range.clone()].copy_from_slice(&params.flat()[range]);
+                        };
+                        match fresh {
+                            Fresh::Same => {}
+                            Fresh::Whole => take(tensor.range.clone()),
+                            Fresh::Rows(rows) => rows.iter().for_each(|&row| {
+                                let at = start + row as usize * width;
+                                take(at..at + width);
+                            }),
+                        }
+                    }
+                }
+            }
+            self.version = params.version;
+            self.taken.push(taken);
+            assert_eq!(self.copy, params.flat());
+            into.dense(TensorId(0))[0] += 1.0;
+            into.row(TensorId(1), batch.index % 5).fill(2.0);
+            Ok(Stats::of_examples(1.0, 1))
+        }
+    }
+
+    #[test]
+    fn what_is_new_in_each_step_is_said_and_is_all_that_is_new() {
+        let mut layout = Layout::new();
+        layout.dense("dense", &[3]);
+        layout.rows("table", 100, 2);
+        let layout = Arc::new(layout);
+        let rule = StepRule {
+            optimizer: OptimizerKind::Adagrad,
+            hyper: Hyper::default(),
+            max_grad_norm: 1.0,
+            overlaps: false,
+        };
+        let mut own = OwnSteps::new(rule, &layout, 1);
+        let mut follower = Follower::default();
+        let step = |index| OwnStep {
+            batch: Batch {
+                index,
+                epoch: 1,
+                seed: 0,
+                part: Part::WHOLE,
+            },
+            learning_rate: 0.5,
+        };
+        for lease in 0..3 {
+            let mut anchor = Params::zeros(Arc::clone(&layout));
+            anchor.flat_mut().fill(lease as f32);
+            let anchor = Snapshot::new(lease, Arc::new(anchor));
+            let round = OwnRound {
+                steps: (0..4).map(step).collect(),
+                ..OwnRound::default()
+            };
+            let mut delta = Gradient::new(Arc::clone(&layout));
+            let stats = own.take(&mut follower, (lease, &round), &anchor, &mut delta);
+            assert_eq!(stats.unwrap_or_default().examples, 4);
+        }
+        // All of it at the beginning of a round, then the dense tensor and the one row of each step.
+        assert_eq!(follower.taken, [0, 5, 5, 5].repeat(3));
     }
 }

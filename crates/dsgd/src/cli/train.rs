@@ -199,34 +199,35 @@ fn prepare<T: Task>(
     args: CallArgs,
     supervisor: Option<Supervisor>,
 ) -> anyhow::Result<ReadyRun<T>> {
-    let text = layers::write(task_name, &config, options)?;
-    let elsewhere = if config.elsewhere.uses_ssh() || config.elsewhere.listen.is_some() {
-        let options = elsewhere(task_name, &*task, options)?;
-        let text = layers::write(task_name, &config, &options)?;
-        Some((options, text))
-    } else {
-        None
-    };
+    let (text, as_written) = (layers::write(task_name, &config, options)?, config.clone());
     if let Some(note) = config.settle(task.manifest())? {
         complain(format_args!("Note: {note}"));
     }
     check_memory(&config, &*task)?;
     let fingerprint = fingerprint(&*task, options, &config)?;
-    let (folder, start) = if let Some(run) = &args.resume {
-        let folder = RunFolder::open(run)?;
-        let (start, warnings) = Start::resume(&folder, &*task, &config, &fingerprint)?;
-        for warning in warnings {
-            complain(format_args!("Warning: {warning}"));
+    let resumed = args.resume.as_deref().map(RunFolder::open).transpose()?;
+    let name = task.run_name().unwrap_or(task_name);
+    let start = match &resumed {
+        Some(folder) => {
+            let (start, warnings) = Start::resume(folder, &*task, &config, &fingerprint)?;
+            for warning in warnings {
+                complain(format_args!("Warning: {warning}"));
+            }
+            start
         }
-        (folder, start)
+        None => Start::new(name, &*task, &config)?,
+    };
+    let elsewhere = if config.elsewhere.uses_ssh() || config.elsewhere.listen.is_some() {
+        let options = elsewhere(task_name, &*task, options)?;
+        let text = layers::write(task_name, &as_written, &options)?;
+        Some((options, text))
     } else {
-        let name = task.run_name().unwrap_or(task_name);
-        let start = Start::new(name, &*task, &config)?;
-        let folder = match &args.run_dir {
-            Some(run) if args.restarted => RunFolder::open(run)?,
-            wanted => RunFolder::create(wanted.as_deref(), name)?,
-        };
-        (folder, start)
+        None
+    };
+    let folder = match (resumed, &args.run_dir) {
+        (Some(folder), _) => folder,
+        (None, Some(run)) if args.restarted => RunFolder::open(run)?,
+        (None, wanted) => RunFolder::create(wanted.as_deref(), name)?,
     };
     Ok(ReadyRun {
         task_name,
