@@ -7,27 +7,13 @@ use dsgd::{Better, Layout, Manifest, Metric, SUMS, TaskResult};
 use crate::order::Dealing;
 use crate::words::{Computed, Loaded};
 
-/// What a first batch has shown of a task.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Shown {
-    /// Names of the metrics besides the loss, in the order of their sums.
-    pub(crate) metrics: Vec<String>,
-    /// Whether the loss is the mean of the examples, so that a batch's gradient is the mean of its parts'.
-    pub(crate) of_examples: bool,
-}
-
-impl Shown {
-    /// By a batch of so many examples.
-    pub(crate) fn by(computed: &Computed, examples: usize) -> TaskResult<Self> {
-        let metrics: Vec<String> = computed.metrics.keys().cloned().collect();
-        if metrics.len() > SUMS {
-            return Err(format!("{} metrics: at most {SUMS}", metrics.len()).into());
-        }
-        Ok(Self {
-            metrics,
-            of_examples: computed.count == examples as u64,
-        })
+/// Names of a task's metrics besides the loss, as a batch brings them: in the order of their sums.
+pub(crate) fn metrics_of(computed: &Computed) -> TaskResult<Vec<String>> {
+    let names: Vec<String> = computed.metrics.keys().cloned().collect();
+    if names.len() > SUMS {
+        return Err(format!("{} metrics: at most {SUMS}", names.len()).into());
     }
+    Ok(names)
 }
 
 /// What the server knows of it.
@@ -35,9 +21,9 @@ pub(crate) fn manifest(
     loaded: &Loaded,
     layout: &Arc<Layout>,
     [training, validation]: &[Dealing; 2],
-    shown: &Shown,
+    names: &[String],
 ) -> TaskResult<Manifest> {
-    let most_parts = if loaded.divisible && shown.of_examples {
+    let most_parts = if loaded.divisible {
         loaded.batch_size.min(loaded.examples).max(1) as usize
     } else {
         1
@@ -66,7 +52,7 @@ pub(crate) fn manifest(
     Ok(Manifest {
         validation_batches: validation.batches(),
         most_parts,
-        metrics: metrics(loaded, &shown.metrics)?,
+        metrics: metrics(loaded, names)?,
         metadata: loaded.metadata.clone(),
         about,
         ..Manifest::new(Arc::clone(layout), training.batches())

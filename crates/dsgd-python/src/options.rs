@@ -43,10 +43,6 @@ pub struct Options {
     #[arg(long, hide = true)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<String>,
-    /// Whether its loss is the mean of the examples
-    #[arg(long, hide = true)]
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub divisible: bool,
 }
 
 impl Options {

@@ -13,7 +13,7 @@ use dsgd::{
 
 use crate::child::{Child, Program};
 use crate::interpreter;
-use crate::manifest::{Shown, manifest};
+use crate::manifest::{manifest, metrics_of};
 use crate::options::Options;
 use crate::order::Dealing;
 use crate::package;
@@ -40,7 +40,8 @@ pub struct Python {
     loaded: Loaded,
     /// How training and validation examples are dealt out.
     dealings: [Dealing; 2],
-    shown: Shown,
+    /// Names of the metrics besides the loss, in the order of their sums.
+    metrics: Vec<String>,
     seed: u64,
     manifest: Manifest,
     /// The child that has said what the task is; the first worker goes on with it.
@@ -72,7 +73,7 @@ impl Compute for Worker<'_> {
             examples: &examples,
         };
         let computed = self.child.train(&order, params, into)?;
-        computed.stats(examples.len(), &self.task.shown.metrics)
+        computed.stats(examples.len(), &self.task.metrics)
     }
 
     fn evaluate(&mut self, batch: usize, params: &Snapshot) -> TaskResult<Stats> {
@@ -83,7 +84,7 @@ impl Compute for Worker<'_> {
             examples: &examples,
         };
         let computed: Computed = self.child.ask_of(&order, params)?;
-        computed.stats(examples.len(), &self.task.shown.metrics)
+        computed.stats(examples.len(), &self.task.metrics)
     }
 }
 
@@ -146,12 +147,8 @@ impl Task for Python {
             class: options.class.clone(),
             options: options.values()?,
         };
-        let shown = Shown {
-            metrics: options.metrics.clone(),
-            of_examples: options.divisible,
-        };
         let started = Child::start(&program, FIRST_SEAT.threads)?;
-        Self::new(program, started, Some(shown), seed)
+        Self::new(program, started, Some(options.metrics.clone()), seed)
     }
 
     fn options_elsewhere(&self, options: &Options) -> TaskResult<Options> {
@@ -165,8 +162,7 @@ impl Task for Python {
             file_options,
             interpreter: Some(self.loaded.executable.clone()),
             needs: self.loaded.needs.clone(),
-            metrics: self.shown.metrics.clone(),
-            divisible: self.shown.of_examples,
+            metrics: self.metrics.clone(),
             ..options.clone()
         })
     }
@@ -202,29 +198,29 @@ impl Task for Python {
 }
 
 impl Python {
-    /// Goes on with the child that has loaded the script. Where nothing was `shown` of it yet it computes a batch, so that
+    /// Goes on with the child that has loaded the script. Where its metrics are not known yet it computes a batch, so that
     /// what is wrong with the script is said before any host is called.
     fn new(
         program: Program,
         (mut child, loaded): (Child, Loaded),
-        shown: Option<Shown>,
+        metrics: Option<Vec<String>>,
         seed: u64,
     ) -> TaskResult<Self> {
         let layout = Arc::new(loaded.layout()?);
         let dealings = loaded.dealings()?;
         child.share(&layout, FIRST_SEAT)?;
-        let shown = match shown {
-            Some(shown) => shown,
+        let metrics = match metrics {
+            Some(metrics) => metrics,
             None => first_batch(&mut child, &dealings[0], &layout, seed)?,
         };
         let name = program.script.file_stem().unwrap_or_default();
         Ok(Self {
             name: name.to_string_lossy().into_owned(),
-            manifest: manifest(&loaded, &layout, &dealings, &shown)?,
+            manifest: manifest(&loaded, &layout, &dealings, &metrics)?,
             dealings,
             program,
             loaded,
-            shown,
+            metrics,
             seed,
             first: Mutex::new(Some(child)),
         })
@@ -280,17 +276,17 @@ fn program_here(options: &Options) -> TaskResult<Program> {
     })
 }
 
-/// What the first batch shows.
+/// The names of the metrics, from a first batch.
 fn first_batch(
     child: &mut Child,
     training: &Dealing,
     layout: &Arc<Layout>,
     seed: u64,
-) -> TaskResult<Shown> {
+) -> TaskResult<Vec<String>> {
     let mut params = Params::zeros(Arc::clone(layout));
     child.init(seed, &mut params)?;
     if training.batches() == 0 {
-        return Ok(Shown::default());
+        return Ok(Vec::new());
     }
     let examples = training.shuffled(0, 0..training.len(0), (seed, 1));
     let order = Order::Train {
@@ -301,9 +297,9 @@ fn first_batch(
     };
     let params = Snapshot::new(0, Arc::new(params));
     let computed = child.train(&order, &params, &mut Gradient::new(Arc::clone(layout)))?;
-    let shown = Shown::by(&computed, examples.len())?;
-    computed.stats(examples.len(), &shown.metrics)?;
-    Ok(shown)
+    let metrics = metrics_of(&computed)?;
+    computed.stats(examples.len(), &metrics)?;
+    Ok(metrics)
 }
 
 /// Whoever panicked has left nothing half-way in it.

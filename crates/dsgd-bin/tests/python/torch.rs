@@ -296,3 +296,31 @@ class T(dsgd.torch.Torch):
         assert!(error.contains(expected), "{expected}\n{error}");
     }
 }
+
+#[test]
+fn a_class_of_a_notebook_is_trained() {
+    let test = "a_class_of_a_notebook_is_trained";
+    let Some(program) = Program::with(test, "torch") else {
+        return;
+    };
+    let has = std::process::Command::new(program.python())
+        .args(["-c", "import cloudpickle"])
+        .output();
+    if !has.is_ok_and(|has| has.status.success()) {
+        return crate::program::skip(test, "cloudpickle is not installed");
+    }
+    // What is typed at a prompt is in no file, as a notebook's cells are not.
+    let code = format!(
+        "{MODEL}
+run = dsgd.train(Net, workers=2, epochs=2, dropout=0.1, optimizer='adam')
+print(len(run.history()), sorted(run.state_dict())[0])
+run = dsgd.train(Net, epochs=1, quiet=True)
+print(run)"
+    );
+    let out = program.run_python(&code);
+    assert!(out.contains("Task net-1: Net, in Python 3."), "{out}");
+    assert!(
+        out.contains("\n2 0.bias\n") && out.ends_with("Run('runs/net-2')\n"),
+        "{out}"
+    );
+}

@@ -11,8 +11,8 @@ import json
 import math
 import mmap
 import os
-import queue
 import random
+import select
 import signal
 import socket
 import sys
@@ -214,8 +214,12 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(seed % 2**32)
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(seed)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        # Where no GPU is in use, torch.manual_seed writes down where it was called from, which takes longer than a small step.
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(seed)
 
 
 def mapped(path: str) -> mmap.mmap:
@@ -248,7 +252,8 @@ def task_class(module: Any, name: Optional[str]) -> type:
     found = {
         value.__name__: value
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Task) and value.__module__ == module.__name__
+        # One that was pickled in a notebook is still that of the notebook.
+        if isinstance(value, type) and issubclass(value, Task) and value.__module__ in (module.__name__, "__main__")
     }
     file = Path(module.__file__).name
     if name is not None:
@@ -360,26 +365,28 @@ def main(argv: List[str]) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    orders: "queue.Queue[Dict[str, Any]]" = queue.Queue()
-
-    def read() -> None:
-        with server.makefile("rb") as lines:
-            for line in lines:
-                orders.put(json.loads(line))
-        # Nobody waits for an answer any more, whatever is being computed.
-        os._exit(0)
-
-    threading.Thread(target=read, daemon=True).start()
+    threading.Thread(target=end_with, args=(server,), daemon=True).start()
     child = Child(script)
-    while True:
-        order = orders.get()
+    for line in server.makefile("rb"):
         try:
+            order = json.loads(line)
             answer = getattr(child, order.pop("do"))(**order)
         except BaseException as error:  # noqa: B902 - SystemExit of the user's code, too
             failed = failure(error, script)
             sys.stderr.write(failed["traceback"])
             answer = {"failed": failed}
         server.sendall(json.dumps(answer).encode() + b"\n")
+    os._exit(0)
+
+
+def end_with(server: socket.socket) -> None:
+    """Ends this process when the other end of the socket is closed: nobody waits for an answer then, whatever is being
+    computed."""
+    poll = select.poll()
+    # Only its end, which is always reported.
+    poll.register(server, 0)
+    poll.poll()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -42,14 +42,8 @@ def train(cls: type, workers: Optional[int] = None, **options: Any) -> Run:
     Options are those of ``dsgd train``, with ``_`` for ``-``, and the task's own. The notebook's stop button, or
     Ctrl-C, saves a checkpoint and returns the run as it is then.
     """
-    try:
-        script = inspect.getfile(cls)
-        found = os.path.isfile(script)
-    except (OSError, TypeError):
-        found = False
-    if not found:
-        raise ValueError(f"{cls.__name__} is in no file, from which workers could load it: write it to one (%%writefile)")
     run = Path(options.pop("run_dir", None) or free_run(cls.__name__))
+    script = script_of(cls, run)
     words = ["train", script, "--class", cls.__name__, "--plain", "--run-dir", str(run)]
     if workers is not None:
         words += ["-n", str(workers)]
@@ -84,6 +78,29 @@ def train(cls: type, workers: Optional[int] = None, **options: Any) -> Run:
     if status != 0 and not stopped:
         raise RuntimeError("".join(last).strip() or f"dsgd ended with status {status}")
     return Run(run)
+
+
+def script_of(cls: type, run: Path) -> str:
+    """The file that workers load the class from. One of a notebook's is in none: it is written beside the run's folder."""
+    try:
+        script = inspect.getfile(cls)
+        if os.path.isfile(script):
+            return script
+    except (OSError, TypeError):
+        pass
+    try:
+        import cloudpickle
+    except ImportError:
+        raise ValueError(
+            f"{cls.__name__} is in no file that workers could load it from: pip install cloudpickle, or write it to one (%%writefile)"
+        ) from None
+    import base64
+
+    script = run.with_name(run.name + ".py")
+    script.parent.mkdir(parents=True, exist_ok=True)
+    pickled = base64.b64encode(cloudpickle.dumps(cls)).decode()
+    script.write_text(f"import base64\n\nimport cloudpickle\n\n{cls.__name__} = cloudpickle.loads(base64.b64decode({pickled!r}))\n")
+    return str(script)
 
 
 def check(cls: type, **options: Any) -> None:

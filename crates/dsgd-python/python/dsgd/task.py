@@ -67,8 +67,9 @@ class Task:
     higher: Sequence[str] = ("accuracy", "auc", "bleu", "f1", "precision", "recall")
     #: The metric that the best checkpoint is chosen by; the loss where it is not said.
     best: Union[str, None] = None
-    #: Whether workers may share a batch (``--mode split``): its gradient is the mean of its parts', weighted by their
-    #: examples. False where examples of a batch depend on each other, as with batch normalization.
+    #: Whether workers may share a batch (``--mode split``, the default on one machine): its gradient is then the mean of its
+    #: parts', weighted by their examples, as in DistributedDataParallel. False where examples of a batch depend on each
+    #: other, as with batch normalization.
     divisible: bool = True
 
     def __init__(self, **values: Any):

@@ -139,10 +139,24 @@ class Engine:
                 return torch.empty(tensor.shape), torch.empty(tensor.shape)
             return tuple(torch.frombuffer(region, **place).view(tensor.shape) for region in self.regions)
 
+        # Parameters whose memory is the shared one, those that are copied from and to it, and tables by their rows.
         self.views: List[Tuple[str, nn.Parameter, torch.Tensor, torch.Tensor]] = []
+        self.shared, self.copied, self.sparse = [], [], []
         for name, p in self.named:
-            self.views.append((name, p, *views(p)))
+            here, to = views(p)
+            self.views.append((name, p, here, to))
+            is_shared = self.device.type == "cpu" and p.dtype == torch.float32
+            if is_shared:
+                here.copy_(p.detach())
+                p.data = here
+            else:
+                self.copied.append((p, here))
+            if name in self.tables:
+                self.sparse.append((name, p, to))
+            else:
+                self.shared.append((p, to, is_shared))
             at += p.numel()
+        self.gradients = [to for _, to, is_shared in self.shared if is_shared]
         self.buffers: List[Tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         # Asked for anew: moving a module to a device makes other ones.
         buffers = dict(self.module.named_buffers())
@@ -155,14 +169,6 @@ class Engine:
             if name in self.tables:
                 self.numbers[name] = torch.frombuffer(gradient, dtype=torch.int32, offset=numbers, count=len(p))
                 numbers += 4 * len(p)
-        for _, p, here, _ in self.views:
-            if self.in_place(p):
-                here.copy_(p.detach())
-                p.data = here
-
-    def in_place(self, p: nn.Parameter) -> bool:
-        """Whether the shared memory itself is the parameter."""
-        return self.device.type == "cpu" and p.dtype == torch.float32
 
     def init(self) -> None:
         # A model that was loaded from files has its values; others are made of the seed.
@@ -174,7 +180,7 @@ class Engine:
             here.copy_(fresh[name])
 
     def train(self, batch: Batch) -> Tuple[Any, Dict[str, int]]:
-        self.module.train()
+        self.set_mode(True)
         self.fetch()
         self.zero()
         size = self.task.micro_batch or len(batch.examples)
@@ -191,14 +197,14 @@ class Engine:
         return total, self.store()
 
     def evaluate(self, batch: Batch) -> Any:
-        self.module.eval()
+        self.set_mode(False)
         self.fetch()
         with torch.no_grad():
             loss = self.compute(self.task.evaluate_batch, self.task.valid_data, batch.examples)
         return detached(loss, len(batch.examples))
 
     def report(self) -> Mapping[str, Any]:
-        self.module.eval()
+        self.set_mode(False)
         self.fetch()
         with torch.no_grad():
             return self.task.figures(self.module)
@@ -211,42 +217,43 @@ class Engine:
                 return loss(self.module, rows)
         return loss(self.module, rows)
 
+    def set_mode(self, training: bool) -> None:
+        """Only where it changes: parts of a model may have been set otherwise by the user."""
+        if self.module.training != training:
+            self.module.train(training)
+
     def fetch(self) -> None:
         """Brings parameters to where they are computed with."""
-        for _, p, here, _ in self.views:
-            if not self.in_place(p):
-                p.data.copy_(here)
+        for p, here in self.copied:
+            p.data.copy_(here)
         for buffer, here, _ in self.buffers:
             buffer.copy_(here)
 
     def zero(self) -> None:
-        for name, p, _, to in self.views:
-            if name in self.tables:
-                p.grad = None
-            elif self.in_place(p):
-                to.zero_()
-                p.grad = to
-            else:
-                p.grad = None
+        if self.gradients:
+            torch._foreach_zero_(self.gradients)
+        for p, to, is_shared in self.shared:
+            p.grad = to if is_shared else None
+        for _, p, _ in self.sparse:
+            p.grad = None
 
     def store(self) -> Dict[str, int]:
         """Brings gradients to where they are read; says how many rows of each table there are."""
-        rows = {}
-        for name, p, _, to in self.views:
-            grad = p.grad
-            if name in self.tables:
-                rows[name] = 0
-                if grad is not None:
-                    grad = grad.coalesce()
-                    numbers, values = grad.indices()[0], grad.values()
-                    rows[name] = len(numbers)
-                    self.numbers[name][: len(numbers)] = numbers
-                    to.view(-1)[: values.numel()] = values.reshape(-1)
-                p.grad = None
-            elif grad is None:
+        for p, to, _ in self.shared:
+            if p.grad is None:
                 to.zero_()
-            elif grad.data_ptr() != to.data_ptr():
-                to.copy_(grad)
+            elif p.grad is not to:
+                to.copy_(p.grad)
+        rows = {}
+        for name, p, to in self.sparse:
+            rows[name] = 0
+            if p.grad is not None:
+                grad = p.grad.coalesce()
+                numbers, values = grad.indices()[0], grad.values()
+                rows[name] = len(numbers)
+                self.numbers[name][: len(numbers)] = numbers
+                to.view(-1)[: values.numel()] = values.reshape(-1)
+            p.grad = None
         for buffer, here, to in self.buffers:
             # What the batch has added.
             to.copy_(buffer)
