@@ -11,8 +11,10 @@ use std::ops::Range;
 #[derive(Clone, Debug)]
 pub(crate) struct Dealing {
     groups: Vec<Group>,
-    /// Where each batch lies: in which group, and which of its positions.
-    batches: Vec<(usize, Range<u64>)>,
+    /// The first batch of each group.
+    firsts: Vec<usize>,
+    batches: usize,
+    batch_size: u64,
 }
 
 /// Examples of one length.
@@ -25,7 +27,7 @@ enum Group {
 }
 
 impl Dealing {
-    /// Of so many examples, in batches of at most `batch_size`.
+    /// Of so many examples, in batches of at most `batch_size`, which is at least 1.
     pub(crate) fn new(examples: u64, lengths: Option<&[u32]>, batch_size: u64) -> Self {
         let groups: Vec<Group> = match lengths {
             None => vec![Group::All(examples)],
@@ -37,24 +39,28 @@ impl Dealing {
                 by_length.into_values().map(Group::Some).collect()
             }
         };
-        let cut = |(at, group): (usize, &Group)| {
-            let len = group.len();
-            let starts = (0..len).step_by(batch_size as usize);
-            let cut = starts.map(|start| (at, start..len.min(start + batch_size)));
-            cut.collect::<Vec<_>>()
+        let mut batches = 0;
+        let first = |group: &Group| {
+            let first = batches;
+            batches += group.len().div_ceil(batch_size) as usize;
+            first
         };
-        let batches = groups.iter().enumerate().flat_map(cut).collect();
-        Self { groups, batches }
+        Self {
+            firsts: groups.iter().map(first).collect(),
+            groups,
+            batches,
+            batch_size,
+        }
     }
 
     /// Number of batches.
     pub(crate) fn batches(&self) -> usize {
-        self.batches.len()
+        self.batches
     }
 
     /// Examples of a batch.
     pub(crate) fn len(&self, batch: usize) -> usize {
-        let (_, positions) = &self.batches[batch];
+        let (_, positions) = self.place(batch);
         (positions.end - positions.start) as usize
     }
 
@@ -65,10 +71,10 @@ impl Dealing {
         rows: Range<usize>,
         (seed, epoch): (u64, u32),
     ) -> Vec<u64> {
-        let (group, positions) = &self.batches[batch];
+        let (number, positions) = self.place(batch);
         let key = mix(seed.wrapping_add(GOLDEN.wrapping_mul(u64::from(epoch))));
-        let key = key.wrapping_add(GOLDEN.wrapping_mul(*group as u64));
-        let group = &self.groups[*group];
+        let key = key.wrapping_add(GOLDEN.wrapping_mul(number as u64));
+        let group = &self.groups[number];
         let positions = rows.map(|row| positions.start + row as u64);
         let examples = positions.map(|i| group.example(permuted(group.len(), key, i)));
         examples.collect()
@@ -76,9 +82,17 @@ impl Dealing {
 
     /// The numbers of a validation batch's examples.
     pub(crate) fn in_order(&self, batch: usize) -> Vec<u64> {
-        let (group, positions) = &self.batches[batch];
-        let group = &self.groups[*group];
-        positions.clone().map(|i| group.example(i)).collect()
+        let (number, positions) = self.place(batch);
+        positions.map(|i| self.groups[number].example(i)).collect()
+    }
+
+    /// Where a batch lies: in which group, and which of its positions.
+    fn place(&self, batch: usize) -> (usize, Range<u64>) {
+        assert!(batch < self.batches, "batch {batch} of {}", self.batches);
+        let group = self.firsts.partition_point(|&first| first <= batch) - 1;
+        let start = (batch - self.firsts[group]) as u64 * self.batch_size;
+        let end = start.saturating_add(self.batch_size);
+        (group, start..end.min(self.groups[group].len()))
     }
 }
 

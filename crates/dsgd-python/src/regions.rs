@@ -23,13 +23,14 @@ pub(crate) struct Regions {
 impl Regions {
     /// Two files that are zero.
     pub(crate) fn new(layout: &Arc<Layout>) -> std::io::Result<Self> {
-        let values = 4 * layout.len() as u64;
+        // What no memory can hold is refused by the system.
+        let values = 4u64.saturating_mul(layout.len() as u64);
         let tables = layout.tensors().iter().filter(|t| t.kind == Kind::Rows);
         let numbers = tables.map(|table| 4 * table.shape[0] as u64).sum::<u64>();
         Ok(Self {
             layout: Arc::clone(layout),
             params: in_memory("dsgd-params", values)?,
-            gradient: in_memory("dsgd-gradient", values + numbers)?,
+            gradient: in_memory("dsgd-gradient", values.saturating_add(numbers))?,
             version: None,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ring::digest::{Context, SHA256};
 
@@ -44,14 +44,21 @@ pub struct Python {
     metrics: Vec<String>,
     seed: u64,
     manifest: Manifest,
-    /// The child that has said what the task is; the first worker goes on with it.
-    first: Mutex<Option<Child>>,
+    first: Mutex<First>,
+}
+
+/// Who can be asked for initial parameters without another process: a child takes seconds to start.
+struct First {
+    /// The child that has said what the task is, until a worker goes on with it.
+    idle: Option<Child>,
+    /// A worker's.
+    taken: Weak<Mutex<Child>>,
 }
 
 /// What one worker computes with.
 struct Worker<'a> {
     task: &'a Python,
-    child: Child,
+    child: Arc<Mutex<Child>>,
 }
 
 impl Compute for Worker<'_> {
@@ -72,7 +79,7 @@ impl Compute for Worker<'_> {
             seed: batch.seed.wrapping_add(batch.part.number as u64),
             examples: &examples,
         };
-        let computed = self.child.train(&order, params, into)?;
+        let computed = lock(&self.child).train(&order, params, into)?;
         computed.stats(examples.len(), &self.task.metrics)
     }
 
@@ -83,7 +90,7 @@ impl Compute for Worker<'_> {
             batch,
             examples: &examples,
         };
-        let computed: Computed = self.child.ask_of(&order, params)?;
+        let computed: Computed = lock(&self.child).ask_of(&order, params)?;
         computed.stats(examples.len(), &self.task.metrics)
     }
 }
@@ -94,23 +101,34 @@ impl Model for Python {
     }
 
     fn init(&self, seed: u64, params: &mut Params) -> TaskResult<()> {
-        let mut first = self.first();
-        if first.is_none() {
-            *first = Some(self.child(FIRST_SEAT)?);
+        let mut first = lock(&self.first);
+        if let Some(child) = &mut first.idle {
+            return child.init(seed, params);
         }
-        let child = first.as_mut().expect("it was made just now");
-        child.init(seed, params)
+        let worker = first.taken.upgrade();
+        drop(first);
+        // A worker is asked before it has anything to compute.
+        match worker {
+            Some(child) => lock(&child).init(seed, params),
+            None => self.child(FIRST_SEAT)?.init(seed, params),
+        }
     }
 
     fn compute(&self, seat: Seat) -> TaskResult<Box<dyn Compute + '_>> {
-        let first = self.first().take();
-        let child = match first {
+        let idle = lock(&self.first).idle.take();
+        let child = match idle {
             Some(mut child) => {
                 child.share(&self.manifest.layout, seat)?;
                 child
             }
             None => self.child(seat)?,
         };
+        let child = Arc::new(Mutex::new(child));
+        let mut first = lock(&self.first);
+        if first.taken.strong_count() == 0 {
+            first.taken = Arc::downgrade(&child);
+        }
+        drop(first);
         Ok(Box::new(Worker { task: self, child }))
     }
 }
@@ -222,7 +240,10 @@ impl Python {
             loaded,
             metrics,
             seed,
-            first: Mutex::new(Some(child)),
+            first: Mutex::new(First {
+                idle: Some(child),
+                taken: Weak::new(),
+            }),
         })
     }
 
@@ -230,10 +251,6 @@ impl Python {
         let (mut child, _) = Child::start(&self.program, seat.threads)?;
         child.share(&self.manifest.layout, seat)?;
         Ok(child)
-    }
-
-    fn first(&self) -> MutexGuard<'_, Option<Child>> {
-        lock(&self.first)
     }
 
     /// The numbers of a training batch's examples, or of its part's.
@@ -251,8 +268,8 @@ impl Python {
             .suffix(".zip")
             .tempfile_in(&folder)?;
         // Where workers are elsewhere nothing more is computed here, and its memory is given back.
-        let first = self.first().take();
-        let mut child = first.map_or_else(|| self.child(FIRST_SEAT), Ok)?;
+        let idle = lock(&self.first).idle.take();
+        let mut child = idle.map_or_else(|| self.child(FIRST_SEAT), Ok)?;
         child.bundle(bundle.path())?;
         let mut content = Context::new(&SHA256);
         content.update(&fs::read(bundle.path())?);

@@ -8,11 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::order::Dealing;
 
+#[cfg(test)]
+mod tests;
+
 /// Version of the conversation.
 pub(crate) const PROTOCOL: u32 = 1;
 
 /// Bytes of the longest answer: its largest part is a list of tensors.
 pub(crate) const LONGEST_ANSWER: u64 = 16 << 20;
+
+/// Batches of an epoch: what becomes of each is kept.
+const MOST_BATCHES: u64 = 1 << 30;
 
 /// What a child is to do.
 #[derive(Debug, Serialize)]
@@ -187,6 +193,10 @@ impl Loaded {
             Some(lengths) if lengths.len() as u64 != examples => {
                 Err(format!("{} lengths for {examples} examples", lengths.len()))
             }
+            None if examples.div_ceil(self.batch_size) > MOST_BATCHES => Err(format!(
+                "{examples} examples in batches of {}: more than {MOST_BATCHES} batches",
+                self.batch_size
+            )),
             lengths => Ok(Dealing::new(examples, lengths, self.batch_size)),
         };
         let validation = deal(self.validation_examples, &self.validation_lengths)?;
@@ -270,70 +280,5 @@ fn words(names: &[String]) -> String {
         "none".to_owned()
     } else {
         names.join(", ")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_is_what_was_asked_for_or_a_failure() {
-        let text =
-            r#"{"failed":{"error":"ValueError: x","where":"a.py:3 in loss","traceback":"…"}}"#;
-        let Answer::<Done>::Failed { failed } = serde_json::from_str(text).unwrap() else {
-            panic!("it says that it failed");
-        };
-        assert_eq!(failed.words(), "ValueError: x (a.py:3 in loss)");
-        let well: Answer<Done> = serde_json::from_str(r#"{"new":1}"#).unwrap();
-        assert!(matches!(well, Answer::Well(Done {})));
-    }
-
-    #[test]
-    fn means_become_sums_and_what_is_not_finite_stays_so() {
-        let text = r#"{"loss":0.5,"count":20,"metrics":{"accuracy":0.25},"rows":{"emb":3}}"#;
-        let mut computed: Computed = serde_json::from_str(text).unwrap();
-        let names = ["f1", "accuracy"].map(str::to_owned);
-        let stats = computed.stats(4, &names).unwrap();
-        assert_eq!((stats.loss, stats.count, stats.examples), (10.0, 20, 4));
-        assert_eq!(stats.sums[..2], [0.0, 5.0]);
-        assert!(computed.stats(4, &names[..1]).is_err());
-        computed.loss = None;
-        assert!(computed.stats(4, &names).unwrap().loss.is_nan());
-    }
-
-    #[test]
-    fn tensors_that_make_no_layout_are_refused() {
-        let tensor = |name: &str, shape: &[usize], rows| TensorOf {
-            name: name.to_owned(),
-            shape: shape.to_vec(),
-            rows,
-            added: false,
-            rate: None,
-            decay: None,
-        };
-        let layout = |tensors: Vec<TensorOf>| {
-            let text = r#"{"task":"T","python":"3","executable":"p","tensors":[],"examples":1,"batch_size":1}"#;
-            let mut loaded: Loaded = serde_json::from_str(text).unwrap();
-            loaded.tensors = tensors;
-            loaded.layout().map_err(|error| error.to_string())
-        };
-        let two = layout(vec![
-            tensor("t", &[7, 2], true),
-            tensor("scalar", &[], false),
-        ])
-        .unwrap();
-        assert_eq!(two.len(), 15);
-        for (wrong, why) in [
-            (
-                vec![tensor("a", &[1], false), tensor("a", &[2], false)],
-                "twice",
-            ),
-            (vec![tensor("a", &[1], true)], "no table"),
-            (vec![tensor("a", &[1 << 33, 1], true)], "at most"),
-        ] {
-            let error = layout(wrong).unwrap_err();
-            assert!(error.contains(why), "{error}");
-        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::program::{Program, said};
 
 /// A task with that body of `gradient`.
-fn script(gradient: &str) -> String {
+pub(crate) fn script(gradient: &str) -> String {
     format!(
         "
 import os, signal, time
@@ -247,7 +247,7 @@ fn nobody_is_left_behind_whoever_is_killed() {
     }
 }
 
-fn pids(pattern: &str) -> Vec<u32> {
+pub(crate) fn pids(pattern: &str) -> Vec<u32> {
     let output = Command::new("pgrep")
         .args(["-f", pattern])
         .output()
@@ -256,7 +256,7 @@ fn pids(pattern: &str) -> Vec<u32> {
     out.lines().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-fn kill(signal: &str, pid: u32) {
+pub(crate) fn kill(signal: &str, pid: u32) {
     let pid = pid.to_string();
     assert!(
         Command::new("kill")
@@ -267,7 +267,7 @@ fn kill(signal: &str, pid: u32) {
     );
 }
 
-fn wait(mut is_so: impl FnMut() -> bool, what: &str) {
+pub(crate) fn wait(mut is_so: impl FnMut() -> bool, what: &str) {
     let until = Instant::now() + Duration::from_secs(30);
     while !is_so() {
         assert!(Instant::now() < until, "not in 30 s: {what}");

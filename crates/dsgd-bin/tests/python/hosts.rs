@@ -1,7 +1,9 @@
 //! Models in Python on hosts on which nothing was installed for it.
 
 use std::fs;
+use std::process::Command;
 
+use crate::failures::{kill, pids, script, wait};
 use crate::lab::Lab;
 use crate::program::{Program, skip};
 
@@ -115,4 +117,67 @@ fn what_a_host_lacks_is_named() {
     // Of a file that is named and is nowhere it is said here.
     fs::remove_file(program.path("points.txt")).unwrap();
     assert!(fails("").contains("points.txt"));
+}
+
+#[test]
+fn a_worker_on_a_host_has_one_child_and_takes_it_along() {
+    let test = "a_worker_on_a_host_has_one_child_and_takes_it_along";
+    let Some(program) = Program::with(test, "numpy") else {
+        return;
+    };
+    let Some(lab) = lab(test, 2) else {
+        return;
+    };
+    let name = format!("elsewhere_{}.py", std::process::id());
+    program.write(
+        &name,
+        &script("time.sleep(0.1); print('from', os.uname().nodename)"),
+    );
+    let ssh = lab.file("ssh_config");
+    let words = format!(
+        "train {name} --remote -H h1:1,h2:1 --ssh-config {} --plain --epochs 1000 --run-dir run",
+        ssh.display()
+    );
+    let said = fs::File::create(program.path("said")).unwrap();
+    let mut command = program.command(&words);
+    let mut run = command
+        .stdout(said.try_clone().unwrap())
+        .stderr(said)
+        .spawn()
+        .unwrap();
+    let read = |file: &str| fs::read_to_string(program.path(file)).unwrap_or_default();
+    wait(
+        || read("run/events.jsonl").matches("\"step\"").count() > 4,
+        "steps",
+    );
+    // None here, though one was asked what the task is; none for what the workers began with.
+    let children = || pids(&format!("dsgd.child {name}"));
+    assert_eq!(children().len(), 2, "{}", read("said"));
+    wait(
+        || read("said").contains("h1: from h1") && read("said").contains("h2: from h2"),
+        "what they print",
+    );
+    // The one of a worker that is killed does not outlive it.
+    let before = children();
+    kill("KILL", parent(before[0]));
+    wait(
+        || children().iter().filter(|pid| before.contains(pid)).count() < 2,
+        "its child is gone",
+    );
+    wait(|| children().len() == 2, "it has another");
+    kill("INT", run.id());
+    run.wait().unwrap();
+    wait(|| children().is_empty(), "nobody is left");
+}
+
+fn parent(pid: u32) -> u32 {
+    let pid = pid.to_string();
+    let output = Command::new("ps")
+        .args(["-o", "ppid=", "-p", &pid])
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout)
+        .trim()
+        .parse()
+        .unwrap()
 }

@@ -324,3 +324,39 @@ print(run)"
         "{out}"
     );
 }
+
+#[test]
+fn a_compiled_model_has_the_names_of_the_one_inside() {
+    let test = "a_compiled_model_has_the_names_of_the_one_inside";
+    let Some(program) = Program::with(test, "torch") else {
+        return;
+    };
+    program.write("net.py", MODEL);
+    program.write(
+        "compiled.py",
+        "
+import torch, net
+class Compiled(net.Net):
+    def model(self): return torch.compile(super().model())
+",
+    );
+    let run = |script: &str| {
+        program.ok(&format!(
+            "train {script}.py -n 1 --threads 1 --plain --optimizer sgd --learning-rate 0.1 --epochs 2 --run-dir {script}"
+        ));
+        program.tensors(script)
+    };
+    let (plain, compiled) = (run("net"), run("compiled"));
+    assert_eq!(
+        plain.keys().collect::<Vec<_>>(),
+        compiled.keys().collect::<Vec<_>>()
+    );
+    for (name, values) in plain {
+        let most = values
+            .iter()
+            .zip(&compiled[&name])
+            .map(|(a, b)| (a - b).abs());
+        let most = most.fold(0.0, f32::max);
+        assert!(most < 1e-5, "{name} differs by {most}");
+    }
+}

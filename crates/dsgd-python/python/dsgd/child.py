@@ -20,7 +20,7 @@ import threading
 import traceback
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Set
 
 from . import task as tasks
 from .task import Batch, Loss, Task
@@ -284,7 +284,7 @@ def own_modules(folder: Path) -> Dict[str, Path]:
 
 def needs(folder: Path) -> List[str]:
     """Modules that the script and its own modules import and that have to be installed: what those import is theirs."""
-    found = set()
+    found: Set[str] = set()
     for path in own_modules(folder).values():
         for node in ast.walk(ast.parse(path.read_bytes())):
             if isinstance(node, ast.Import):

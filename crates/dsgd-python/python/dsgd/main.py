@@ -66,7 +66,7 @@ def train(cls: type, workers: Optional[int] = None, **options: Any) -> Run:
     stopped = False
     while True:
         try:
-            for line in running.stdout:
+            for line in running.stdout or ():
                 print(line, end="", flush=True)
                 last = [*last[-4:], line]
             status = running.wait()
@@ -89,18 +89,18 @@ def script_of(cls: type, run: Path) -> str:
     except (OSError, TypeError):
         pass
     try:
-        import cloudpickle
+        import cloudpickle  # type: ignore[import-untyped]
     except ImportError:
         raise ValueError(
             f"{cls.__name__} is in no file that workers could load it from: pip install cloudpickle, or write it to one (%%writefile)"
         ) from None
     import base64
 
-    script = run.with_name(run.name + ".py")
-    script.parent.mkdir(parents=True, exist_ok=True)
+    written = run.with_name(run.name + ".py")
+    written.parent.mkdir(parents=True, exist_ok=True)
     pickled = base64.b64encode(cloudpickle.dumps(cls)).decode()
-    script.write_text(f"import base64\n\nimport cloudpickle\n\n{cls.__name__} = cloudpickle.loads(base64.b64decode({pickled!r}))\n")
-    return str(script)
+    written.write_text(f"import base64\n\nimport cloudpickle\n\n{cls.__name__} = cloudpickle.loads(base64.b64decode({pickled!r}))\n")
+    return str(written)
 
 
 def check(cls: type, **options: Any) -> None:
@@ -173,7 +173,7 @@ def _product(shape: List[int]) -> int:
     return result
 
 
-def _squares(values: memoryview) -> float:
+def _squares(values: Any) -> float:
     try:
         import numpy
 

@@ -44,7 +44,7 @@ class Torch(Task):
         """Training and validation data, each with ``len()`` and ``[i]``; the second may be None."""
         raise Missing(f"{type(self).__name__}.data: return (training data, validation data or None)")
 
-    def collate(self, rows: Sequence[Any]) -> Any:
+    def collate(self, rows: List[Any]) -> Any:
         """A batch from examples."""
         return torch.utils.data.default_collate(rows)
 
@@ -95,15 +95,18 @@ class Engine:
 
     def __init__(self, task: Torch):
         self.task = task
-        self.module = task.model()
-        named = [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+        model = task.model()
+        #: What computes; of a model that torch.compile has wrapped, the names are those of the one inside.
+        self.module = model
+        self.own = own = getattr(model, "_orig_mod", model)
+        named = [(name, p) for name, p in own.named_parameters() if p.requires_grad]
         if not named:
             raise ValueError("no parameter of the model requires a gradient")
         self.named: List[Tuple[str, nn.Parameter]] = named
-        self.added = [(name, b) for name, b in persistent_buffers(self.module) if b.is_floating_point()]
+        self.added = [(name, b) for name, b in persistent_buffers(own) if b.is_floating_point()]
         self.tables = {
             f"{prefix}.weight" if prefix else "weight"
-            for prefix, m in self.module.named_modules()
+            for prefix, m in own.named_modules()
             if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and m.sparse
         }
         self.device = torch.device("cpu")
@@ -133,11 +136,14 @@ class Engine:
 
         def views(tensor: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
             """Where its values are in the shared memory, and where its gradient is to be."""
-            count = tensor.numel()
-            place = {"dtype": torch.float32, "offset": 4 * at, "count": count}
-            if count == 0:
-                return torch.empty(tensor.shape), torch.empty(tensor.shape)
-            return tuple(torch.frombuffer(region, **place).view(tensor.shape) for region in self.regions)
+
+            def view(region: mmap.mmap) -> torch.Tensor:
+                count = tensor.numel()
+                if count == 0:
+                    return torch.empty(tensor.shape)
+                return torch.frombuffer(region, dtype=torch.float32, offset=4 * at, count=count).view(tensor.shape)
+
+            return view(params), view(gradient)
 
         # Parameters whose memory is the shared one, those that are copied from and to it, and tables by their rows.
         self.views: List[Tuple[str, nn.Parameter, torch.Tensor, torch.Tensor]] = []
@@ -159,7 +165,7 @@ class Engine:
         self.gradients = [to for _, to, is_shared in self.shared if is_shared]
         self.buffers: List[Tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         # Asked for anew: moving a module to a device makes other ones.
-        buffers = dict(self.module.named_buffers())
+        buffers = dict(self.own.named_buffers())
         for name, _ in self.added:
             self.buffers.append((buffers[name], *views(buffers[name])))
             at += buffers[name].numel()
@@ -173,6 +179,7 @@ class Engine:
     def init(self) -> None:
         # A model that was loaded from files has its values; others are made of the seed.
         model = self.task.model()
+        model = getattr(model, "_orig_mod", model)
         fresh = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         for name, _, here, _ in self.views:
             here.copy_(fresh[name].detach())
@@ -307,10 +314,10 @@ def added(sum: Optional[Loss], more: Loss) -> Loss:
     """The mean over the items of both."""
     if sum is None:
         return more
-    count = sum.count + more.count
+    counts = (sum.count or 0, more.count or 0)
 
     def mean(a: float, b: float) -> float:
-        return (a * sum.count + b * more.count) / max(1, count)
+        return (a * counts[0] + b * counts[1]) / max(1, counts[0] + counts[1])
 
     metrics = {name: mean(sum.metrics[name], more.metrics[name]) for name in sum.metrics}
-    return Loss(mean(sum.mean, more.mean), count, **metrics)
+    return Loss(mean(sum.mean, more.mean), counts[0] + counts[1], **metrics)

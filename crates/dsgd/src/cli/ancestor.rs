@@ -78,7 +78,8 @@ pub(super) fn translate(
             let id = own_value().unwrap_or_default();
             if !id.starts_with('-') {
                 bail!(
-                    "--{name} {id}: this version computes on CPUs only; leave the option out, or pass -1"
+                    "--{name} {id}: the demo computes on CPUs only; leave the option out, or pass -1. For a GPU: dsgd train \
+                     examples/seq2seq.py, the same model in PyTorch"
                 );
             }
         } else {

@@ -16,6 +16,7 @@ mod observe;
 mod options;
 mod page;
 mod program;
+mod rules;
 mod signals;
 mod ssh;
 mod terminal;
