@@ -1,8 +1,8 @@
 //! A worker: pull, compute, push, until there is nothing more to do.
 //!
 //! It is the same wherever it runs; what differs is its [`Link`] to the server. A panic in
-//! the task's code ends the worker, after its message has been pushed as the failure of
-//! the batch: it never ends the run.
+//! the task's code ends the worker, and so does what it has lost to compute with
+//! ([`Lost`](dsgd_core::task::Lost)), after that has been pushed as the failure of the batch: it never ends the run.
 
 mod buffers;
 mod failure;
@@ -94,11 +94,12 @@ pub enum Outcome {
         /// The error.
         reason: String,
     },
-    /// The task's code panicked: the last thing that a worker says, nothing comes back.
+    /// The task's code panicked, or has lost what it computes with: the last thing that a worker says, nothing comes
+    /// back.
     Panicked {
         /// Under which lease.
         lease: LeaseId,
-        /// The panic's message.
+        /// The panic's message, or what is lost.
         reason: String,
     },
 }
@@ -123,7 +124,7 @@ pub trait Link {
 /// Why a worker ended before the run did.
 #[derive(Debug, PartialEq)]
 pub enum Broken<E> {
-    /// The task's code panicked, with this message.
+    /// The task's code panicked, or has lost what it computes with; in these words.
     Panicked(String),
     /// The link broke.
     Link(E),
@@ -358,12 +359,16 @@ impl Tools<'_> {
 
 /// A seed that depends on the run, the epoch and the batch alone: `SplitMix64` (Steele et al. 2014).
 pub fn batch_seed(seed: u64, epoch: u32, batch: usize) -> u64 {
-    let mix = |z: u64| {
-        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    let golden = 0x9e37_79b9_7f4a_7c15u64;
-    let epoch = mix(seed.wrapping_add(golden.wrapping_mul(u64::from(epoch))));
-    mix(epoch.wrapping_add(golden.wrapping_mul(batch as u64 + 1)))
+    let epoch = mix(seed.wrapping_add(GOLDEN.wrapping_mul(u64::from(epoch))));
+    mix(epoch.wrapping_add(GOLDEN.wrapping_mul(batch as u64 + 1)))
+}
+
+/// What `SplitMix64` adds for each number: 2⁶⁴ divided by the golden ratio.
+pub const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// `SplitMix64`'s finaliser: neighbours become numbers that have nothing in common.
+pub fn mix(z: u64) -> u64 {
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }

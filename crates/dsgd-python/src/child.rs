@@ -148,10 +148,14 @@ impl Child {
         let mut limited = (&mut self.socket).take(LONGEST_ANSWER);
         let read = sent.and_then(|()| limited.read_until(b'\n', &mut line));
         if read.is_err() || line.last() != Some(&b'\n') {
-            if line.len() as u64 == LONGEST_ANSWER {
-                return Err(format!("its answer has more than {LONGEST_ANSWER} bytes").into());
-            }
-            return Err(Lost(self.end()).into());
+            // Of one that is too long the rest would be taken for the next.
+            let too_long = line.len() as u64 == LONGEST_ANSWER;
+            return Err(Lost(if too_long {
+                format!("an answer of its Python has more than {LONGEST_ANSWER} bytes")
+            } else {
+                self.end()
+            })
+            .into());
         }
         match serde_json::from_slice(&line) {
             Ok(Answer::Well(answer)) => Ok(answer),

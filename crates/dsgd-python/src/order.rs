@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use dsgd_engine::worker::{GOLDEN, mix};
+
 /// How the examples of a data set are dealt out to batches.
 ///
 /// Where they have lengths, those of a batch have the same: nothing has to be padded. Which of them make a batch is
@@ -112,8 +114,6 @@ impl Group {
     }
 }
 
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-
 /// Where `i` of `0..n` lies in the permutation of that key: a Feistel network of four rounds over the next power of
 /// four, whose values beyond `n` go round again (cycle walking; Black and Rogaway 2002).
 fn permuted(n: u64, key: u64, i: u64) -> u64 {
@@ -133,13 +133,6 @@ fn permuted(n: u64, key: u64, i: u64) -> u64 {
             return at;
         }
     }
-}
-
-/// The finaliser of `SplitMix64` (Steele et al. 2014).
-fn mix(z: u64) -> u64 {
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

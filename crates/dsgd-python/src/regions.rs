@@ -18,6 +18,9 @@ pub(crate) struct Regions {
     gradient: File,
     /// The version that the parameters are.
     version: Option<u64>,
+    /// Numbers and values of a table's touched rows on their way: as large as the most that there were.
+    numbers: Vec<u32>,
+    values: Vec<f32>,
 }
 
 impl Regions {
@@ -32,6 +35,8 @@ impl Regions {
             params: in_memory("dsgd-params", values)?,
             gradient: in_memory("dsgd-gradient", values.saturating_add(numbers))?,
             version: None,
+            numbers: Vec::new(),
+            values: Vec::new(),
         })
     }
 
@@ -66,8 +71,10 @@ impl Regions {
                         Fresh::Whole => write(0, values)?,
                         Fresh::Rows(rows) => {
                             let width = tensor.width();
-                            for row in rows.iter().map(|&row| row as usize) {
-                                write(row * width, &values[row * width..][..width])?;
+                            // Neighbours at once: frequent words are.
+                            for run in rows.chunk_by(|a, b| a + 1 == *b) {
+                                let from = run[0] as usize * width;
+                                write(from, &values[from..][..run.len() * width])?;
                             }
                         }
                     }
@@ -87,7 +94,7 @@ impl Regions {
 
     /// The gradient that the child has written, with so many rows of each table, by its name.
     pub(crate) fn read_gradient(
-        &self,
+        &mut self,
         rows: impl Fn(&str) -> usize,
         into: &mut Gradient,
     ) -> TaskResult<()> {
@@ -104,12 +111,12 @@ impl Regions {
                         let name = &tensor.name;
                         return Err(format!("{touched} rows of {name}, which has {length}").into());
                     }
-                    let mut numbers = vec![0u32; touched];
-                    let mut values = vec![0f32; touched * tensor.width()];
+                    let (numbers, values) = (&mut self.numbers, &mut self.values);
+                    numbers.resize(touched, 0);
+                    values.resize(touched * tensor.width(), 0.0);
                     self.gradient
-                        .read_exact_at(cast_slice_mut(&mut numbers), numbers_at)?;
-                    self.gradient
-                        .read_exact_at(cast_slice_mut(&mut values), at)?;
+                        .read_exact_at(cast_slice_mut(numbers), numbers_at)?;
+                    self.gradient.read_exact_at(cast_slice_mut(values), at)?;
                     numbers_at += 4 * length as u64;
                     for (&row, values) in numbers.iter().zip(values.chunks(tensor.width().max(1))) {
                         let row = row as usize;
@@ -203,17 +210,15 @@ mod tests {
 
     #[test]
     fn a_gradient_is_read_as_it_was_written_and_rows_that_cannot_be_are_refused() {
-        let regions = Regions::new(&layout()).unwrap();
+        let mut regions = Regions::new(&layout()).unwrap();
         let values: Vec<f32> = (0..14).map(|x| x as f32).collect();
         regions
             .gradient
             .write_all_at(cast_slice(&values), 0)
             .unwrap();
+        let file = regions.gradient.try_clone().unwrap();
         let numbers = |numbers: [u32; 6]| {
-            regions
-                .gradient
-                .write_all_at(cast_slice(&numbers), 4 * 14)
-                .unwrap();
+            file.write_all_at(cast_slice(&numbers), 4 * 14).unwrap();
         };
         numbers([3, 0, 9, 9, 1, 9]);
         let mut gradient = Gradient::new(layout());

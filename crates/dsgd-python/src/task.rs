@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use ring::digest::{Context, SHA256};
 
@@ -10,6 +10,7 @@ use dsgd::{
     Batch, Compute, Gradient, Layout, Manifest, Model, Params, Seat, Snapshot, Stats, Task,
     TaskResult,
 };
+use dsgd_engine::mutex::lock;
 
 use crate::child::{Child, Program};
 use crate::interpreter;
@@ -216,7 +217,7 @@ impl Task for Python {
 }
 
 impl Python {
-    /// Goes on with the child that has loaded the script. Where its metrics are not known yet it computes a batch, so that
+    /// Goes on with the child that has loaded the script. Where its metrics are not known yet it computes a batch of each kind, so that
     /// what is wrong with the script is said before any host is called.
     fn new(
         program: Program,
@@ -229,7 +230,7 @@ impl Python {
         child.share(&layout, FIRST_SEAT)?;
         let metrics = match metrics {
             Some(metrics) => metrics,
-            None => first_batch(&mut child, &dealings[0], &layout, seed)?,
+            None => first_batches(&mut child, &dealings, &layout, seed)?,
         };
         let name = program.script.file_stem().unwrap_or_default();
         Ok(Self {
@@ -293,10 +294,10 @@ fn program_here(options: &Options) -> TaskResult<Program> {
     })
 }
 
-/// The names of the metrics, from a first batch.
-fn first_batch(
+/// The names of the metrics, from a first batch; the validation's first one must have the same.
+fn first_batches(
     child: &mut Child,
-    training: &Dealing,
+    [training, validation]: &[Dealing; 2],
     layout: &Arc<Layout>,
     seed: u64,
 ) -> TaskResult<Vec<String>> {
@@ -305,6 +306,7 @@ fn first_batch(
     if training.batches() == 0 {
         return Ok(Vec::new());
     }
+    let params = Snapshot::new(0, Arc::new(params));
     let examples = training.shuffled(0, 0..training.len(0), (seed, 1));
     let order = Order::Train {
         epoch: 1,
@@ -312,14 +314,17 @@ fn first_batch(
         seed,
         examples: &examples,
     };
-    let params = Snapshot::new(0, Arc::new(params));
     let computed = child.train(&order, &params, &mut Gradient::new(Arc::clone(layout)))?;
     let metrics = metrics_of(&computed)?;
     computed.stats(examples.len(), &metrics)?;
+    if validation.batches() > 0 {
+        let examples = validation.in_order(0);
+        let order = Order::Evaluate {
+            batch: 0,
+            examples: &examples,
+        };
+        let computed: Computed = child.ask_of(&order, &params)?;
+        computed.stats(examples.len(), &metrics)?;
+    }
     Ok(metrics)
-}
-
-/// Whoever panicked has left nothing half-way in it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

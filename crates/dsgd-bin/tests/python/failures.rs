@@ -101,6 +101,14 @@ fn what_is_wrong_with_a_script_is_said_before_anything_begins() {
             "",
             "ValueError: no (t.py:",
         ),
+        (
+            &format!(
+                "{}    def validation_examples(self): return 4\n",
+                script("pass")
+            ),
+            "",
+            "T.evaluate: return the mean loss of validation examples",
+        ),
         (&script("os._exit(3)"), "", "its Python ended with status 3"),
         (&script("p['a'] += 1"), "", "read-only"),
     ];
@@ -110,6 +118,19 @@ fn what_is_wrong_with_a_script_is_said_before_anything_begins() {
         assert!(error.contains(expected), "{text}\n{expected}\n{error}");
         assert!(error.matches("Traceback").count() <= 1, "once: {error}");
     }
+    assert!(
+        !program.path("runs").exists(),
+        "a refused command changes nothing"
+    );
+}
+
+#[test]
+fn a_script_or_a_python_that_is_not_there_is_named() {
+    let test = "a_script_or_a_python_that_is_not_there_is_named";
+    let Some(program) = Program::with(test, "numpy") else {
+        return;
+    };
+    program.write("t.py", &script("pass"));
     let error = program.fails("train nosuch.py");
     assert!(
         error.contains("nosuch.py: there is no such file"),

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::program::{Program, package, root, said, tensors};
+use crate::program::{ORDER, Program, package, root, said, tensors};
 
 /// A line through points, whose gradient needs no library of ours; it notes which examples it was given.
 const LINE: &str = r#"
@@ -32,28 +32,6 @@ class Line(dsgd.Task):
         return dsgd.Loss(np.mean((p["slope"] * self.x[i] + p["intercept"] - self.y[i]) ** 2), accuracy=1)
 "#;
 
-/// The same by itself: examples in the order of the run, by the definition in docs/child.md.
-const PLAIN: &str = r"
-import numpy as np
-M, G = (1 << 64) - 1, 0x9e3779b97f4a7c15
-def mix(z):
-    z = ((z ^ (z >> 30)) * 0xbf58476d1ce4e5b9) & M
-    z = ((z ^ (z >> 27)) * 0x94d049bb133111eb) & M
-    return z ^ (z >> 31)
-def permuted(n, key, i):
-    half = ((n - 1).bit_length() + 1) // 2
-    mask, at = (1 << half) - 1, i
-    while True:
-        left, right = at >> half, at & mask
-        for r in range(4):
-            left, right = right, left ^ (mix(key ^ mix((right + r * G) & M)) & mask)
-        at = left << half | right
-        if at < n: return at
-def examples(n, seed, epoch, batch, size):
-    key = mix((seed + G * epoch) & M)
-    return [permuted(n, key, i) for i in range(batch * size, min(n, batch * size + size))]
-";
-
 const TRAIN: &str =
     "train line.py --plain --optimizer sgd --learning-rate 0.1 --lr-schedule constant --seed 7";
 
@@ -63,7 +41,7 @@ fn one_worker_computes_what_a_plain_loop_does() {
         return;
     };
     program.write("line.py", LINE);
-    program.write("plain.py", PLAIN);
+    program.write("order.py", ORDER);
     program.ok(&format!("{TRAIN} -n 1 --epochs 2 --run-dir run"));
     let ours = program.tensors("run");
     // Which batch comes when is the run's own; its events have it.
@@ -81,11 +59,12 @@ fn one_worker_computes_what_a_plain_loop_does() {
     let order: Vec<String> = order.iter().map(|(e, b)| format!("({e},{b})")).collect();
     let plain = program.run_python(&format!(
         r#"
-from plain import *
+import numpy as np
+from order import key, permuted
 x = np.linspace(-1, 1, 105, dtype="f4"); y = np.float32(3.0) * x - np.float32(2)
 a = b = np.float32(0)
 for epoch, batch in [{}]:
-    i = examples(105, 7, epoch, batch, 10)
+    i = [permuted(105, key(7, epoch), i) for i in range(batch * 10, min(105, batch * 10 + 10))]
     error = a * x[i] + b - y[i]
     a, b = a - np.float32(.1) * np.float32(2 * np.mean(error * x[i])), b - np.float32(.1) * np.float32(2 * np.mean(error))
 print(float(a), float(b))

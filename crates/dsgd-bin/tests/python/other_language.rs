@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::program::{Program, root, skip};
@@ -20,12 +21,7 @@ fn a_child_may_be_written_in_another_language() {
         return;
     };
     let child = root().join("crates/dsgd-bin/tests/python/child.js");
-    // Called as an interpreter is: `-m dsgd.child SCRIPT`.
-    let interpreter = program.write(
-        "interpreter",
-        &format!("#!/bin/sh\nexec node {}\n", child.display()),
-    );
-    fs::set_permissions(&interpreter, fs::Permissions::from_mode(0o755)).unwrap();
+    let interpreter = interpreter(&program, &format!("exec node {}", child.display()));
     program.write("line.py", "");
     let words = "--optimizer sgd --learning-rate 0.1 --lr-schedule constant --epochs 3 --plain --run-dir run";
     let python = interpreter.display();
@@ -38,4 +34,22 @@ fn a_child_may_be_written_in_another_language() {
         (line[0] - 3.0).abs() < 0.01 && (line[1] + 2.0).abs() < 0.01,
         "{line:?}"
     );
+}
+
+#[test]
+fn an_answer_without_an_end_is_given_up() {
+    let Some(program) = Program::with("an_answer_without_an_end_is_given_up", "numpy") else {
+        return;
+    };
+    program.write("line.py", "");
+    let interpreter = interpreter(&program, "head -c 17000000 /dev/zero >&0; sleep 100");
+    let error = program.fails(&format!("train line.py --python {}", interpreter.display()));
+    assert!(error.contains("has more than 16777216 bytes"), "{error}");
+}
+
+/// What is called as an interpreter is: `-m dsgd.child SCRIPT`.
+fn interpreter(program: &Program, line: &str) -> PathBuf {
+    let interpreter = program.write("interpreter", &format!("#!/bin/sh\n{line}\n"));
+    fs::set_permissions(&interpreter, fs::Permissions::from_mode(0o755)).unwrap();
+    interpreter
 }

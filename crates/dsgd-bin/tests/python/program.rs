@@ -174,3 +174,22 @@ fn python_with(module: &'static str) -> Option<&'static str> {
         candidates.into_iter().find(has)
     })
 }
+
+/// Which examples make a batch, by the definition in docs/child.md, in Python: `permuted(n, key(seed, epoch), i)`.
+pub(crate) const ORDER: &str = "
+M, G = (1 << 64) - 1, 0x9e3779b97f4a7c15
+def mix(z):
+    z = ((z ^ (z >> 30)) * 0xbf58476d1ce4e5b9) & M
+    z = ((z ^ (z >> 27)) * 0x94d049bb133111eb) & M
+    return z ^ (z >> 31)
+def key(seed, epoch): return mix((seed + G * epoch) & M)
+def permuted(n, key, i):
+    half = ((n - 1).bit_length() + 1) // 2
+    mask, at = (1 << half) - 1, i
+    while True:
+        left, right = at >> half, at & mask
+        for r in range(4):
+            left, right = right, left ^ (mix(key ^ mix((right + r * G) & M)) & mask)
+        at = left << half | right
+        if at < n: return at
+";

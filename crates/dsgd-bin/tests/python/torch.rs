@@ -1,6 +1,6 @@
 //! PyTorch models.
 
-use crate::program::{Program, root};
+use crate::program::{ORDER, Program, root};
 
 /// A small classifier with dropout; the picture's class is where it is brightest.
 pub(crate) const MODEL: &str = r#"
@@ -30,25 +30,12 @@ sys.path.insert(0, '.')
 import dsgd, net
 from torch import nn
 torch.set_num_threads(1)
-M, G = (1 << 64) - 1, 0x9e3779b97f4a7c15
-def mix(z):
-    z = ((z ^ (z >> 30)) * 0xbf58476d1ce4e5b9) & M
-    z = ((z ^ (z >> 27)) * 0x94d049bb133111eb) & M
-    return z ^ (z >> 31)
-def permuted(n, key, i):
-    half = ((n - 1).bit_length() + 1) // 2
-    mask, at = (1 << half) - 1, i
-    while True:
-        left, right = at >> half, at & mask
-        for r in range(4):
-            left, right = right, left ^ (mix(key ^ mix((right + r * G) & M)) & mask)
-        at = left << half | right
-        if at < n: return at
+from order import key, permuted
 def batches(run, seed):
     for event in dsgd.Run(run).events():
         if event['event'] == 'step':
-            key, batch = mix((seed + G * event['epoch']) & M), event['parts'][0]['batches'][0]
-            rows = [task.train_data[permuted(96, key, i)] for i in range(batch * 16, batch * 16 + 16)]
+            at, batch = key(seed, event['epoch']), event['parts'][0]['batches'][0]
+            rows = [task.train_data[permuted(96, at, i)] for i in range(batch * 16, batch * 16 + 16)]
             yield torch.utils.data.default_collate(rows)
 torch.manual_seed(3)
 task = net.Net(); task.setup(); model = task.model()
@@ -69,6 +56,7 @@ fn one_worker_computes_what_a_plain_torch_loop_does() {
         return;
     };
     program.write("net.py", MODEL);
+    program.write("order.py", ORDER);
     for (optimizer, theirs) in [
         (
             "sgd --learning-rate 0.1",
@@ -108,6 +96,7 @@ fn running_means_of_batch_normalization_are_those_of_a_plain_loop() {
     };
     let model = MODEL.replace("nn.Tanh()", "nn.BatchNorm1d(20), nn.Tanh()");
     program.write("net.py", &model);
+    program.write("order.py", ORDER);
     let said = program.ok(
         "train net.py -n 1 --threads 1 --plain --seed 3 --lr-schedule constant --max-grad-norm 0.5 --epochs 3 --optimizer sgd \
          --learning-rate 0.1 --run-dir run",
