@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
+
 use dsgd::{Gradient, Layout, Lost, Params, Seat, Snapshot, TaskResult};
 use serde::de::DeserializeOwned;
 
@@ -180,7 +182,9 @@ impl Drop for Child {
     fn drop(&mut self) {
         let _ = self.socket.get_ref().shutdown(Shutdown::Both);
         if wait(&mut self.process).is_none() {
-            let _ = self.process.kill();
+            // What it has started is of its process group.
+            let group = Pid::from_child(&self.process);
+            let _ = kill_process_group(group, Signal::KILL);
             let _ = self.process.wait();
         }
     }

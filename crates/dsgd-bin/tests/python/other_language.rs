@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::failures::pids;
 use crate::program::{Program, root, skip};
 
 #[test]
@@ -42,9 +43,11 @@ fn an_answer_without_an_end_is_given_up() {
         return;
     };
     program.write("line.py", "");
-    let interpreter = interpreter(&program, "head -c 17000000 /dev/zero >&0; sleep 100");
+    let interpreter = interpreter(&program, "head -c 17000000 /dev/zero >&0; sleep 171717");
     let error = program.fails(&format!("train line.py --python {}", interpreter.display()));
     assert!(error.contains("has more than 16777216 bytes"), "{error}");
+    // Nor is what it had started left behind.
+    assert_eq!(pids("sleep 171717"), [0; 0]);
 }
 
 /// What is called as an interpreter is: `-m dsgd.child SCRIPT`.
