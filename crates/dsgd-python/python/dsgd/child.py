@@ -36,7 +36,7 @@ class Wrong(Exception):
 
 
 class Child:
-    """A task that was loaded, and what it computes with."""
+    """A task that was loaded, and what it computes with. A method for each order; keys that are not known are ignored."""
 
     def __init__(self, script: Path):
         self.script = script
@@ -86,28 +86,28 @@ class Child:
             "needs": needs(self.script.parent.resolve()),
         }
 
-    def share(self, params: str, gradient: str, threads: int, slot: int, slots: int) -> Dict[str, Any]:
+    def share(self, params: str, gradient: str, threads: int, slot: int, **_: Any) -> Dict[str, Any]:
         self.engine.share(mapped(params), mapped(gradient), threads, slot)
         return {}
 
-    def init(self, seed: int) -> Dict[str, Any]:
+    def init(self, seed: int, **_: Any) -> Dict[str, Any]:
         seed_all(seed)
         self.engine.init()
         return {}
 
-    def train(self, epoch: int, batch: int, seed: int, examples: List[int]) -> Dict[str, Any]:
+    def train(self, epoch: int, batch: int, seed: int, examples: List[int], **_: Any) -> Dict[str, Any]:
         seed_all(seed)
         loss, rows = self.engine.train(Batch(examples, batch, seed, epoch))
         return {**computed(loss, len(examples)), "rows": rows}
 
-    def evaluate(self, batch: int, examples: List[int]) -> Dict[str, Any]:
+    def evaluate(self, batch: int, examples: List[int], **_: Any) -> Dict[str, Any]:
         seed_all(batch)
         return computed(self.engine.evaluate(Batch(examples, batch)), len(examples))
 
-    def report(self) -> Dict[str, Any]:
+    def report(self, **_: Any) -> Dict[str, Any]:
         return {"figures": {str(name): str(value) for name, value in self.engine.report().items()}}
 
-    def bundle(self, to: str) -> Dict[str, Any]:
+    def bundle(self, to: str, **_: Any) -> Dict[str, Any]:
         bundle(Path(to), self.script)
         return {}
 

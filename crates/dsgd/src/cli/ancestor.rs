@@ -180,6 +180,17 @@ mod tests {
     }
 
     #[test]
+    fn options_that_nobody_knows_are_values_of_the_one_for_them() {
+        let words = "dsgd train -n4 --hidden 256 --deep --no-bias=true --optimizer sgd -vv --help";
+        let words = words.split(' ').map(OsString::from).collect();
+        let set = Arg::new("set").long("set");
+        let command = command().mut_subcommand("train", |train| train.arg(set));
+        let (words, _) = translate(&command, Some("set"), words).unwrap();
+        let expected = "dsgd train -n4 --set=hidden=256 --set=deep=true --set=no_bias=true --optimizer sgd -vv --help";
+        assert_eq!(words.join(" ".as_ref()), OsString::from(expected));
+    }
+
+    #[test]
     fn a_switch_may_have_its_value_as_the_next_word() {
         for (typed, expected) in [
             (

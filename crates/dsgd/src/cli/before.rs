@@ -99,6 +99,30 @@ mod tests {
     }
 
     #[test]
+    fn a_file_may_stand_for_a_task() {
+        assert!(before("dsgd train -n 4 a/digits.py --plain").has_file(".py"));
+        for line in [
+            "dsgd train --plain",
+            "dsgd train -- a.py",
+            "dsgd train --python=a.py",
+        ] {
+            assert!(!before(line).has_file(".py"), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_run_that_is_meant_is_found_among_other_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().display();
+        let found = || before(&format!("dsgd eval --threads 2 {path}")).file_of_run();
+        assert_eq!(found(), None);
+        std::fs::write(folder.path().join(CONFIG), "").unwrap();
+        assert_eq!(found(), Some(folder.path().join(CONFIG)));
+        let checkpoint = before(&format!("dsgd eval {path}/a.safetensors"));
+        assert_eq!(checkpoint.file_of_run(), found());
+    }
+
+    #[test]
     fn the_file_of_options_is_found() {
         let file = |line| before(line).file();
         assert_eq!(
