@@ -211,3 +211,22 @@ dsgd.check(line.Line)";
     assert!(out.contains("gradient norm"), "{out}");
     assert!(tensors(&crate::program::last(&program.path("runs/line-1")))["slope"][0] > 2.9);
 }
+
+/// A script in a home folder, below which Python and its libraries lie.
+#[test]
+fn what_belongs_to_python_is_no_part_of_a_script() {
+    let test = "what_belongs_to_python_is_no_part_of_a_script";
+    let Some(program) = Program::with(test, "numpy") else {
+        return;
+    };
+    program.write("mine/parts.py", "");
+    let out = program.run_python(
+        "
+import sys; sys.path.insert(0, 'mine')
+import numpy, parts
+from dsgd import child
+from pathlib import Path
+print(*[Path(name).name for name in child.own_modules(Path('/'))], *child.needs(Path('/')))",
+    );
+    assert_eq!(out, "parts.py\n");
+}

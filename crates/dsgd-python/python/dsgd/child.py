@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+import sysconfig
 import threading
 import traceback
 import zipfile
@@ -270,6 +271,9 @@ def task_class(module: Any, name: Optional[str]) -> type:
 
 def own_modules(folder: Path) -> Dict[str, Path]:
     """Modules that were imported from the script's folder, by their place in it."""
+    # Of a script in a home folder Python itself may lie below it, and this package does.
+    libraries = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}
+    libraries.add(Path(__file__).resolve().parent)
     found = {}
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
@@ -277,7 +281,10 @@ def own_modules(folder: Path) -> Dict[str, Path]:
         if not file or not file.endswith(".py") or not os.path.isfile(file):
             continue
         path = Path(file).resolve()
-        if folder in path.parents and not INSTALLED & set(path.parts):
+        # A library's file may be a link to elsewhere, and elsewhere one to it.
+        parents = {*path.parents, *Path(file).absolute().parents}
+        is_library = INSTALLED & set(path.parts) or libraries & parents
+        if folder in path.parents and not is_library:
             found[str(path.relative_to(folder))] = path
     return found
 
