@@ -4,6 +4,9 @@
 //! stay out. It carries how the server's parameters differ from a copy that all workers have, to the bit; what it
 //! leaves out of one difference is contained in the next. One vector serves any number of workers, and a difference
 //! is encoded once for all of them (the bidirectional compression of Philippenko & Dieuleveut 2021, MCM).
+//!
+//! Who has nothing gets the copy as two differences from zeros: a quarter of the bytes to begin with, and with the next
+//! pull what these leave out.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,6 +24,31 @@ pub struct Difference {
     /// What is to be added to it.
     pub coded: Coded,
 }
+
+impl Difference {
+    /// What makes a version of the copy from zeros, and what is then still missing, which is itself a difference to be
+    /// added: together they are short of it by 2⁻¹⁶ of the largest element of a block at most.
+    pub fn from_nothing(version: u64, params: &Params) -> [Self; 2] {
+        let codec = FROM_NOTHING;
+        let tensors = params.layout().tensors().iter().map(|tensor| {
+            let wanted = &params.flat()[tensor.range.clone()];
+            let mut copy = vec![0.0; wanted.len()];
+            [(); 2].map(|()| {
+                let mut encoder = Encoder::new(codec, codec.bytes(wanted.len()));
+                approach(&mut encoder, wanted, &mut copy);
+                CodedTensor::Whole(encoder.into_bytes())
+            })
+        });
+        let (most, rest) = tensors.map(<(_, _)>::from).unzip();
+        [most, rest].map(|tensors| Self {
+            base: version,
+            coded: Coded { codec, tensors },
+        })
+    }
+}
+
+/// In which the whole copy travels.
+const FROM_NOTHING: Codec = Codec::Int8;
 
 /// What a reader needs who has an earlier version of the copy.
 #[derive(Clone, Debug)]
@@ -63,13 +91,9 @@ impl PublicCopy {
         }
     }
 
-    /// From now on differences are made in this codec. What travels at a time is in one codec, so those before are
-    /// forgotten.
+    /// From now on differences are made in this codec.
     pub(super) fn travel_in(&mut self, codec: Codec) {
-        if self.codec != codec {
-            self.codec = codec;
-            self.differences.clear();
-        }
+        self.codec = codec;
     }
 
     /// Follows the parameters, which the updater has made: one difference for all that is new.

@@ -297,12 +297,19 @@ impl Service {
                 } = assignment;
                 // What is new is of use to whoever has what it is new to.
                 params.since = params.since.filter(|since| asked.have == Some(since.base));
-                let bases = [asked.near, asked.have].into_iter().flatten();
-                let differences = differences.as_ref();
-                let mut known = bases.filter_map(|base| Some((base, differences?.since(base)?)));
-                let known = known.next();
-                let head = words::assignment(lease, &job, &params, known, codecs);
-                let pulled = Pulled::new(params, known.map(|(_, all)| all), codecs.pull);
+                let (base, pulled) = match differences {
+                    None => {
+                        let base = params.since.as_ref().map(|since| since.base);
+                        (base, Pulled::Params(params.clone(), codecs.pull))
+                    }
+                    Some(known) => {
+                        let (base, all) =
+                            pulled::differences(&session.rest, &asked, &known, &params).await;
+                        (base, Pulled::Differences(all))
+                    }
+                };
+                let head =
+                    words::assignment(lease, &job, &params, base, pulled.differences(), codecs);
                 let bytes = pulled.bytes();
                 session.pulls(bytes);
                 let span = debug_span!("pull", worker = session.name, lease);

@@ -11,7 +11,7 @@ use super::proto::assignment::Work;
 use crate::coded::CodedTensor;
 use crate::store::Difference;
 use crate::worker::{Job, OwnRound, OwnStep};
-use dsgd_core::codec::{Codec, Codecs};
+use dsgd_core::codec::Codecs;
 use dsgd_core::core::LeaseId;
 use dsgd_core::params::{Fresh, Kind, Layout, Rule, Snapshot, Tensor};
 use dsgd_core::task::{Batch, Part, Stats, used};
@@ -37,12 +37,13 @@ pub(super) fn tensors(layout: &Layout) -> Vec<proto::Tensor> {
     layout.tensors().iter().map(tensor).collect()
 }
 
-/// Something to do, with these parameters or with what is to be added to those of an earlier version.
+/// Something to do, with these parameters, or what makes them from those of an earlier version.
 pub(super) fn assignment(
     lease: LeaseId,
     job: &Job,
     params: &Snapshot,
-    differences: Option<(u64, &[Arc<Difference>])>,
+    base: Option<u64>,
+    differences: &[Arc<Difference>],
     codecs: Codecs,
 ) -> proto::Assignment {
     let work = match job {
@@ -66,27 +67,24 @@ pub(super) fn assignment(
             batch: *batch as u64,
         }),
     };
-    let base = params.since.as_ref().map(|since| since.base);
     let new = |tensor: &CodedTensor| match tensor {
         CodedTensor::Nothing => 0,
         CodedTensor::Rows { .. } => 1,
         CodedTensor::Whole(_) => 2,
     };
-    let all = differences.map_or(&[][..], |(_, all)| all);
-    let all = all.iter().map(|one| one.coded.tensors.iter().map(new));
-    let params_codec = match differences {
-        None if codecs.pull.has_blocks() => Codec::None,
-        _ => codecs.pull,
-    };
+    let differences = differences.iter().map(|one| proto::Difference {
+        fresh: one.coded.tensors.iter().map(new).collect(),
+        codec: one.coded.codec.id(),
+    });
     proto::Assignment {
         lease,
         work: Some(work),
         version: params.version,
-        base: differences.map_or(base, |(base, _)| Some(base)),
+        base,
         fresh: fresh(params),
         codec: codecs.push.id(),
-        params_codec: params_codec.id(),
-        differences: all.map(Iterator::collect).collect(),
+        params_codec: codecs.pull.id(),
+        differences: differences.collect(),
     }
 }
 

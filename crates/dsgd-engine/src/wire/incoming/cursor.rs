@@ -31,11 +31,12 @@ impl Cursor {
         }
     }
 
-    /// From the first tensor on.
-    pub(super) fn again(self) -> Self {
+    /// From the first tensor on, in another codec perhaps.
+    pub(super) fn again(self, codec: Codec) -> Self {
         Self {
             tensor: 0,
             offset: 0,
+            codec,
             ..self
         }
     }

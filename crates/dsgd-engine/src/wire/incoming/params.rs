@@ -122,10 +122,10 @@ impl<'a> IncomingParams<'a> {
         Ok(())
     }
 
-    /// Of a complete transfer: a difference comes next, in the same codec, and is added.
-    pub fn then(self, fresh: &[u8]) -> Result<Self, WireError> {
+    /// Of a complete transfer: a difference comes next, and is added.
+    pub fn then(self, fresh: &[u8], codec: Codec) -> Result<Self, WireError> {
         let comes = comes(self.params, fresh)?;
-        Ok(Self::of(self.params, comes, self.cursor.again()))
+        Ok(Self::of(self.params, comes, self.cursor.again(codec)))
     }
 
     /// Whether all has come.

@@ -76,12 +76,8 @@ impl Remote {
         let job = words::job(given.work).map_err(LinkError::unexpected)?;
         let (lease, version) = (given.lease, given.version);
         debug!(lease, ?job, version, base = given.base, "a pull begins");
-        let codec = |id| {
-            let unknown = || LinkError::unexpected("a codec that is unknown here");
-            Codec::of_id(id).ok_or_else(unknown)
-        };
         self.codec = codec(given.codec)?;
-        let codec = codec(given.params_codec)?;
+        let pull_codec = codec(given.params_codec)?;
         let started = Instant::now();
         let params = self.params.take();
         let mut params = params.expect("a link that broke is not used again");
@@ -93,24 +89,27 @@ impl Remote {
             near.replace(&mut params);
         }
         let into = Arc::make_mut(&mut params);
-        if given.base != have && (given.base.is_some() || !given.differences.is_empty()) {
+        if given.base.is_some() && given.base != have {
             return Err(LinkError::unexpected("what is new to another version"));
         }
+        let from_nothing = given.base.is_none() && !given.differences.is_empty();
         let mut differences = given.differences.iter();
-        let mut incoming = match given.base {
-            None => IncomingParams::new(into, codec, self.integrity),
-            // Nothing is new, or the first of what is.
-            Some(_) if given.fresh.is_empty() => {
-                let nothing = Bytes::from(vec![0; into.layout().tensors().len()]);
-                IncomingParams::over(into, &nothing, codec, self.integrity)?.adding()
+        let mut incoming = if given.fresh.is_empty() && (given.base.is_some() || from_nothing) {
+            if from_nothing {
+                into.flat_mut().fill(0.0);
             }
-            Some(_) => IncomingParams::over(into, &given.fresh, codec, self.integrity)?,
+            let nothing = Bytes::from(vec![0; into.layout().tensors().len()]);
+            IncomingParams::over(into, &nothing, pull_codec, self.integrity)?.adding()
+        } else if given.base.is_some() {
+            IncomingParams::over(into, &given.fresh, pull_codec, self.integrity)?
+        } else {
+            IncomingParams::new(into, pull_codec, self.integrity)
         };
         loop {
             while incoming.is_complete()
-                && let Some(fresh) = differences.next()
+                && let Some(proto::Difference { fresh, codec: id }) = differences.next()
             {
-                incoming = incoming.then(fresh)?;
+                incoming = incoming.then(fresh, codec(*id)?)?;
             }
             let Some(part) = next(&mut parts, &self.traffic).await? else {
                 break;
@@ -130,18 +129,21 @@ impl Remote {
         debug!(lease, "a pull has arrived");
         self.params = Some(Arc::clone(&params));
         self.version = Some(given.version);
-        self.newest.note(Held {
-            server: self.server.clone(),
-            version: given.version,
-            params: Arc::clone(&params),
-        });
+        // What came from nothing is short of something, which comes with this session's next pull.
+        if !from_nothing {
+            self.newest.note(Held {
+                server: self.server.clone(),
+                version: given.version,
+                params: Arc::clone(&params),
+            });
+        }
         Ok(Assignment {
             lease: given.lease,
             job,
             params: Snapshot::new(given.version, params),
             codecs: Codecs {
                 push: self.codec,
-                pull: codec,
+                pull: pull_codec,
             },
             differences: None,
             others_state: None,
@@ -151,6 +153,11 @@ impl Remote {
             },
         })
     }
+}
+
+fn codec(id: u32) -> Result<Codec, LinkError> {
+    let unknown = || LinkError::unexpected("a codec that is unknown here");
+    Codec::of_id(id).ok_or_else(unknown)
 }
 
 /// The next part of a pull, which may take its time while bytes of it come.

@@ -1,10 +1,12 @@
 //! What a worker pulls: parameters, what is new in them, or differences from those that it has.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use crate::store::Difference;
+use crate::mutex::lock;
+use crate::store::{Difference, Differences};
 use crate::wire::integrity::Integrity;
 use crate::wire::outgoing::{self, Piece};
+use crate::wire::proto::PullRequest;
 use dsgd_core::codec::Codec;
 use dsgd_core::params::{Fresh, Snapshot, Tensor};
 
@@ -16,17 +18,37 @@ pub(super) enum Pulled {
     Differences(Vec<Arc<Difference>>),
 }
 
+/// What makes the copy of what a worker has, and the version of that; none is made of zeros. What it is then short of
+/// goes into `rest`, and is among the differences of its next pull.
+pub(super) async fn differences(
+    rest: &Mutex<Option<Arc<Difference>>>,
+    asked: &PullRequest,
+    known: &Differences,
+    copy: &Snapshot,
+) -> (Option<u64>, Vec<Arc<Difference>>) {
+    let short_of = lock(rest).take();
+    for base in [asked.near, asked.have].into_iter().flatten() {
+        if let Some(all) = known.since(base) {
+            // Another's version is whole.
+            let own =
+                |short_of: &Arc<Difference>| asked.have == Some(base) && short_of.base == base;
+            let short_of = short_of.filter(own).into_iter();
+            return (Some(base), short_of.chain(all.iter().cloned()).collect());
+        }
+    }
+    let (version, params) = (copy.version, Arc::clone(&copy.params));
+    let made = tokio::task::spawn_blocking(move || Difference::from_nothing(version, &params));
+    let [most, short_of] = made.await.expect("encoding does not panic");
+    *lock(rest) = Some(Arc::new(short_of));
+    (None, vec![Arc::new(most)])
+}
+
 impl Pulled {
-    /// Differences where the worker has what they are from.
-    pub(super) fn new(
-        params: Snapshot,
-        differences: Option<&[Arc<Difference>]>,
-        codec: Codec,
-    ) -> Self {
-        match differences {
-            Some(all) => Self::Differences(all.to_vec()),
-            None if codec.has_blocks() => Self::Params(params, Codec::None),
-            None => Self::Params(params, codec),
+    /// What is to be added.
+    pub(super) fn differences(&self) -> &[Arc<Difference>] {
+        match self {
+            Self::Params(..) => &[],
+            Self::Differences(all) => all,
         }
     }
 

@@ -12,6 +12,7 @@ use crate::hex::hex;
 use crate::mutex::lock;
 use crate::own_state::OwnState;
 use crate::server::Message;
+use crate::store::Difference;
 use crate::wire::credentials::random;
 use crate::wire::paced::Traffic;
 use crate::wire::{CALL_IN_A_CROWD, MOVES};
@@ -62,6 +63,8 @@ pub(super) struct Session {
     pub(super) inbox: tokio::sync::Mutex<UnboundedReceiver<Assignment>>,
     /// What it computes now.
     pub(super) current: Mutex<Option<Current>>,
+    /// What its parameters are short of, which were made from nothing.
+    pub(super) rest: Mutex<Option<Arc<Difference>>>,
     /// Bytes of tensors that it pulled last.
     pulled: AtomicU64,
     /// Of the connection that it pulled or pushed on last, and how much of it was seen.
@@ -118,6 +121,7 @@ impl Sessions {
             outbox: Mutex::new(Some(outbox)),
             inbox: tokio::sync::Mutex::new(inbox),
             current: Mutex::default(),
+            rest: Mutex::default(),
             pulled: AtomicU64::default(),
             traffic: Mutex::default(),
         };

@@ -5,6 +5,7 @@
 
 mod by_hand;
 mod conversation;
+mod copies;
 mod decoder;
 mod framing;
 mod listening;
