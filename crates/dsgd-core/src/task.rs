@@ -3,6 +3,9 @@
 use std::iter::Sum;
 use std::ops::Range;
 
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -27,6 +30,14 @@ pub struct Batch {
     pub seed: u64,
     /// Which part of it: all of it, unless its task says that batches can be cut.
     pub part: Part,
+}
+
+/// The order in which an epoch's batches are given out: a function of the run's seed and the epoch.
+pub fn epoch_order(seed: u64, epoch: u32, batches: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..batches).collect();
+    let mut random = ChaCha8Rng::seed_from_u64(seed.wrapping_add(u64::from(epoch) << 32));
+    order.shuffle(&mut random);
+    order
 }
 
 /// A part of a batch that several workers share (`--mode split`). The parts' mean gradients, weighted by their

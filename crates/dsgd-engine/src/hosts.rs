@@ -1,6 +1,6 @@
 //! Hosts: what a host list says, and how many workers each host gets.
 //!
-//! A line is a host: `[user@]host[:port] [slots=N] [# comment]`. The ancestor's
+//! A line is a host: `[user@]host[:port] [slots=N] [python=PATH] [# comment]`. The ancestor's
 //! `client_list.txt`, an address a line, is such a list, and so are the hostfiles of OpenMPI
 //! (`host slots=4 max_slots=8`) and DeepSpeed (`worker-1 slots=4`). On the command line a list
 //! is `h1:4,h2:2,user@h3`; there the number is that of slots, as in OpenMPI.
@@ -40,6 +40,20 @@ pub struct Host {
     pub port: Option<u16>,
     /// Workers it has room for, where the list says so.
     pub slots: Option<usize>,
+    /// The Python that runs scripts there, where the list says so.
+    pub python: Option<String>,
+}
+
+impl Host {
+    /// Its line in a host list.
+    pub fn to_line(&self) -> String {
+        let slots = self.slots.map(|slots| format!(" slots={slots}"));
+        let python = self.python.as_ref().map(|path| format!(" python={path}"));
+        [Some(self.to_string()), slots, python]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
 }
 
 impl fmt::Display for Host {
@@ -193,7 +207,7 @@ fn add_slots(
     earlier: &Earlier,
     place: &dyn Fn(usize) -> String,
 ) -> Result<(), Wrong> {
-    if (&host.user, host.port) != (&again.user, again.port) {
+    if (&host.user, host.port, &host.python) != (&again.user, again.port, &again.python) {
         return Err(Wrong::Contradiction(place(earlier.number)));
     }
     if earlier.has_slots != again.slots.is_some() {
@@ -208,7 +222,7 @@ fn add_slots(
     Ok(())
 }
 
-/// `[user@]host[:port] [slots=N] [max_slots=N]`
+/// `[user@]host[:port] [slots=N] [max_slots=N] [python=PATH]`
 fn line_entry(line: &str) -> Result<Host, Wrong> {
     let (address, options) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let (user, name, port) = address_parts(address, "port")?;
@@ -217,20 +231,28 @@ fn line_entry(line: &str) -> Result<Host, Wrong> {
         let number = number.filter(|number| *number > 0);
         number.ok_or_else(|| Wrong::Port(shown(port)))
     });
-    let (mut slots, mut max) = (None, None);
+    let (mut slots, mut max, mut python) = (None, None, None);
     // OpenMPI lets spaces stand around the sign.
     let options = options.replace('=', " = ");
     let mut words = options.split_whitespace();
     while let Some(key) = words.next() {
-        let (key, kept) = match key {
-            "slots" => ("slots", &mut slots),
-            "max_slots" | "max-slots" => ("max_slots", &mut max),
+        let key = match key {
+            "slots" => "slots",
+            "max_slots" | "max-slots" => "max_slots",
+            "python" => "python",
             _ => return Err(Wrong::Option(shown(key))),
         };
-        let (Some("="), Some(value)) = (words.next(), words.next()) else {
-            return Err(Wrong::Slots(key, String::new()));
+        let value = match (words.next(), words.next()) {
+            (Some("="), Some(value)) => value,
+            _ if key == "python" => return Err(Wrong::Python),
+            _ => return Err(Wrong::Slots(key, String::new())),
         };
-        if kept.replace(slot_count(key, value)?).is_some() {
+        let twice = match key {
+            "slots" => slots.replace(slot_count(key, value)?).is_some(),
+            "max_slots" => max.replace(slot_count(key, value)?).is_some(),
+            _ => python.replace(value.to_owned()).is_some(),
+        };
+        if twice {
             return Err(Wrong::Twice(key));
         }
     }
@@ -244,6 +266,7 @@ fn line_entry(line: &str) -> Result<Host, Wrong> {
         name,
         port: port.transpose()?,
         slots: slots.or(max),
+        python,
     })
 }
 
@@ -256,6 +279,7 @@ fn list_entry(entry: &str) -> Result<Host, Wrong> {
         name,
         port: None,
         slots,
+        python: None,
     })
 }
 

@@ -4,7 +4,7 @@
 //! however that comes, or by what is dropped here.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -23,6 +23,9 @@ use serde::de::DeserializeOwned;
 use crate::package;
 use crate::regions::Regions;
 use crate::words::{Answer, Computed, Done, LONGEST_ANSWER, Loaded, Order, PROTOCOL};
+
+/// A script that is not loaded after this time is named: it may wait for something that never comes.
+const NAMED_AFTER: Duration = Duration::from_secs(20);
 
 /// How long a child may take to end once it is told to.
 const GRACE: Duration = Duration::from_secs(2);
@@ -76,11 +79,13 @@ impl Child {
             socket: BufReader::new(ours),
             regions: None,
         };
+        child.socket.get_ref().set_read_timeout(Some(NAMED_AFTER))?;
         let loaded = child.ask(&Order::Load {
             protocol: PROTOCOL,
             options: &program.options,
             class: program.class.as_deref(),
         })?;
+        child.socket.get_ref().set_read_timeout(None)?;
         Ok((child, loaded))
     }
 
@@ -148,7 +153,19 @@ impl Child {
         let sent = self.socket.get_mut().write_all(&line);
         line.clear();
         let mut limited = (&mut self.socket).take(LONGEST_ANSWER);
-        let read = sent.and_then(|()| limited.read_until(b'\n', &mut line));
+        let asked = Instant::now();
+        let read = sent.and_then(|()| {
+            loop {
+                // What has come before the time was over is in the line.
+                match limited.read_until(b'\n', &mut line) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        let secs = asked.elapsed().as_secs();
+                        let _ = writeln!(io::stderr(), "the script is not loaded yet, after {secs} s: its imports, model() and data() run");
+                    }
+                    read => return read,
+                }
+            }
+        });
         if read.is_err() || line.last() != Some(&b'\n') {
             // Of one that is too long the rest would be taken for the next.
             let too_long = line.len() as u64 == LONGEST_ANSWER;

@@ -6,6 +6,8 @@
 //! process alone. Which examples make a batch is decided here.
 
 mod child;
+mod environment;
+mod foresight;
 mod interpreter;
 mod manifest;
 mod options;

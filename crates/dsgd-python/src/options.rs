@@ -18,6 +18,12 @@ pub struct Options {
     /// Python that runs it, here and on hosts [default: the one that called dsgd, that of the virtual environment, else python3]
     #[arg(long, value_name = "PATH")]
     pub python: Option<String>,
+    /// Make an environment on hosts from this file, once: requirements.txt, pyproject.toml or uv.lock; needs uv here or there
+    #[arg(long, value_name = "FILE")]
+    pub env: Option<DataFile>,
+    /// … from the wheels in this folder, which travel, instead of an index
+    #[arg(long, value_name = "DIR", requires = "env")]
+    pub wheels: Option<String>,
     /// Which class of the script, where it has several
     #[arg(long, value_name = "NAME")]
     pub class: Option<String>,
@@ -39,6 +45,13 @@ pub struct Options {
     #[arg(long, hide = true)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
+    /// The wheels
+    #[arg(long, hide = true)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wheel_files: Vec<DataFile>,
+    /// uv, for hosts that have none
+    #[arg(long, hide = true)]
+    pub uv: Option<DataFile>,
     /// Names of the task's metrics
     #[arg(long, hide = true)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use ring::digest::{Context, SHA256};
 
 /// The package's files.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 8] = [
     ("__init__.py", include_str!("../python/dsgd/__init__.py")),
     ("task.py", include_str!("../python/dsgd/task.py")),
+    ("seeds.py", include_str!("../python/dsgd/seeds.py")),
+    ("loading.py", include_str!("../python/dsgd/loading.py")),
     ("torch.py", include_str!("../python/dsgd/torch.py")),
     ("child.py", include_str!("../python/dsgd/child.py")),
     ("run.py", include_str!("../python/dsgd/run.py")),

@@ -11,14 +11,17 @@ use dsgd::{
     TaskResult,
 };
 use dsgd_engine::mutex::lock;
+use dsgd_engine::worker::batch_seed;
 
 use crate::child::{Child, Program};
+use crate::environment::{self, Wanted};
+use crate::foresight::Foresight;
 use crate::interpreter;
 use crate::manifest::{manifest, metrics_of};
 use crate::options::Options;
 use crate::order::Dealing;
 use crate::package;
-use crate::words::{Computed, Figures, Loaded, Order};
+use crate::words::{Computed, Figures, Loaded, Next, Order};
 
 /// Where the child is that says what the task is.
 const FIRST_SEAT: Seat = Seat {
@@ -60,6 +63,30 @@ struct First {
 struct Worker<'a> {
     task: &'a Python,
     child: Arc<Mutex<Child>>,
+    foresight: Foresight,
+}
+
+impl Worker<'_> {
+    /// What its child may load meanwhile.
+    fn next_after(&mut self, batch: Batch) -> Option<Next> {
+        let task = self.task;
+        if task.loaded.loaders == 0 {
+            return None;
+        }
+        let [training, _] = &task.dealings;
+        let index = self.foresight.after(batch, task.seed, training.batches())?;
+        let next = Batch {
+            index,
+            seed: batch_seed(task.seed, batch.epoch, index),
+            ..batch
+        };
+        Some(Next {
+            epoch: next.epoch,
+            batch: index,
+            seed: seed_of(next),
+            examples: task.training_examples(next),
+        })
+    }
 }
 
 impl Compute for Worker<'_> {
@@ -76,9 +103,9 @@ impl Compute for Worker<'_> {
         let order = Order::Train {
             epoch: batch.epoch,
             batch: batch.index,
-            // Parts of a batch are not to draw the same.
-            seed: batch.seed.wrapping_add(batch.part.number as u64),
+            seed: seed_of(batch),
             examples: &examples,
+            next: self.next_after(batch),
         };
         let computed = lock(&self.child).train(&order, params, into)?;
         computed.stats(examples.len(), &self.task.metrics)
@@ -130,7 +157,11 @@ impl Model for Python {
             first.taken = Arc::downgrade(&child);
         }
         drop(first);
-        Ok(Box::new(Worker { task: self, child }))
+        Ok(Box::new(Worker {
+            task: self,
+            child,
+            foresight: Foresight::default(),
+        }))
     }
 }
 
@@ -154,11 +185,16 @@ impl Task for Python {
     }
 
     fn load_elsewhere(options: &Options, seed: u64) -> TaskResult<Self> {
-        let of_server = options.interpreter.as_deref();
-        let candidates: Vec<&str> = match options.python.as_deref() {
-            Some(typed) => vec![typed],
-            None => of_server.into_iter().chain(["python3"]).collect(),
-        };
+        let (typed, of_server) = (options.python.as_deref(), options.interpreter.as_deref());
+        let mut candidates = interpreter::elsewhere(typed, of_server);
+        if let Some(requirements) = options.env.as_deref() {
+            let wanted = Wanted {
+                requirements,
+                wheels: &options.wheel_files,
+                uv: options.uv.as_deref(),
+            };
+            candidates = vec![environment::made(&wanted, &candidates)?];
+        }
         let program = Program {
             interpreter: interpreter::first_with(&candidates, &options.needs)?,
             script: PathBuf::from(&options.script),
@@ -171,6 +207,10 @@ impl Task for Python {
     }
 
     fn options_elsewhere(&self, options: &Options) -> TaskResult<Options> {
+        let python = self.loaded.executable.as_str();
+        let env = options.env.as_deref();
+        let env = env.map(|file| environment::requirements(file, python));
+        let env = env.transpose()?.map(Into::into);
         let files = self.loaded.files.iter();
         let (file_options, files) = files
             .map(|(name, path)| (name.clone(), PathBuf::from(path).into()))
@@ -182,6 +222,15 @@ impl Task for Python {
             interpreter: Some(self.loaded.executable.clone()),
             needs: self.loaded.needs.clone(),
             metrics: self.metrics.clone(),
+            wheel_files: match &options.wheels {
+                Some(folder) => environment::wheels_in(Path::new(folder))?,
+                None => Vec::new(),
+            },
+            uv: env
+                .as_ref()
+                .and_then(|_| environment::uv_here(Some(python)))
+                .map(Into::into),
+            env,
             ..options.clone()
         })
     }
@@ -280,6 +329,11 @@ impl Python {
     }
 }
 
+/// The seed of a batch, or of its part: parts are not to draw the same.
+fn seed_of(batch: Batch) -> u64 {
+    batch.seed.wrapping_add(batch.part.number as u64)
+}
+
 /// What runs the script on this machine, where it is written.
 fn program_here(options: &Options) -> TaskResult<Program> {
     if !Path::new(&options.script).is_file() {
@@ -313,6 +367,7 @@ fn first_batches(
         batch: 0,
         seed,
         examples: &examples,
+        next: None,
     };
     let computed = child.train(&order, &params, &mut Gradient::new(Arc::clone(layout)))?;
     let metrics = metrics_of(&computed)?;

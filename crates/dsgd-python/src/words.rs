@@ -50,6 +50,9 @@ pub(crate) enum Order<'a> {
         batch: usize,
         seed: u64,
         examples: &'a [u64],
+        /// A batch that is likely to be asked for next, where loading it can begin.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<Next>,
     },
     /// To compute the loss of these validation examples.
     Evaluate { batch: usize, examples: &'a [u64] },
@@ -57,6 +60,15 @@ pub(crate) enum Order<'a> {
     Report,
     /// To write the modules that the task consists of into one file.
     Bundle { to: &'a Path },
+}
+
+/// A batch that may be asked for.
+#[derive(Debug, Serialize)]
+pub(crate) struct Next {
+    pub(crate) epoch: u32,
+    pub(crate) batch: usize,
+    pub(crate) seed: u64,
+    pub(crate) examples: Vec<u64>,
 }
 
 /// The answer to an order of which nothing is asked but that it be carried out.
@@ -90,6 +102,9 @@ pub(crate) struct Loaded {
     /// Whether batches may be shared by workers.
     #[serde(default)]
     pub(crate) divisible: bool,
+    /// Processes that load data beside it.
+    #[serde(default)]
+    pub(crate) loaders: usize,
     /// Whether the loss is in nats, so that its exponential is shown.
     #[serde(default)]
     pub(crate) perplexity: bool,

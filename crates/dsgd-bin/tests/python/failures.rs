@@ -1,10 +1,12 @@
 //! What a user reads when a script fails, and that nobody is left behind.
 
+use std::fs;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::program::{Program, said};
+use crate::torch::MODEL;
 
 /// A task with that body of `gradient`.
 pub(crate) fn script(gradient: &str) -> String {
@@ -190,6 +192,41 @@ fn a_child_that_is_killed_is_born_again_and_its_batch_is_counted() {
     assert_eq!(program.tensors("killed"), program.tensors("calm"));
 }
 
+/// Also those of a child that is killed which load its data.
+#[test]
+fn who_loads_data_does_not_stay() {
+    let Some(program) = Program::with("who_loads_data_does_not_stay", "torch") else {
+        return;
+    };
+    let name = format!("loads_{}.py", std::process::id());
+    let slow = "torch.randn(12, generator=g); import time; time.sleep(0.01)";
+    program.write(&name, &MODEL.replace("torch.rand(12, generator=g)", slow));
+    let words = format!("train {name} -n 1 --loaders 2 --plain --epochs 1000 --run-dir run");
+    let said = fs::File::create(program.path("said")).unwrap();
+    let mut command = program.command(&words);
+    let mut run = command
+        .stdout(said.try_clone().unwrap())
+        .stderr(said)
+        .spawn()
+        .unwrap();
+    let all = || pids(&format!("dsgd.child .*{name}"));
+    let events = program.path("run/events.jsonl");
+    let begun = || fs::read_to_string(&events).is_ok_and(|text| text.contains("\"step\""));
+    wait(begun, "a step");
+    assert_eq!(all().len(), 3, "a child, and two that load for it");
+    let before = all();
+    let first = before.iter().copied().min().unwrap();
+    kill("KILL", first);
+    wait(
+        || !all().iter().any(|pid| before.contains(pid)),
+        "they end with it",
+    );
+    wait(|| all().len() == 3, "and have come again");
+    kill("INT", run.id());
+    run.wait().unwrap();
+    wait(|| all().is_empty(), "nobody is left");
+}
+
 #[test]
 fn what_a_script_prints_is_seen_and_does_not_disturb_the_conversation() {
     let test = "what_a_script_prints_is_seen_and_does_not_disturb_the_conversation";
@@ -236,7 +273,7 @@ fn nobody_is_left_behind_whoever_is_killed() {
             .unwrap();
         let events = program.path(&format!("run{at}/events.jsonl"));
         let begun = || {
-            std::fs::read_to_string(&events)
+            fs::read_to_string(&events)
                 .unwrap_or_default()
                 .contains("\"step\"")
         };
@@ -245,7 +282,7 @@ fn nobody_is_left_behind_whoever_is_killed() {
         assert_eq!(before.len(), 2, "a child a worker");
         let victim = match whom {
             "supervisor" => child.id(),
-            _ => std::fs::read_to_string(program.path(&format!("run{at}/server.pid")))
+            _ => fs::read_to_string(program.path(&format!("run{at}/server.pid")))
                 .unwrap()
                 .split_whitespace()
                 .next()

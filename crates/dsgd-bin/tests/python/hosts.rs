@@ -1,6 +1,7 @@
 //! Models in Python on hosts on which nothing was installed for it.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::failures::{kill, pids, script, wait};
@@ -113,10 +114,102 @@ fn what_a_host_lacks_is_named() {
     };
     let said = fails("");
     assert!(said.contains("h1: no worker can work there"), "{said}");
-    assert!(said.contains("has no only_here: install what is missing on this host, or name another Python there by --python PATH"), "{said}");
+    assert!(said.contains("has no only_here: --env requirements.txt makes an environment there; or install what is missing"), "{said}");
+    // The host list names another Python for this host.
+    program.write("hosts", "h1 slots=1 python=/nowhere/python3\n");
+    let by_list = elsewhere.replace("-H h1:1", "--hosts hosts");
+    let words = format!("train spread.py --plain --epochs 1 {by_list}");
+    let mut command = program.command(&words);
+    let command = command.env("PYTHONPATH", program.path("site-packages"));
+    let (said, _) = crate::program::said(&command.output().unwrap());
+    assert!(
+        said.contains("there is no /nowhere/python3: --env"),
+        "{said}"
+    );
     // Of a file that is named and is nowhere it is said here.
     fs::remove_file(program.path("points.txt")).unwrap();
     assert!(fails("").contains("points.txt"));
+}
+
+/// On a host that has nothing of what the script imports, from files that travel: uv, and the wheels.
+#[test]
+fn an_environment_is_made_on_a_host_once() {
+    let test = "an_environment_is_made_on_a_host_once";
+    let Some(program) = Program::with(test, "numpy") else {
+        return;
+    };
+    let Some(lab) = lab(test, 1) else {
+        return;
+    };
+    let python = std::env::var("DSGD_TORCH_PYTHON").unwrap_or_default();
+    let environment = Path::new(&python)
+        .ancestors()
+        .nth(2)
+        .unwrap_or(Path::new(""));
+    let (wheels, uv) = (environment.join("wheels"), environment.join("bin/uv"));
+    if !wheels.is_dir() || !uv.is_file() {
+        skip(
+            test,
+            "there is no uv, and no wheel of numpy, beside DSGD_TORCH_PYTHON",
+        );
+        return;
+    }
+    write(&program);
+    program.write(
+        "settings.py",
+        "import numpy\nprint('numpy is', numpy.__file__)\nBATCH = 8\n",
+    );
+    program.write("requirements.txt", "numpy\n");
+    let run = |more: &str| {
+        let words = format!(
+            "train spread.py --plain --epochs 1 --remote -H h1:1 --ssh-config {} --env requirements.txt --wheels {} {more}",
+            lab.file("ssh_config").display(),
+            wheels.display()
+        );
+        let output = program
+            .command(&words)
+            .env("PATH", path_with(&uv))
+            .output()
+            .unwrap();
+        let (out, err) = crate::program::said(&output);
+        (output.status.success(), out + &err)
+    };
+    let (well, said) = run("");
+    assert!(well, "{said}");
+    assert!(
+        said.contains("h1: makes a Python environment from requirements.txt"),
+        "{said}"
+    );
+    let own = said.lines().find(|line| line.starts_with("h1: numpy is "));
+    assert!(
+        own.is_some_and(|line| line.contains("/.cache/dsgd/envs/")),
+        "{said}"
+    );
+    let (well, said) = run("");
+    assert!(
+        well && !said.contains("makes a Python environment"),
+        "{said}"
+    );
+    // What the file does not name is not there, and what is named and is no wheel cannot be installed.
+    program.write("requirements.txt", "\n");
+    let (well, said) = run("");
+    assert!(!well && said.contains("has no numpy"), "{said}");
+    program.write("requirements.txt", "numpy\nnosuch-package\n");
+    let (well, said) = run("");
+    assert!(
+        !well && said.contains("h1: no worker can work there"),
+        "{said}"
+    );
+    assert!(
+        said.contains("uv pip install") && said.contains("nosuch-package"),
+        "{said}"
+    );
+}
+
+fn path_with(program: &Path) -> std::ffi::OsString {
+    let old = std::env::var_os("PATH").unwrap_or_default();
+    let folder = program.parent().map(Path::to_path_buf);
+    std::env::join_paths(folder.into_iter().chain(std::env::split_paths(&old))).unwrap()
 }
 
 #[test]

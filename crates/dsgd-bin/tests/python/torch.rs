@@ -226,6 +226,96 @@ fn a_batch_in_pieces_and_workers_that_share_it_compute_the_same() {
     assert!(!same, "bfloat16 rounds");
 }
 
+/// A worker's own optimizer: one worker is the plain loop, and several meet after each round.
+#[test]
+fn workers_take_steps_with_an_optimizer_of_torchs() {
+    let test = "workers_take_steps_with_an_optimizer_of_torchs";
+    let Some(program) = Program::with(test, "torch") else {
+        return;
+    };
+    let own = "    def optimizer(self, model): return torch.optim.RMSprop(model.parameters(), lr=0.01, momentum=0.5)\n";
+    program.write("net.py", &format!("{MODEL}{own}"));
+    program.write("order.py", ORDER);
+    let train = "train net.py --threads 1 --plain --epochs 3 --seed 3";
+    let said = program.ok(&format!("{train} -n 1 --local-steps 1 --run-dir run"));
+    assert!(said.contains("Starting 1 worker, local"), "{said}");
+    let out = program.run_python(&format!(
+        r"
+{PLAIN}
+optimizer = task.optimizer(model)
+for rows in batches('run', 3):
+    optimizer.zero_grad()
+    task.loss(model, rows).backward()
+    optimizer.step()
+{COMPARE}
+"
+    ));
+    let difference: f64 = out.trim().parse().unwrap();
+    assert!(difference < 2e-6, "{difference}");
+    let said = program.ok(&format!("{train} -n 2 --local-steps 2 --run-dir two"));
+    assert!(said.contains("Starting 2 workers, local"), "{said}");
+    let losses = program
+        .run_python("import dsgd; print([e['train']['loss'] for e in dsgd.Run('two').history()])");
+    let losses: Vec<f64> = serde_json::from_str(losses.trim()).unwrap();
+    assert!(losses[2] < losses[0], "{losses:?}");
+}
+
+/// Examples that are drawn at random, and a model that draws, too.
+const LOADED: &str = r#"
+import os, time, torch, torch.nn as nn, dsgd
+
+def loads(): return os.path.getsize("loads")
+
+class Data:
+    def __len__(self): return 48
+    def __getitem__(self, i):
+        if os.path.exists("broken"): raise ValueError("no such picture")
+        with open("loads", "a") as file: file.write(".")
+        return torch.rand(4) + i
+
+class Net(dsgd.torch.Torch):
+    batch_size = 8
+    patience: float = 0.0
+    def model(self): return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+    def data(self): return Data(), None
+    def loss(self, model, batch):
+        before, until = loads(), time.time() + self.patience
+        while time.time() < until and loads() == before: time.sleep(0.01)
+        if loads() > before: print("loaded meanwhile")
+        return (model(batch) ** 2).mean() / 1000
+"#;
+
+#[test]
+fn examples_are_loaded_beside_computing_and_are_the_same() {
+    let test = "examples_are_loaded_beside_computing_and_are_the_same";
+    let Some(program) = Program::with(test, "torch") else {
+        return;
+    };
+    program.write("net.py", LOADED);
+    let train = "train net.py --threads 1 --plain --optimizer sgd --learning-rate 0.1";
+    let run = |name: &str, more: &str| {
+        program.ok(&format!("{train} --epochs 2 --run-dir {name} {more}"));
+        program.tensors(name)
+    };
+    let between = run("between", "-n 1");
+    assert_eq!(run("beside", "-n 1 --loaders 2"), between);
+    assert_eq!(run("parts", "-n 1 --loaders 1 --mode async"), between);
+    let meanwhile = |more: &str| {
+        let said = program.ok(&format!("{train} -n 1 --patience 0.5 --epochs 1 {more}"));
+        said.matches("loaded meanwhile").count()
+    };
+    assert_eq!(meanwhile("--loaders 0"), 0);
+    // All but the epoch's first; the last one has no next.
+    assert!(meanwhile("--loaders 1") >= 4);
+    // What fails there is said with its place, and who loads for a child that is killed does not stay.
+    program.write("broken", "");
+    let said = program.fails(&format!("{train} -n 1 --loaders 1"));
+    assert!(
+        said.contains("ValueError: no such picture (net.py:9 in __getitem__)"),
+        "{said}"
+    );
+}
+
 #[test]
 fn digits_are_learned() {
     let Some(program) = Program::with("digits_are_learned", "torch") else {

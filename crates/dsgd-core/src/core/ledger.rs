@@ -14,13 +14,9 @@ mod group;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
-
 use super::lease::{Lease, LeaseTime};
 use super::{LeaseId, Progress, Report, Round, Rules, Work, WorkerId};
-use crate::task::Part;
+use crate::task::{Part, epoch_order};
 
 /// Batches of one epoch, or of one validation.
 #[derive(Debug)]
@@ -69,10 +65,7 @@ impl Place {
 impl Ledger {
     /// The training batches of the epoch at which `progress` stands.
     pub(super) fn training(rules: &Rules, progress: &Progress) -> Self {
-        let mut order: Vec<usize> = (0..rules.batches).collect();
-        let mut random =
-            ChaCha8Rng::seed_from_u64(rules.seed.wrapping_add(u64::from(progress.epoch) << 32));
-        order.shuffle(&mut random);
+        let order = epoch_order(rules.seed, progress.epoch, rules.batches);
         let parts = order
             .iter()
             .flat_map(|&b| std::iter::repeat_n(b, rules.parts));

@@ -89,15 +89,17 @@ pub enum Wrong {
     Slots(&'static str, String),
     #[error("max_slots={max} is less than slots={slots}")]
     MaxSlots { slots: usize, max: usize },
+    #[error("python is empty; expected the path of a Python there: python=/opt/python/bin/python3")]
+    Python,
     #[error("{0} is given twice")]
     Twice(&'static str),
     #[error(
-        "{0:?} means nothing here; expected slots=N or max_slots=N, and a user before the host: \
-         user@host"
+        "{0:?} means nothing here; expected slots=N, max_slots=N or python=PATH, and a user before \
+         the host: user@host"
     )]
     Option(String),
     #[error(
-        "the same host as in {0}, with another user or port; give them two names in \
+        "the same host as in {0}, with another user, port or Python; give them two names in \
          ~/.ssh/config, or make them equal"
     )]
     Contradiction(String),

@@ -11,6 +11,7 @@ fn host(user: Option<&str>, name: &str, port: Option<u16>, slots: Option<usize>)
         name: name.to_owned(),
         port,
         slots,
+        python: None,
     }
 }
 
@@ -35,6 +36,13 @@ fn lines_of_every_kind_are_read() {
         ("h1 slots=4 max_slots=8", host(None, "h1", None, Some(4))),
         ("h1 max-slots=8 slots=4", host(None, "h1", None, Some(4))),
         ("h1 max_slots=8", host(None, "h1", None, Some(8))),
+        (
+            "h1 python=/opt/py/bin/python3 slots = 4",
+            Host {
+                python: Some("/opt/py/bin/python3".to_owned()),
+                ..host(None, "h1", None, Some(4))
+            },
+        ),
         ("worker-1 slots=4", host(None, "worker-1", None, Some(4))),
         ("a@b.org@h1", host(Some("a@b.org"), "h1", None, None)),
         ("[fe80::1]:22", host(None, "fe80::1", Some(22), None)),
@@ -133,6 +141,9 @@ fn each_way_to_be_wrong_is_reported() {
             Wrong::MaxSlots { slots: 4, max: 2 },
         ),
         ("h1 slots=4 slots=4", Wrong::Twice("slots")),
+        ("h1 python", Wrong::Python),
+        ("h1 python=", Wrong::Python),
+        ("h1 python=a python=b", Wrong::Twice("python")),
         ("h1 user=bob", Wrong::Option("user".to_owned())),
         ("h1 h2", Wrong::Option("h2".to_owned())),
     ] {
@@ -240,6 +251,8 @@ fn garbage_is_an_error_or_hosts_within_bounds() {
         "22",
         "4097",
         "slots",
+        "python",
+        "/a/b",
         "max_slots",
         "=",
         " ",
@@ -284,10 +297,7 @@ fn garbage_is_an_error_or_hosts_within_bounds() {
                     "{text:?}"
                 );
                 assert!(host.slots.is_none_or(|slots| slots > 0));
-                let line = match host.slots {
-                    Some(slots) => format!("{host} slots={slots}"),
-                    None => host.to_string(),
-                };
+                let line = host.to_line();
                 assert_eq!(parse(&line, "f").unwrap(), [host], "{text:?}");
             }
         }

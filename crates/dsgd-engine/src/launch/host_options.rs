@@ -19,6 +19,7 @@ impl HostOptions {
                 name: "localhost".to_owned(),
                 port: None,
                 slots: workers,
+                python: None,
             }]);
         }
         if let Some(list) = &self.host {

@@ -83,10 +83,7 @@ impl HostChanges {
     /// From now on the host is one of the run's, whatever the list says.
     pub fn add(&mut self, host: &Host) {
         self.forget(&host.name);
-        self.add.push(match host.slots {
-            Some(slots) => format!("{host} slots={slots}"),
-            None => host.to_string(),
-        });
+        self.add.push(host.to_line());
     }
 
     /// From now on it is none.

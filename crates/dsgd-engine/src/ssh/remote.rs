@@ -41,12 +41,18 @@ pub struct Remote(Arc<Login>);
 #[derive(Debug)]
 struct Login {
     name: String,
+    python: Option<String>,
     files: LoginFiles,
     /// Ends with us: `kill_on_drop`.
     _master: Child,
 }
 
 impl Remote {
+    /// The Python that the host list names for it.
+    pub(super) fn python(&self) -> Option<&str> {
+        self.0.python.as_deref()
+    }
+
     /// Logs in, before that instant.
     pub async fn connect(
         host: &Host,
@@ -107,6 +113,7 @@ impl Remote {
         debug!(host = host.name, "has logged in");
         Ok(Self(Arc::new(Login {
             name: host.name.clone(),
+            python: host.python.clone(),
             files,
             _master: master,
         })))

@@ -22,7 +22,8 @@ const LINES: usize = 256;
 /// Says `noexec` where no program can be run, else becomes the program.
 const START: &str = r#"
 program=$cache/objects/$1
-shift
+if [ -n "$2" ]; then DSGD_PYTHON=$2; export DSGD_PYTHON; fi
+shift 2
 if [ ! -f "$program" ]; then echo "it is not there: $program" >&2; exit 1; fi
 [ -x "$program" ] || chmod 700 "$program" || exit 1
 if [ ! -x "$program" ]; then echo noexec; exit 0; fi
@@ -53,8 +54,8 @@ pub struct Running {
 }
 
 impl Remote {
-    /// Starts a program that was sent before. `first` and the end of the line are the beginning of
-    /// its standard input.
+    /// Starts a program that was sent before, which is told of a Python where the host list names one. `first` and the end
+    /// of the line are the beginning of its standard input.
     pub async fn start(
         &self,
         program: &Object,
@@ -62,7 +63,8 @@ impl Remote {
         first: &str,
     ) -> Result<Running, SshError> {
         const WHAT: &str = "starting the program";
-        let words: Vec<_> = std::iter::once(program.hash.as_str())
+        let words: Vec<_> = [program.hash.as_str(), self.python().unwrap_or_default()]
+            .into_iter()
             .chain(args.iter().copied())
             .collect();
         let mut running = self.begin(WHAT, START, &words).await?;

@@ -11,7 +11,6 @@ import json
 import math
 import mmap
 import os
-import random
 import select
 import signal
 import socket
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Set
 
 from . import task as tasks
+from .seeds import seed_all
 from .task import Batch, Loss, Task
 
 PROTOCOL = 1
@@ -77,6 +77,7 @@ class Child:
             **self.engine.lengths(),
             "batch_size": batch_size(task),
             "divisible": bool(task.divisible),
+            "loaders": int(getattr(task, "loaders", 0)),
             "perplexity": bool(task.perplexity),
             "higher": list(task.higher),
             "best": task.best,
@@ -96,14 +97,14 @@ class Child:
         self.engine.init()
         return {}
 
-    def train(self, epoch: int, batch: int, seed: int, examples: List[int], **_: Any) -> Dict[str, Any]:
-        seed_all(seed)
-        loss, rows = self.engine.train(Batch(examples, batch, seed, epoch))
+    def train(self, epoch: int, batch: int, seed: int, examples: List[int], **order: Any) -> Dict[str, Any]:
+        expected = order.get("next")
+        following = expected and Batch(expected["examples"], expected["batch"], expected["seed"], expected["epoch"])
+        loss, rows = self.engine.train(Batch(examples, batch, seed, epoch), following)
         return {**computed(loss, len(examples)), "rows": rows}
 
     def evaluate(self, batch: int, examples: List[int], **_: Any) -> Dict[str, Any]:
-        seed_all(batch)
-        return computed(self.engine.evaluate(Batch(examples, batch)), len(examples))
+        return computed(self.engine.evaluate(Batch(examples, batch, batch)), len(examples))
 
     def report(self, **_: Any) -> Dict[str, Any]:
         return {"figures": {str(name): str(value) for name, value in self.engine.report().items()}}
@@ -165,7 +166,8 @@ class Arrays:
             p[...] = value
             p.flags.writeable = False
 
-    def train(self, batch: Batch) -> tuple:
+    def train(self, batch: Batch, following: Optional[Batch] = None) -> tuple:
+        seed_all(batch.seed)
         for name, g in self.g.items():
             g[...] = 0
         loss = self.task.gradient(self.p, batch, self.g)
@@ -180,6 +182,7 @@ class Arrays:
         return loss, rows
 
     def evaluate(self, batch: Batch) -> Any:
+        seed_all(batch.seed)
         return self.task.evaluate(self.p, batch)
 
     def report(self) -> Mapping[str, Any]:
@@ -208,19 +211,6 @@ def batch_size(task: Task) -> int:
     if not isinstance(size, int) or size < 1:
         raise Wrong(f"{type(task).__name__} needs batch_size, how many examples a batch has; it is {size!r}")
     return size
-
-
-def seed_all(seed: int) -> None:
-    """Seeds the generators that are in use."""
-    random.seed(seed)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(seed % 2**32)
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        # Where no GPU is in use, torch.manual_seed writes down where it was called from, which takes longer than a small step.
-        torch.default_generator.manual_seed(seed)
-        if torch.cuda.is_initialized():
-            torch.cuda.manual_seed_all(seed)
 
 
 def mapped(path: str) -> mmap.mmap:

@@ -15,6 +15,7 @@ from typing import Any, List, Mapping, Optional
 
 from . import task as tasks
 from .run import Run
+from .seeds import seed_all
 from .task import Batch, Loss, Task
 
 #: Commands that begin a run, or what would be one.
@@ -113,6 +114,8 @@ def check(cls: type, **options: Any) -> None:
     from . import child as children
 
     task = tasks.made(cls, {name: str(value) for name, value in options.items()})
+    if hasattr(task, "loaders"):
+        task.loaders = 0
     task.setup()
     engine = task.engine() if hasattr(task, "engine") else children.Arrays(task)
     tensors = engine.tensors()
@@ -120,11 +123,10 @@ def check(cls: type, **options: Any) -> None:
     numbers = sum(tensor["shape"][0] for tensor in tensors if tensor["rows"])
     params, gradient = (mmap.mmap(-1, 4 * max(1, n)) for n in (sum(sizes), sum(sizes) + numbers))
     engine.share(params, gradient, os.cpu_count() or 1, 0)
-    children.seed_all(1)
+    seed_all(1)
     engine.init()
     before = bytes(params)
     size = min(children.batch_size(task), task.examples())
-    children.seed_all(1)
     started = time.perf_counter()
     loss, rows = engine.train(Batch(list(range(size)), 0, 1, 1))
     secs = time.perf_counter() - started

@@ -144,7 +144,7 @@ class Option:
 
 
 #: Attributes of our own classes that are options of every task.
-OURS = ("batch_size", "device", "micro_batch", "precision")
+OURS = ("batch_size", "device", "micro_batch", "precision", "loaders", "best")
 
 
 def options(cls: type) -> Dict[str, Option]:

@@ -8,6 +8,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import torch
 from torch import nn
 
+from .loading import Loader, cuts
+from .seeds import seed_all
 from .task import Batch, Loss, Missing, Task
 
 __all__ = ["Torch"]
@@ -33,6 +35,8 @@ class Torch(Task):
     precision: Optional[str] = None
     #: Examples that are computed at once; a batch's gradient is added up of so many. All of a batch where it is None.
     micro_batch: Optional[int] = None
+    #: Processes of each worker that load examples while it computes, as a ``DataLoader``'s; 0 loads them in between.
+    loaders: int = 0
     #: Where it computes: ``"cpu"``, ``"cuda"``, ``"mps"``; a GPU where there is one if it is None.
     device: Optional[str] = None
 
@@ -56,6 +60,12 @@ class Torch(Task):
         """How steps change a parameter: ``{"rate": 0.1}`` multiplies the learning rate, ``{"decay": False}`` takes weight
         decay away. Vectors, such as biases and the weights of normalization, do not decay."""
         return {"decay": p.dim() > 1}
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """An optimizer of torch's with which workers take their own steps, in place of the run's (``--optimizer``): what is
+        sent is what its steps have changed. Its state, learning rate and schedule are its own, one for each worker, and
+        end with it. The mode is then ``local`` unless another is typed."""
+        raise Missing(f"{type(self).__name__}.optimizer: the run's steps are taken")
 
     def lengths(self, data: Any) -> Optional[Sequence[int]]:
         """A number for each example: those of a batch have the same, so nothing has to be padded. None where any
@@ -87,6 +97,13 @@ class Torch(Task):
         if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in engine.module.modules()):
             # A batch's examples depend on each other.
             self.divisible = False
+        if engine.steps:
+            # Half a step twice is no step.
+            self.divisible = False
+            # What is added needs no state at the server.
+            proposed = {"--mode": "local", "--optimizer": "sgd"}
+            for option in proposed.keys() - set(self.defaults):
+                self.defaults = [option, proposed[option], *self.defaults]
         return engine
 
 
@@ -109,15 +126,21 @@ class Engine:
             for prefix, m in own.named_modules()
             if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and m.sparse
         }
+        #: Whether the task takes steps with an optimizer of its own.
+        self.steps = type(task).optimizer is not Torch.optimizer
+        if self.steps and self.tables:
+            raise ValueError(f"optimizer() changes whole tensors: let {sorted(self.tables)[0]} not be sparse")
         self.device = torch.device("cpu")
+        self.loader = Loader(task, task.loaders)
 
     def frameworks(self) -> Dict[str, str]:
         return {"torch": torch.__version__}
 
     def tensors(self) -> List[Dict[str, Any]]:
-        trained = [
-            {"name": n, "shape": list(p.shape), "rows": n in self.tables, **self.task.group(n, p)} for n, p in self.named
-        ]
+        def rule(name: str, p: nn.Parameter) -> Dict[str, Any]:
+            return {"added": True} if self.steps else self.task.group(name, p)
+
+        trained = [{"name": n, "shape": list(p.shape), "rows": n in self.tables, **rule(n, p)} for n, p in self.named]
         return trained + [{"name": n, "shape": list(b.shape), "rows": False, "added": True} for n, b in self.added]
 
     def lengths(self) -> Dict[str, Any]:
@@ -151,7 +174,8 @@ class Engine:
         for name, p in self.named:
             here, to = views(p)
             self.views.append((name, p, here, to))
-            is_shared = self.device.type == "cpu" and p.dtype == torch.float32
+            # What is shared is read here: whoever takes steps has values of its own.
+            is_shared = self.device.type == "cpu" and p.dtype == torch.float32 and not self.steps
             if is_shared:
                 here.copy_(p.detach())
                 p.data = here
@@ -169,6 +193,8 @@ class Engine:
         for name, _ in self.added:
             self.buffers.append((buffers[name], *views(buffers[name])))
             at += buffers[name].numel()
+        # Anew for each place: what was tried before is no part of the run.
+        self.optimizer = self.task.optimizer(self.module) if self.steps else None
         numbers = 4 * at
         self.numbers: Dict[str, torch.Tensor] = {}
         for name, p in self.named:
@@ -186,28 +212,33 @@ class Engine:
         for (name, _), (_, here, _) in zip(self.added, self.buffers):
             here.copy_(fresh[name])
 
-    def train(self, batch: Batch) -> Tuple[Any, Dict[str, int]]:
+    def train(self, batch: Batch, following: Optional[Batch] = None) -> Tuple[Any, Dict[str, int]]:
+        parts = self.loader.load(True, batch)
+        if following is not None:
+            self.loader.expect(following)
         self.set_mode(True)
         self.fetch()
         self.zero()
-        size = self.task.micro_batch or len(batch.examples)
-        cuts = [batch.examples[at : at + size] for at in range(0, len(batch.examples), size)]
+        # However much was random in loading.
+        seed_all(batch.seed)
         total = None
-        for cut in cuts:
-            loss = self.compute(self.task.loss, self.task.train_data, cut)
+        for rows, cut in zip(parts, cuts(batch.examples, self.task.micro_batch)):
+            loss = self.compute(self.task.loss, rows)
             objective = loss
             if isinstance(loss, Loss):
                 objective = loss.mean if loss.objective is None else loss.objective
             share = len(cut) / len(batch.examples)
-            (objective * share if len(cuts) > 1 else objective).backward()
+            (objective * share if len(parts) > 1 else objective).backward()
             total = added(total, detached(loss, len(cut)))
         return total, self.store()
 
     def evaluate(self, batch: Batch) -> Any:
+        [rows] = self.loader.load(False, batch)
         self.set_mode(False)
         self.fetch()
+        seed_all(batch.seed)
         with torch.no_grad():
-            loss = self.compute(self.task.evaluate_batch, self.task.valid_data, batch.examples)
+            loss = self.compute(self.task.evaluate_batch, rows)
         return detached(loss, len(batch.examples))
 
     def report(self) -> Mapping[str, Any]:
@@ -216,8 +247,7 @@ class Engine:
         with torch.no_grad():
             return self.task.figures(self.module)
 
-    def compute(self, loss: Any, data: Any, examples: Sequence[int]) -> Any:
-        rows = self.task.collate([data[i] for i in examples])
+    def compute(self, loss: Any, rows: Any) -> Any:
         rows = moved(rows, self.device)
         if self.task.precision == "bf16":
             with torch.autocast(self.device.type, dtype=torch.bfloat16):
@@ -246,11 +276,14 @@ class Engine:
 
     def store(self) -> Dict[str, int]:
         """Brings gradients to where they are read; says how many rows of each table there are."""
-        for p, to, _ in self.shared:
-            if p.grad is None:
-                to.zero_()
-            elif p.grad is not to:
-                to.copy_(p.grad)
+        if self.optimizer is not None:
+            self.step()
+        else:
+            for p, to, _ in self.shared:
+                if p.grad is None:
+                    to.zero_()
+                elif p.grad is not to:
+                    to.copy_(p.grad)
         rows = {}
         for name, p, to in self.sparse:
             rows[name] = 0
@@ -266,6 +299,15 @@ class Engine:
             to.copy_(buffer)
             to.sub_(here)
         return rows
+
+    def step(self) -> None:
+        """A step of the task's own optimizer: what it has changed is what is sent."""
+        self.optimizer.step()
+        for _, p, here, to in self.views:
+            to.copy_(p.data)
+            to.sub_(here)
+            if not torch.isfinite(to.sum()):
+                raise ValueError("a step of optimizer() is not finite")
 
 
 def device(wanted: Optional[str], slot: int) -> torch.device:

@@ -30,6 +30,7 @@ pub(super) fn hosts(machines: &[Machine], login: &Login) -> anyhow::Result<Vec<H
             name: address.to_string(),
             port: Some(login.ssh_port).filter(|port| *port != 22),
             slots: None,
+            python: None,
         }),
         None if login.internal_ip => bail!("{} has no internal address", machine.name),
         None => bail!(

@@ -190,6 +190,7 @@ pub(crate) fn host(name: &str) -> Host {
         name: name.to_owned(),
         port: None,
         slots: None,
+        python: None,
     }
 }
 
