@@ -247,6 +247,11 @@ impl Task for Python {
         defaults
     }
 
+    /// A process for each GPU; where there is none, one with all cores: it takes memory, and time to begin.
+    fn workers_on(_cores: usize, gpus: usize) -> usize {
+        gpus.max(1)
+    }
+
     fn report(&self, params: &Params, threads: usize) -> TaskResult<Vec<(String, String)>> {
         let params = Snapshot::new(0, Arc::new(params.clone()));
         let mut child = self.child(Seat {

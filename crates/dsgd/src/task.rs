@@ -64,6 +64,12 @@ pub trait Task: Model + Sized + 'static {
         Vec::new()
     }
 
+    /// How many workers a host of so many cores and GPUs gets, where nothing is said: one a core.
+    fn workers_on(cores: usize, gpus: usize) -> usize {
+        let _ = gpus;
+        cores
+    }
+
     /// Subcommands that the task adds to the program.
     fn commands() -> Vec<TaskCommand> {
         Vec::new()

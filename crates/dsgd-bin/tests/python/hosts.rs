@@ -70,6 +70,15 @@ fn hosts_compute_what_is_computed_here_to_the_byte() {
     program.ok(&format!("{train} {elsewhere} --run-dir there"));
     let here = program.tensors("here");
     assert_eq!(here, program.tensors("there"));
+    // The rehearsal: a login of this machine's name.
+    let config = fs::read_to_string(&ssh).unwrap();
+    let config = program.write(
+        "ssh_config",
+        &config.replacen("Host h1", "Host localhost", 1),
+    );
+    let rehearsal = format!("--localhost -n 2 --ssh-config {}", config.display());
+    program.ok(&format!("{train} {rehearsal} --run-dir rehearsed"));
+    assert_eq!(here, program.tensors("rehearsed"));
     // The way in which hosts train by themselves.
     let said = program.ok(&format!(
         "train spread.py --plain --optimizer sgd --epochs 3 {elsewhere} --run-dir local"
@@ -228,7 +237,7 @@ fn a_worker_on_a_host_has_one_child_and_takes_it_along() {
     );
     let ssh = lab.file("ssh_config");
     let words = format!(
-        "train {name} --remote -H h1:1,h2:1 --ssh-config {} --plain --epochs 1000 --run-dir run",
+        "train {name} --remote -H h1,h2 --ssh-config {} --plain --epochs 1000 --run-dir run",
         ssh.display()
     );
     let said = fs::File::create(program.path("said")).unwrap();

@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::membership::Membership;
-use super::program::{ListedHosts, Prepared, ProgramSpec, connect};
+use super::program::{ListedHosts, Prepared, ProgramSpec, Room, connect, slots_of};
 use crate::hosts::{Host, HostsError, spread};
 use crate::run::RunHosts;
 use crate::ssh::{self, Binaries, Control, Facts, Object, Remote, SshError, TransferLog};
@@ -73,6 +73,7 @@ impl Fleet {
         options: ssh::Options,
         binaries: Binaries,
         workers: Option<usize>,
+        room: Room,
         patient: bool,
     ) -> Result<Self, FleetError> {
         let control = Arc::new(Control::new()?);
@@ -86,8 +87,8 @@ impl Fleet {
                 binaries.choose(&host.name, &facts)?;
                 Ok((remote, facts))
             });
-            let cores = result.as_ref().map_or(1, |(_, facts)| facts.cores);
-            slots.push(host.slots.unwrap_or(cores));
+            let facts = result.as_ref().ok().map(|(_, facts)| facts);
+            slots.push(slots_of(host, facts, room));
             found.push(result);
         }
         let all: Vec<_> = found
@@ -139,7 +140,7 @@ impl Fleet {
             let plural = if entry.workers == 1 { "" } else { "s" };
             let workers = format!("{host}: {} worker{plural}", entry.workers);
             match &entry.prepared {
-                Ok((_, facts)) => format!("{workers}, {} cores, {}", facts.cores, facts.arch),
+                Ok((_, facts)) => format!("{workers}, {}, {}", facts.computes(), facts.arch),
                 Err(error) if error.is_permanent() => format!("{workers}, of no use"),
                 Err(_) => format!("{workers}, not reached yet"),
             }

@@ -18,5 +18,5 @@ pub use entrance::{Entrance, EntranceOptions};
 pub use joined::Joined;
 pub use launcher::{Handle, LaunchError, LaunchSpec, Launcher};
 pub use local::Local;
-pub use program::ListedHosts;
+pub use program::{ListedHosts, Room};
 pub use remote::{Remote, RemoteOptions};

@@ -18,12 +18,17 @@ const REACH: Duration = Duration::from_secs(20);
 /// The run's host list as it is now, or why it cannot be read.
 pub type ListedHosts = Box<dyn Fn() -> Result<Vec<Host>, String> + Send>;
 
+/// How many workers a host gets of which the list says nothing: a function of its cores and its GPUs.
+pub type Room = fn(usize, usize) -> usize;
+
 /// What the programs on the hosts are for.
 pub struct ProgramSpec {
     /// For all hosts; name, address and slots are filled in for each.
     pub invitation: Invitation,
     /// The files of the task.
     pub objects: Vec<Object>,
+    /// Workers of a host that is added, where nothing is said.
+    pub room: Room,
     /// The server's inbox.
     pub messages: Sender<Message>,
     /// Whether the run is over.
@@ -32,6 +37,12 @@ pub struct ProgramSpec {
     pub again: bool,
     /// The server's port, where workers do not come through ssh.
     pub port: Option<u16>,
+}
+
+/// Workers of a host, as far as is known.
+pub(super) fn slots_of(host: &Host, facts: Option<&Facts>, room: Room) -> usize {
+    let known = facts.map(|facts| room(facts.cores, facts.gpus).max(1));
+    host.slots.or(known).unwrap_or(1)
 }
 
 /// What was prepared on a host, or why nothing could be.

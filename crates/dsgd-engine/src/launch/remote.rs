@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::entrance::{Entrance, Opened};
 use super::fleet::{Fleet, FleetError, FleetHandle};
 use super::launcher::{Handle, LaunchError, LaunchSpec, Launcher};
-use super::program::{ListedHosts, ProgramSpec};
+use super::program::{ListedHosts, ProgramSpec, Room};
 use crate::run::RunHosts;
 use crate::ssh::{Binaries, Object, Options, TransferLog};
 
@@ -23,6 +23,8 @@ pub struct RemoteOptions {
     pub objects: Vec<Object>,
     /// Workers on all hosts; none for every slot.
     pub workers: Option<usize>,
+    /// Workers of a host of which the list says nothing.
+    pub room: Room,
     /// The run went on before: programs of it may be left on the hosts.
     pub again: bool,
     /// Hosts that cannot be used now are no error even when there is no other.
@@ -37,6 +39,7 @@ pub struct Remote {
     fleet: Fleet,
     listed: ListedHosts,
     objects: Vec<Object>,
+    room: Room,
     again: bool,
 }
 
@@ -54,6 +57,7 @@ impl Remote {
             options.login,
             options.binaries,
             options.workers,
+            options.room,
             options.patient,
         )?;
         fleet.send(runtime, &options.objects, options.log)?;
@@ -61,6 +65,7 @@ impl Remote {
             fleet,
             listed: options.listed,
             objects: options.objects,
+            room: options.room,
             again: options.again,
             entrance,
         })
@@ -85,6 +90,7 @@ impl Launcher for Remote {
         let program = ProgramSpec {
             invitation: opened.invitation.clone(),
             objects: self.objects,
+            room: self.room,
             messages: spec.messages,
             over: spec.over,
             again: self.again,

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::program::{Prepared, ProgramSpec, connect};
+use super::program::{Prepared, ProgramSpec, connect, slots_of};
 use super::trouble::Trouble;
 use crate::hosts::Host;
 use crate::server::Message;
@@ -94,8 +94,8 @@ impl HostSupervisor {
     async fn join(&self) -> Prepared {
         let prepared = connect(&self.host, &self.options, &self.control).await;
         let promised = self.slots.load(Ordering::Relaxed);
-        let cores = prepared.as_ref().map_or(1, |(_, facts)| facts.cores);
-        let workers = self.host.slots.unwrap_or(cores);
+        let facts = prepared.as_ref().ok().map(|(_, facts)| facts);
+        let workers = slots_of(&self.host, facts, self.spec.room);
         self.slots.store(workers, Ordering::Relaxed);
         let slots = workers.saturating_sub(promised);
         self.send(Message::SlotsOpened { slots });

@@ -38,6 +38,10 @@ while IFS=: read -r id kinds group; do
   done
 done 2>/dev/null </proc/self/cgroup
 echo "cores $cores"
+# Without asking a program that takes seconds: NVIDIA's, and AMD's.
+gpus=$(ls /proc/driver/nvidia/gpus 2>/dev/null | grep -c .)
+[ "$gpus" -gt 0 ] || gpus=$(cat /sys/class/kfd/kfd/topology/nodes/*/gpu_id 2>/dev/null | grep -c "[1-9]")
+echo "gpus $gpus"
 while read -r name kib unit; do
   case $name in
     MemTotal:) echo "memory_kib $kib" ;;
@@ -83,6 +87,8 @@ pub struct Facts {
     pub libc: Libc,
     /// Cores that processes of this user may use.
     pub cores: usize,
+    /// GPUs that frameworks may find there.
+    pub gpus: usize,
     /// All its memory.
     pub memory_bytes: u64,
     /// What new processes can have of it.
@@ -97,6 +103,18 @@ pub struct Facts {
     pub home: String,
     /// The folder of our objects, runs and sockets.
     pub cache: String,
+}
+
+impl Facts {
+    /// What computes there, in words.
+    pub fn computes(&self) -> String {
+        let gpus = match self.gpus {
+            0 => String::new(),
+            1 => ", 1 GPU".to_owned(),
+            many => format!(", {many} GPUs"),
+        };
+        format!("{} cores{gpus}", self.cores)
+    }
 }
 
 impl Remote {
@@ -184,6 +202,7 @@ fn parse(words: &Words<'_>, clock_ahead_secs: f64, round_trip: Duration) -> Resu
         arch: words.word("arch")?.to_owned(),
         libc: libc(words.of("libc").unwrap_or_default()),
         cores: words.number::<usize>("cores")?.max(1),
+        gpus: words.number("gpus")?,
         memory_bytes: words.kib("memory_kib")?,
         // Kernels before 3.14 do not know it.
         available_bytes: words.kib("available_kib").or(words.kib("memory_kib"))?,
@@ -214,7 +233,7 @@ fn libc(words: &str) -> Libc {
 mod tests {
     use super::*;
 
-    const ANSWER: &str = "os Linux\narch x86_64\nlibc glibc 2.36\ncores 2\nmemory_kib 100\n\
+    const ANSWER: &str = "os Linux\narch x86_64\nlibc glibc 2.36\ncores 2\ngpus 0\nmemory_kib 100\n\
                           available_kib 50\nfree_kib 7\nhome /root\ncache /root/.cache/dsgd\nend\n";
 
     fn read(answer: &str) -> Result<Facts, String> {

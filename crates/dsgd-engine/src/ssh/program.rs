@@ -118,6 +118,7 @@ mod tests {
             arch: arch.to_owned(),
             libc,
             cores: 1,
+            gpus: 0,
             memory_bytes: 0,
             available_bytes: 0,
             free_bytes: 0,

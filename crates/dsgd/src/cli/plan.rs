@@ -70,7 +70,10 @@ pub(super) fn plan<T: Task>(call: &Call<'_>) -> anyhow::Result<()> {
             bytes(speed as u64),
             1e3 * round_trip
         ));
-        slots.push(host.slots.unwrap_or(facts.cores));
+        slots.push(
+            host.slots
+                .unwrap_or_else(|| T::workers_on(facts.cores, facts.gpus)),
+        );
         ways.push((speed, round_trip));
     }
     if ways.is_empty() {

@@ -131,6 +131,7 @@ fn with_workers<T: Task>(training: Training, ready: &ReadyRun<T>) -> anyhow::Res
         binaries: host_options.binaries()?,
         objects,
         workers: config.workers,
+        room: T::workers_on,
         again: ready.start.is_resumed() || ready.restarted,
         patient: ready.restarted,
         log: match ready.shown.verbosity() {

@@ -209,11 +209,10 @@ pub(crate) async fn look(remote: &Remote, deadline: Instant) -> Result<(Facts, f
 }
 
 fn about(facts: &Facts) -> String {
-    let Facts {
-        arch, libc, cores, ..
-    } = facts;
+    let Facts { arch, libc, .. } = facts;
+    let computes = facts.computes();
     format!(
-        "{arch}, {libc}, {cores} cores, {} of {} memory and {} of disk free",
+        "{arch}, {libc}, {computes}, {} of {} memory and {} of disk free",
         size(facts.available_bytes),
         size(facts.memory_bytes),
         size(facts.free_bytes)

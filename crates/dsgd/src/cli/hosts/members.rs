@@ -30,7 +30,7 @@ pub(super) struct AddArgs {
     /// The run's folder
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// Hosts, such as h3:4,user@h4; the number is that of workers there [default: its cores]
+    /// Hosts, such as h3:4,user@h4; the number is that of workers there [default: one a core; of a model in Python one a GPU, or one]
     #[arg(value_name = "LIST")]
     hosts: String,
 }
@@ -148,7 +148,7 @@ impl UnderWay {
         })
     }
 
-    /// Logs in at new hosts as the run will; each gets its number of workers.
+    /// Logs in at new hosts as the run will.
     fn connect(&self, new: &[Host]) -> anyhow::Result<Vec<Host>> {
         let host_options = &self.config.elsewhere.host_options;
         let (control, binaries) = (Arc::new(Control::new()?), host_options.binaries()?);
@@ -157,7 +157,7 @@ impl UnderWay {
             async move {
                 let facts = remote.facts().await?;
                 binaries.check(remote.name(), &facts)?;
-                Ok(facts.cores)
+                Ok(())
             }
         };
         let looking = each_of(new.to_vec(), host_options.options(), &control, act);
@@ -165,10 +165,7 @@ impl UnderWay {
         let mut reached = Vec::new();
         for (host, (name, result)) in new.iter().zip(runtime()?.block_on(looking)?) {
             match result {
-                Ok(cores) => reached.push(Host {
-                    slots: host.slots.or(Some(cores)),
-                    ..host.clone()
-                }),
+                Ok(()) => reached.push(host.clone()),
                 Err(error) => failed.add(&name, &error),
             }
         }
