@@ -1,4 +1,4 @@
-//! Which batch a worker is likely to be given next, so that its examples are loaded while this one is computed.
+//! Which batches a worker is likely to be given next, so that their examples are loaded while this one is computed.
 //!
 //! Batches are given out in the epoch's order, and a worker of several mostly gets each k-th of them: the next one lies
 //! as far behind this one as this one behind the last. Where that is wrong, something was loaded in vain.
@@ -17,8 +17,13 @@ pub(crate) struct Foresight {
 }
 
 impl Foresight {
-    /// Notes what the worker was given; returns which batch of the same epoch is likely to be next.
-    pub(crate) fn after(&mut self, batch: Batch, seed: u64, batches: usize) -> Option<usize> {
+    /// Notes what the worker was given; returns which batches of the same epoch are likely to follow.
+    pub(crate) fn after(
+        &mut self,
+        batch: Batch,
+        seed: u64,
+        batches: usize,
+    ) -> impl Iterator<Item = usize> {
         if self.epoch != batch.epoch || self.order.len() != batches {
             self.order = epoch_order(seed, batch.epoch, batches);
             self.places = vec![0; batches];
@@ -28,12 +33,12 @@ impl Foresight {
             self.epoch = batch.epoch;
             self.last = None;
         }
-        let place = *self.places.get(batch.index)?;
+        let place = self.places[batch.index];
         let stride = self.last.and_then(|last| place.checked_sub(last));
         self.last = Some(place);
         // Two parts of a batch say nothing of the next one.
         let stride = stride.filter(|&stride| stride > 0).unwrap_or(1);
-        self.order.get(place + stride).copied()
+        self.order[place..].iter().copied().step_by(stride).skip(1)
     }
 }
 
@@ -53,7 +58,7 @@ mod tests {
                 seed: 0,
                 part: dsgd::Part::WHOLE,
             };
-            foresight.after(batch, seed, batches)
+            foresight.after(batch, seed, batches).next()
         };
         assert_eq!(
             after(1, 0),

@@ -30,6 +30,9 @@ const FIRST_SEAT: Seat = Seat {
     threads: 2,
 };
 
+/// Processes of a worker that load data, at most: what a child says is not believed.
+const MOST_LOADERS: usize = 64;
+
 /// A child that has loaded a script, or what was wrong.
 type Started = TaskResult<(Child, Loaded)>;
 
@@ -67,25 +70,32 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// What its child may load meanwhile.
-    fn next_after(&mut self, batch: Batch) -> Option<Next> {
+    /// What its child may load meanwhile: a batch for each process that does so.
+    fn next_after(&mut self, batch: Batch) -> Vec<Next> {
         let task = self.task;
-        if task.loaded.loaders == 0 {
-            return None;
+        let loaders = task.loaded.loaders.min(MOST_LOADERS);
+        if loaders == 0 {
+            return Vec::new();
         }
         let [training, _] = &task.dealings;
-        let index = self.foresight.after(batch, task.seed, training.batches())?;
-        let next = Batch {
-            index,
-            seed: batch_seed(task.seed, batch.epoch, index),
-            ..batch
-        };
-        Some(Next {
-            epoch: next.epoch,
-            batch: index,
-            seed: seed_of(next),
-            examples: task.training_examples(next),
-        })
+        let following = self
+            .foresight
+            .after(batch, task.seed, training.batches())
+            .take(loaders);
+        let next = following.map(|index| {
+            let next = Batch {
+                index,
+                seed: batch_seed(task.seed, batch.epoch, index),
+                ..batch
+            };
+            Next {
+                epoch: next.epoch,
+                batch: index,
+                seed: seed_of(next),
+                examples: task.training_examples(next),
+            }
+        });
+        next.collect()
     }
 }
 
@@ -372,7 +382,7 @@ fn first_batches(
         batch: 0,
         seed,
         examples: &examples,
-        next: None,
+        next: Vec::new(),
     };
     let computed = child.train(&order, &params, &mut Gradient::new(Arc::clone(layout)))?;
     let metrics = metrics_of(&computed)?;

@@ -50,9 +50,9 @@ pub(crate) enum Order<'a> {
         batch: usize,
         seed: u64,
         examples: &'a [u64],
-        /// A batch that is likely to be asked for next, where loading it can begin.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        next: Option<Next>,
+        /// Batches that are likely to be asked for next, where loading them can begin.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        next: Vec<Next>,
     },
     /// To compute the loss of these validation examples.
     Evaluate { batch: usize, examples: &'a [u64] },

@@ -20,7 +20,7 @@ import threading
 import traceback
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Set
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
 
 from . import task as tasks
 from .seeds import seed_all
@@ -98,8 +98,7 @@ class Child:
         return {}
 
     def train(self, epoch: int, batch: int, seed: int, examples: List[int], **order: Any) -> Dict[str, Any]:
-        expected = order.get("next")
-        following = expected and Batch(expected["examples"], expected["batch"], expected["seed"], expected["epoch"])
+        following = [Batch(b["examples"], b["batch"], b["seed"], b["epoch"]) for b in order.get("next", ())]
         loss, rows = self.engine.train(Batch(examples, batch, seed, epoch), following)
         return {**computed(loss, len(examples)), "rows": rows}
 
@@ -166,7 +165,7 @@ class Arrays:
             p[...] = value
             p.flags.writeable = False
 
-    def train(self, batch: Batch, following: Optional[Batch] = None) -> tuple:
+    def train(self, batch: Batch, following: Sequence[Batch] = ()) -> tuple:
         seed_all(batch.seed)
         for name, g in self.g.items():
             g[...] = 0

@@ -32,27 +32,33 @@ class Loader:
         self.pool: Optional[ProcessPoolExecutor] = None
         self.expected: Dict[Key, Future] = {}
 
-    def expect(self, batch: Batch) -> None:
-        """This training batch is likely to be wanted next."""
-        if self.processes:
-            # Only the newest guess is good.
-            for future in self.expected.values():
-                future.cancel()
-            self.expected = {key(batch): self.begin(True, batch)}
+    def expect(self, batches: Sequence[Batch]) -> None:
+        """These training batches are likely to be wanted next, in this order."""
+        before, self.expected = self.expected, {}
+        for batch in batches:
+            known = before.pop(key(batch)) if key(batch) in before else None
+            self.expected[key(batch)] = known or self.begin(True, batch)
+        # Only the newest guess is good.
+        for future in before.values():
+            future.cancel()
 
     def load(self, training: bool, batch: Batch) -> List[Any]:
         """The batch, as as many collated parts as it is computed in."""
         if not self.processes:
             return loaded(self.task, training, batch)
         future = self.expected.pop(key(batch), None) if training else None
-        try:
-            return (future or self.begin(training, batch)).result()
-        except BrokenProcessPool:
-            self.pool = None
-            raise RuntimeError("a process that loads data was killed, for want of memory perhaps") from None
-        except Exception:
-            # It fails here as it did there, and here it can be said where.
-            return loaded(self.task, training, batch)
+        for begun in (future, None):
+            try:
+                return (begun or self.begin(training, batch)).result()
+            except BrokenProcessPool:
+                # What was killed while it loaded this in advance says nothing of the batch.
+                self.pool = None
+                if begun is None:
+                    raise RuntimeError("a process that loads data was killed, for want of memory perhaps") from None
+            except Exception:
+                # It fails here as it did there, and here it can be said where.
+                break
+        return loaded(self.task, training, batch)
 
     def begin(self, training: bool, batch: Batch) -> Future:
         global LOADS
@@ -62,7 +68,12 @@ class Loader:
             LOADS = self.task
             context = multiprocessing.get_context("fork")
             self.pool = ProcessPoolExecutor(self.processes, context, begun, (os.getpid(),))
-        return self.pool.submit(load_here, training, batch)
+        try:
+            return self.pool.submit(load_here, training, batch)
+        except BrokenProcessPool:
+            # One was killed since: the others have ended with it.
+            self.pool = None
+            return self.begin(training, batch)
 
 
 def key(batch: Batch) -> Key:

@@ -212,10 +212,9 @@ class Engine:
         for (name, _), (_, here, _) in zip(self.added, self.buffers):
             here.copy_(fresh[name])
 
-    def train(self, batch: Batch, following: Optional[Batch] = None) -> Tuple[Any, Dict[str, int]]:
+    def train(self, batch: Batch, following: Sequence[Batch] = ()) -> Tuple[Any, Dict[str, int]]:
         parts = self.loader.load(True, batch)
-        if following is not None:
-            self.loader.expect(following)
+        self.loader.expect(following)
         self.set_mode(True)
         self.fetch()
         self.zero()
@@ -277,7 +276,7 @@ class Engine:
     def store(self) -> Dict[str, int]:
         """Brings gradients to where they are read; says how many rows of each table there are."""
         if self.optimizer is not None:
-            self.step()
+            self.step(self.optimizer)
         else:
             for p, to, _ in self.shared:
                 if p.grad is None:
@@ -300,9 +299,9 @@ class Engine:
             to.sub_(here)
         return rows
 
-    def step(self) -> None:
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
         """A step of the task's own optimizer: what it has changed is what is sent."""
-        self.optimizer.step()
+        optimizer.step()
         for _, p, here, to in self.views:
             to.copy_(p.data)
             to.sub_(here)
