@@ -264,7 +264,9 @@ for rows in batches('run', 3):
 const LOADED: &str = r#"
 import os, time, torch, torch.nn as nn, dsgd
 
-def loads(): return os.path.getsize("loads")
+def ahead():
+    """Whether more is loaded than was asked for so far."""
+    return os.path.getsize("loads") > 8 * os.path.getsize("computed")
 
 class Data:
     def __len__(self): return 48
@@ -279,9 +281,10 @@ class Net(dsgd.torch.Torch):
     def model(self): return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
     def data(self): return Data(), None
     def loss(self, model, batch):
-        before, until = loads(), time.time() + self.patience
-        while time.time() < until and loads() == before: time.sleep(0.01)
-        if loads() > before: print("loaded meanwhile")
+        with open("computed", "a") as file: file.write(".")
+        until = time.time() + self.patience
+        while time.time() < until and not ahead(): time.sleep(0.01)
+        if self.patience and ahead(): print("loaded meanwhile")
         return (model(batch) ** 2).mean() / 1000
 "#;
 
@@ -301,17 +304,20 @@ fn examples_are_loaded_beside_computing_and_are_the_same() {
     assert_eq!(run("beside", "-n 1 --loaders 2"), between);
     assert_eq!(run("parts", "-n 1 --loaders 1 --mode async"), between);
     let meanwhile = |more: &str| {
-        let said = program.ok(&format!("{train} -n 1 --patience 0.5 --epochs 1 {more}"));
+        for file in ["loads", "computed"] {
+            std::fs::write(program.path(file), "").unwrap();
+        }
+        let said = program.ok(&format!("{train} -n 1 --epochs 1 {more}"));
         said.matches("loaded meanwhile").count()
     };
-    assert_eq!(meanwhile("--loaders 0"), 0);
+    assert_eq!(meanwhile("--loaders 0 --patience 0.1"), 0);
     // All but the epoch's first; the last one has no next.
-    assert!(meanwhile("--loaders 1") >= 4);
+    assert!(meanwhile("--loaders 1 --patience 5") >= 4);
     // What fails there is said with its place, and who loads for a child that is killed does not stay.
     program.write("broken", "");
     let said = program.fails(&format!("{train} -n 1 --loaders 1"));
     assert!(
-        said.contains("ValueError: no such picture (net.py:9 in __getitem__)"),
+        said.contains("ValueError: no such picture (net.py:11 in __getitem__)"),
         "{said}"
     );
 }
