@@ -267,6 +267,9 @@ pub struct Cost {
     pub wait_secs: f64,
     /// Bytes of tensors that travelled for it, both ways.
     pub bytes: u64,
+    /// Whether more was pulled for it than a worker pulls that takes part: parameters from nothing, or what these were short of.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub catches_up: bool,
 }
 
 /// Batches of a contribution; version 0.1 wrote the number of the only one.

@@ -110,6 +110,7 @@ impl Worker {
                 push_secs: transfer.push_secs,
                 wait_secs: (self.waited_secs - transfer.pull_secs - transfer.push_secs).max(0.0),
                 bytes: 0,
+                catches_up: false,
             },
         };
         self.done = Some(Outcome::Gradient {

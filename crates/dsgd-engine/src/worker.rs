@@ -243,6 +243,7 @@ pub fn work<L: Link>(slot: &ComputeSlot<'_>, link: &mut L) -> Result<(), Broken<
             push_secs: transfer.push_secs,
             wait_secs: (away - transfer.pull_secs - transfer.push_secs).max(0.0),
             bytes: 0,
+            catches_up: false,
         };
         let started = Instant::now();
         let result = if let Job::Validate(batch) = assignment.job {

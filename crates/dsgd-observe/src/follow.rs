@@ -164,6 +164,7 @@ impl From<StepLine> for Record {
                 push_secs: part.push_secs,
                 wait_secs: part.wait_secs,
                 bytes: part.bytes,
+                catches_up: false,
             },
         };
         let step = Step {
@@ -268,6 +269,7 @@ mod tests {
                 push_secs: 0.4,
                 wait_secs: 0.5,
                 bytes: 9,
+                catches_up: false,
             },
         };
         let alone = Contribution {

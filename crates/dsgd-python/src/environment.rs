@@ -197,7 +197,7 @@ pub(crate) fn made(wanted: &Wanted<'_>, candidates: &[String]) -> TaskResult<Str
 }
 
 fn install(wanted: &Wanted<'_>, base: Option<&str>, folder: &Path, lock: &File) -> TaskResult<()> {
-    let uv = uv_for(folder, wanted.uv)?;
+    let uv = uv_for(wanted.uv)?;
     let mut venv = Command::new(&uv);
     venv.args(["venv", "--quiet", "--no-project", "--clear", "--python"]);
     let venv = venv.arg(base.unwrap_or(">=3.9")).arg(folder);
@@ -221,18 +221,21 @@ fn install(wanted: &Wanted<'_>, base: Option<&str>, folder: &Path, lock: &File) 
 }
 
 /// A uv that runs here: the one that was sent, where this machine is of the same kind, else its own.
-fn uv_for(folder: &Path, sent: Option<&Path>) -> TaskResult<PathBuf> {
+fn uv_for(sent: Option<&Path>) -> TaskResult<PathBuf> {
     if let Some(sent) = sent {
-        let own = folder.with_extension("uv");
-        let copied = fs::copy(sent, &own)
-            .and_then(|_| fs::set_permissions(&own, fs::Permissions::from_mode(0o700)));
-        copied.map_err(|error| format!("{}: {error}", own.display()))?;
-        let asked = Command::new(&own)
-            .arg("--version")
-            .stdin(Stdio::null())
-            .output();
+        let runs = || {
+            Command::new(sent)
+                .arg("--version")
+                .stdin(Stdio::null())
+                .output()
+        };
+        // What was sent lies there as data.
+        let asked = runs().or_else(|_| {
+            fs::set_permissions(sent, fs::Permissions::from_mode(0o700))?;
+            runs()
+        });
         if asked.is_ok_and(|answer| answer.status.success()) {
-            return Ok(own);
+            return Ok(sent.to_path_buf());
         }
     }
     uv_here(None).ok_or_else(|| {

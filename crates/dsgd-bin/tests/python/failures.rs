@@ -202,13 +202,7 @@ fn who_loads_data_does_not_stay() {
     let slow = "torch.randn(12, generator=g); import time; time.sleep(0.01)";
     program.write(&name, &MODEL.replace("torch.rand(12, generator=g)", slow));
     let words = format!("train {name} -n 1 --loaders 2 --plain --epochs 1000 --run-dir run");
-    let said = fs::File::create(program.path("said")).unwrap();
-    let mut command = program.command(&words);
-    let mut run = command
-        .stdout(said.try_clone().unwrap())
-        .stderr(said)
-        .spawn()
-        .unwrap();
+    let mut run = program.begin(&words);
     let all = || pids(&format!("dsgd.child .*{name}"));
     let events = program.path("run/events.jsonl");
     let begun = || fs::read_to_string(&events).is_ok_and(|text| text.contains("\"step\""));

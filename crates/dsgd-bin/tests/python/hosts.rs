@@ -240,13 +240,7 @@ fn a_worker_on_a_host_has_one_child_and_takes_it_along() {
         "train {name} --remote -H h1,h2 --ssh-config {} --plain --epochs 1000 --run-dir run",
         ssh.display()
     );
-    let said = fs::File::create(program.path("said")).unwrap();
-    let mut command = program.command(&words);
-    let mut run = command
-        .stdout(said.try_clone().unwrap())
-        .stderr(said)
-        .spawn()
-        .unwrap();
+    let mut run = program.begin(&words);
     let read = |file: &str| fs::read_to_string(program.path(file)).unwrap_or_default();
     wait(
         || read("run/events.jsonl").matches("\"step\"").count() > 4,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
@@ -63,6 +63,14 @@ impl Program {
         let (out, err) = said(&output);
         assert!(output.status.success(), "{words}\n{out}\n{err}");
         out + &err
+    }
+
+    /// Starts it; what it says is in the file `said`.
+    pub(crate) fn begin(&self, words: &str) -> Child {
+        let said = fs::File::create(self.path("said")).unwrap();
+        let mut command = self.command(words);
+        let command = command.stdout(said.try_clone().unwrap()).stderr(said);
+        command.spawn().unwrap()
     }
 
     /// What it says when it fails, as it should.

@@ -42,6 +42,22 @@ task = net.Net(); task.setup(); model = task.model()
 model.train()
 ";
 
+/// How far the tensors of the run `run` with seed 3 are from those of a plain loop with that optimizer.
+fn from_a_plain_loop(program: &Program, optimizer: &str) -> f64 {
+    let out = program.run_python(&format!(
+        r"
+{PLAIN}
+optimizer = {optimizer}
+for rows in batches('run', 3):
+    optimizer.zero_grad()
+    task.loss(model, rows).backward()
+    optimizer.step()
+{COMPARE}
+"
+    ));
+    out.trim().parse().unwrap()
+}
+
 /// How far the run's tensors are from the loop's, as a share of the largest element; a model takes them by their names.
 const COMPARE: &str = r"
 ours = dsgd.Run('run').state_dict('last')
@@ -72,18 +88,7 @@ fn one_worker_computes_what_a_plain_torch_loop_does() {
         program.ok(&format!(
             "train net.py -n 1 --threads 1 --plain --seed 3 --lr-schedule constant --max-grad-norm 1e9 --epochs 4 --optimizer {optimizer} --run-dir run"
         ));
-        let out = program.run_python(&format!(
-            r"
-{PLAIN}
-optimizer = {theirs}
-for rows in batches('run', 3):
-    optimizer.zero_grad()
-    task.loss(model, rows).backward()
-    optimizer.step()
-{COMPARE}
-"
-        ));
-        let difference: f64 = out.trim().parse().unwrap();
+        let difference = from_a_plain_loop(&program, theirs);
         assert!(difference < 2e-6, "{optimizer}: {difference}");
     }
 }
@@ -239,18 +244,7 @@ fn workers_take_steps_with_an_optimizer_of_torchs() {
     let train = "train net.py --threads 1 --plain --epochs 3 --seed 3";
     let said = program.ok(&format!("{train} -n 1 --local-steps 1 --run-dir run"));
     assert!(said.contains("Starting 1 worker, local"), "{said}");
-    let out = program.run_python(&format!(
-        r"
-{PLAIN}
-optimizer = task.optimizer(model)
-for rows in batches('run', 3):
-    optimizer.zero_grad()
-    task.loss(model, rows).backward()
-    optimizer.step()
-{COMPARE}
-"
-    ));
-    let difference: f64 = out.trim().parse().unwrap();
+    let difference = from_a_plain_loop(&program, "task.optimizer(model)");
     assert!(difference < 2e-6, "{difference}");
     let said = program.ok(&format!("{train} -n 2 --local-steps 2 --run-dir two"));
     assert!(said.contains("Starting 2 workers, local"), "{said}");

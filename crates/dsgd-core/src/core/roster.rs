@@ -201,9 +201,10 @@ impl Roster {
         let item_secs = cost.compute_secs.max(1e-6) / items as f64;
         let before = worker.took;
         // What is pulled first is everything, or nothing: what it will be is as large as what is pushed.
-        let transfer_secs = match worker.pushes {
-            0 => 2.0 * cost.push_secs,
-            _ => cost.pull_secs + cost.push_secs,
+        let transfer_secs = if worker.pushes == 0 || cost.catches_up {
+            2.0 * cost.push_secs
+        } else {
+            cost.pull_secs + cost.push_secs
         };
         let transfer_before = before.filter(|_| worker.pushes > 1);
         worker.pushes = worker.pushes.saturating_add(1);

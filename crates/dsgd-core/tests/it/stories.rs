@@ -200,8 +200,9 @@ impl Story {
                         let moved = take(&mut args, "moved")?.unwrap_or(0.0);
                         let cost = Cost {
                             compute_secs,
-                            pull_secs: moved,
+                            pull_secs: take(&mut args, "pulled")?.unwrap_or(moved),
                             push_secs: moved,
+                            catches_up: take(&mut args, "catches_up")?.unwrap_or(false),
                             ..Cost::default()
                         };
                         let report = Report {

@@ -24,11 +24,11 @@ pub struct HostOptions {
           default_value_t = false, default_missing_value = "true", hide_possible_values = true,
           hide_default_value = true)]
     pub localhost: bool,
-    /// Host list, a line each: `[user@]host[:port] [slots=N]`; `OpenMPI` and `DeepSpeed` hostfiles, too
+    /// Host list, a line each: `[user@]host[:port] [slots=N] [python=PATH]`; `OpenMPI` and `DeepSpeed` hostfiles, too
     #[arg(
         long,
         value_name = "FILE",
-        help = "Host list: a line each, [user@]host[:port] [slots=N]; OpenMPI and DeepSpeed hostfiles, too"
+        help = "Host list: a line each, [user@]host[:port] [slots=N] [python=PATH]; OpenMPI and DeepSpeed hostfiles, too"
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hosts: Option<PathBuf>,

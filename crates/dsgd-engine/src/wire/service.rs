@@ -44,7 +44,7 @@ use crate::server::Message;
 use crate::worker::{Assignment, Outcome};
 use dsgd_core::event::Event;
 use dsgd_core::text;
-use pulled::Pulled;
+use pulled::{Missing, Pulled};
 use pushed::Parts;
 use sent::Sent;
 use sessions::{Current, Session, Sessions};
@@ -297,21 +297,17 @@ impl Service {
                 } = assignment;
                 // What is new is of use to whoever has what it is new to.
                 params.since = params.since.filter(|since| asked.have == Some(since.base));
-                let (base, pulled) = match differences {
-                    None => {
-                        let base = params.since.as_ref().map(|since| since.base);
-                        (base, Pulled::Params(params.clone(), codecs.pull))
-                    }
+                let pulled = match differences {
+                    None => Pulled::Params(params.clone(), codecs.pull),
                     Some(known) => {
-                        let (base, all) =
-                            pulled::differences(&session.rest, &asked, &known, &params).await;
-                        (base, Pulled::Differences(all))
+                        let missing = Missing::of(&asked, &known, &params, &session.rest).await;
+                        Pulled::Differences(missing)
                     }
                 };
-                let head =
-                    words::assignment(lease, &job, &params, base, pulled.differences(), codecs);
+                let (base, all) = (pulled.base(), pulled.differences());
+                let head = words::assignment(lease, &job, &params, base, all, codecs);
                 let bytes = pulled.bytes();
-                session.pulls(bytes);
+                session.pulls(bytes, pulled.catches_up());
                 let span = debug_span!("pull", worker = session.name, lease);
                 debug!(parent: &span, ?job, version = head.version, bytes, "begins");
                 let codec = codecs.push;

@@ -69,6 +69,7 @@ fn board(steps: u64) -> Board {
                     push_secs: 0.25,
                     wait_secs: 0.5,
                     bytes: 1_000_000,
+                    catches_up: false,
                 },
             }],
             ..Step::default()

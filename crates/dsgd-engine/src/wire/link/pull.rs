@@ -93,17 +93,20 @@ impl Remote {
             return Err(LinkError::unexpected("what is new to another version"));
         }
         let from_nothing = given.base.is_none() && !given.differences.is_empty();
+        if from_nothing {
+            into.flat_mut().fill(0.0);
+        }
         let mut differences = given.differences.iter();
-        let mut incoming = if given.fresh.is_empty() && (given.base.is_some() || from_nothing) {
-            if from_nothing {
-                into.flat_mut().fill(0.0);
+        let mut incoming = match given.base {
+            None if !from_nothing => IncomingParams::new(into, pull_codec, self.integrity),
+            Some(_) if !given.fresh.is_empty() => {
+                IncomingParams::over(into, &given.fresh, pull_codec, self.integrity)?
             }
-            let nothing = Bytes::from(vec![0; into.layout().tensors().len()]);
-            IncomingParams::over(into, &nothing, pull_codec, self.integrity)?.adding()
-        } else if given.base.is_some() {
-            IncomingParams::over(into, &given.fresh, pull_codec, self.integrity)?
-        } else {
-            IncomingParams::new(into, pull_codec, self.integrity)
+            // Nothing is new, or the first of what is.
+            _ => {
+                let nothing = Bytes::from(vec![0; into.layout().tensors().len()]);
+                IncomingParams::over(into, &nothing, pull_codec, self.integrity)?.adding()
+            }
         };
         loop {
             while incoming.is_complete()

@@ -109,6 +109,7 @@ async fn gradient(
         push_secs: started.elapsed().as_secs_f64(),
         wait_secs: secs(head.wait_secs),
         bytes: parts.session.pulled() + gradient_bytes(&gradient, codec),
+        catches_up: parts.session.catches_up(),
     };
     Ok(Outcome::Gradient {
         lease: head.lease,

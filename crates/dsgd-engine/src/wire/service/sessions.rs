@@ -1,7 +1,7 @@
 //! What was given to whom: nonces to join with, sessions to speak under, and how many were refused.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -65,8 +65,9 @@ pub(super) struct Session {
     pub(super) current: Mutex<Option<Current>>,
     /// What its parameters are short of, which were made from nothing.
     pub(super) rest: Mutex<Option<Arc<Difference>>>,
-    /// Bytes of tensors that it pulled last.
+    /// Bytes of tensors that it pulled last, and whether these were more than usual.
     pulled: AtomicU64,
+    catches_up: AtomicBool,
     /// Of the connection that it pulled or pushed on last, and how much of it was seen.
     traffic: Mutex<(Traffic, u64)>,
 }
@@ -123,6 +124,7 @@ impl Sessions {
             current: Mutex::default(),
             rest: Mutex::default(),
             pulled: AtomicU64::default(),
+            catches_up: AtomicBool::default(),
             traffic: Mutex::default(),
         };
         let shown = hex(&random());
@@ -203,13 +205,19 @@ impl Sessions {
 
 impl Session {
     /// It pulls or pushes on this connection.
-    pub(super) fn pulls(&self, bytes: u64) {
+    pub(super) fn pulls(&self, bytes: u64, catches_up: bool) {
         self.pulled.store(bytes, Ordering::Relaxed);
+        self.catches_up.store(catches_up, Ordering::Relaxed);
     }
 
     /// Bytes of tensors that its last pull brought.
     pub(super) fn pulled(&self) -> u64 {
         self.pulled.load(Ordering::Relaxed)
+    }
+
+    /// Whether that was more than a worker pulls that takes part.
+    pub(super) fn catches_up(&self) -> bool {
+        self.catches_up.load(Ordering::Relaxed)
     }
 
     pub(super) fn uses(&self, traffic: &Traffic) {

@@ -114,6 +114,7 @@ fn step(version: u64, workers: u32) -> (f64, Event) {
             push_secs: 0.05,
             wait_secs: 0.05,
             bytes: 8000,
+            catches_up: false,
         },
     };
     let step = Step {

@@ -93,14 +93,15 @@ fn pulls(link: &mut Remote, copies: &[Arc<Params>], expected: &[(f32, f32)]) {
     }
 }
 
-/// A worker of the slot pulls so many versions, one after the other.
+/// A worker of the slot pulls so many versions, one after the other. Which of those that it then pushed for were more than
+/// what is new.
 fn joins(
     served: &Served,
     store: &mut InMemory,
     newest: &Newest,
     name: &'static str,
     expected: &[(f32, f32)],
-) {
+) -> Vec<bool> {
     let client = served.run(Client::open(&served.endpoint)).unwrap();
     let layout = Arc::clone(&served.layout);
     let (works, copies): (Vec<_>, Vec<_>) = expected
@@ -130,6 +131,15 @@ fn joins(
         assert!(inbox.send(work).is_ok());
     }
     worker.join().unwrap();
+    let pushed = std::iter::from_fn(|| served.messages.try_recv().ok());
+    let caught_up = pushed.filter_map(|message| match message {
+        Message::Done {
+            outcome: Outcome::Gradient { report, .. },
+            ..
+        } => Some(report.cost.catches_up),
+        _ => None,
+    });
+    caught_up.collect()
 }
 
 /// Eight bits an element.
@@ -142,10 +152,12 @@ fn who_has_nothing_gets_most_of_it_first_and_the_rest_next() {
     for served in [Served::new(layout()), Served::behind_tls(layout())] {
         let mut store = store(&served.layout);
         let newest = Newest::default();
-        let expected = [COARSE, NEARLY, NEARLY];
-        joins(&served, &mut store, &newest, "h1/0", &expected);
+        let expected = [COARSE, NEARLY, NEARLY, NEARLY];
+        let caught_up = joins(&served, &mut store, &newest, "h1/0", &expected);
+        assert_eq!(caught_up, [true, true, false]);
         // It begins with what the first one has pulled last.
-        joins(&served, &mut store, &newest, "h1/1", &[NEARLY]);
+        let caught_up = joins(&served, &mut store, &newest, "h1/1", &[NEARLY; 2]);
+        assert_eq!(caught_up, [false]);
     }
 }
 
