@@ -355,6 +355,9 @@ class T(dsgd.torch.Torch):
     let stream = "iter([]), None";
     let some = "torch.ones(64, 3), None";
     let frozen = "nn.Linear(3, 1).requires_grad_(False)";
+    let line = "nn.Linear(3, 1)";
+    let with = |field: &str| task(line, some) + "    " + field + "\n";
+    let table = "nn.Embedding(9, 3, sparse=True)";
     for (text, expected) in [
         (task("nn.Linear(3, 1)", stream), "streams have no numbers"),
         (
@@ -368,6 +371,12 @@ class T(dsgd.torch.Torch):
         (
             task("nn.Linear(3, 1)", "None, None"),
             "TypeError: object of type 'NoneType' has no len()",
+        ),
+        (with("loaders = -1"), "loaders is -1: 0 or more"),
+        (with("micro_batch = 0"), "micro_batch is 0: 1 or more"),
+        (
+            task(table, some) + "    def optimizer(self, model): return None\n",
+            "optimizer() changes whole tensors: let weight not be sparse",
         ),
     ] {
         program.write("t.py", &text);

@@ -109,7 +109,11 @@ impl Core {
         let (steps, codec, workers) = (plan.steps, plan.codec, paces.len());
         let name = codec.name();
         let plural = if steps == 1 { "step" } else { "steps" };
-        let who = if workers == 1 { "worker" } else { "workers" };
+        let who = if workers == 1 {
+            "worker waits"
+        } else {
+            "workers wait"
+        };
         let (meanwhile, option) = if plan.overlaps {
             (", which go on while they compute", "--prefetch ")
         } else {
@@ -117,7 +121,7 @@ impl Core {
         };
         let message = format!(
             "A batch takes {}, an exchange took {}: {steps} {plural} between exchanges, in {name}{meanwhile}; {workers} \
-             {who} wait {:.0} % of the time; predicted {speedup:.1} × the fastest alone (--mode local {option}--local-steps \
+             {who} {:.0} % of the time; predicted {speedup:.1} × the fastest alone (--mode local {option}--local-steps \
              {steps} --codec {name} keeps this)",
             secs(batch),
             secs(exchange),

@@ -112,6 +112,9 @@ class Engine:
 
     def __init__(self, task: Torch):
         self.task = task
+        for name, value, least in (("micro_batch", task.micro_batch, 1), ("loaders", task.loaders, 0)):
+            if value is not None and value < least:
+                raise ValueError(f"{name} is {value}: {least} or more")
         model = task.model()
         #: What computes; of a model that torch.compile has wrapped, the names are those of the one inside.
         self.module = model
